@@ -1,0 +1,57 @@
+/* api.c: the function table that consumers find at run time. Append only. */
+#include "fdmux.h"
+#include "fdmux_stream.h"
+
+static const struct fdmux_stream_api stream_api = {
+    .struct_size = sizeof(struct fdmux_stream_api),
+    .collect = fdmux_stream_collect,
+    .total_max = fdmux_stream_total_max,
+    .add = fdmux_stream_add,
+    .listen = fdmux_stream_listen,
+    .connect = fdmux_stream_connect,
+    .listen_at = fdmux_stream_listen_at,
+    .connect_to = fdmux_stream_connect_to,
+    .write = fdmux_stream_write,
+    .write_batch = fdmux_stream_write_batch,
+    .shutdown = fdmux_stream_shutdown,
+    .pause = fdmux_stream_pause,
+    .resume = fdmux_stream_resume,
+    .close = fdmux_stream_close,
+    .fd = fdmux_stream_fd,
+    .stats = fdmux_stream_stats,
+};
+
+static const struct fdmux_api api = {
+    .abi_major = FDMUX_ABI_MAJOR,
+    .abi_minor = FDMUX_ABI_MINOR,
+    .struct_size = sizeof(struct fdmux_api),
+    .loop_create = fdmux_loop_create,
+    .loop_destroy = fdmux_loop_destroy,
+    .loop_fd = fdmux_loop_fd,
+    .loop_next_deadline = fdmux_loop_next_deadline,
+    .loop_dispatch = fdmux_loop_dispatch,
+    .loop_run = fdmux_loop_run,
+    .loop_stop = fdmux_loop_stop,
+    .loop_wake = fdmux_loop_wake,
+    .loop_now = fdmux_loop_now,
+    .loop_backend = fdmux_loop_backend,
+    .loop_stats = fdmux_loop_stats,
+    .loop_after_fork = fdmux_loop_after_fork,
+    .io_add = fdmux_io_add,
+    .io_update = fdmux_io_update,
+    .io_replace_fd = fdmux_io_replace_fd,
+    .io_remove = fdmux_io_remove,
+    .timer_add = fdmux_timer_add,
+    .timer_arm = fdmux_timer_arm,
+    .timer_cancel = fdmux_timer_cancel,
+    .timer_remove = fdmux_timer_remove,
+    .post = fdmux_post,
+    .hook_add = fdmux_hook_add,
+    .hook_remove = fdmux_hook_remove,
+    .stream = &stream_api,
+};
+
+const struct fdmux_api *fdmux_get_api(void)
+{
+    return &api;
+}

@@ -1,0 +1,404 @@
+/* dispatch.c: one iteration after another.
+ *
+ * hooks, wait, io, timers, posts; again until something was collected, the deadline
+ * passed, somebody woke the loop, or signals want attention. The lock is held except
+ * during the kernel's wait and the calls of functions. */
+#include "internal.h"
+
+#include <errno.h>
+#include <limits.h>
+
+#include "../backends/backend.h"
+#include "sys.h"
+
+/* Native traffic alone may keep a caller this long from its signal handlers: half of
+ * the 100 ms in which a Ctrl-C is to be served. */
+#define SLICE_NS (50 * FDMUX__NS_PER_MS)
+#define AGAIN INT_MIN
+#define EVENTS_MIN 64
+
+/* What a batch calls, in this order; but after a batch that ended early, the next one
+ * begins with what had to wait. */
+enum { STAGE_IO, STAGE_EXTENSION, STAGE_TIMERS, STAGE_POSTS, STAGE_COUNT };
+
+/* ---- deadlines ----------------------------------------------------------------- */
+
+/* When the loop must run again whatever its descriptors do; 0 for at once. */
+static int64_t next_deadline(struct fdmux_loop *loop)
+{
+    if (loop->event_count > 0 || loop->pending_error != 0 ||
+        fdmux__post_pending(loop) || atomic_load(&loop->is_wake_wanted) ||
+        (loop->extension != NULL &&
+         (loop->extension->is_pending(loop) || loop->extension->has_collected(loop))))
+        return 0;
+    return fdmux__timer_next(loop);
+}
+
+/* Keep the timer in the host's descriptor on the next deadline. A later one is left
+ * alone outside of a dispatch: the host then dispatches once too often, harmlessly. */
+static void arm_host(struct fdmux_loop *loop, bool may_move_later)
+{
+    int64_t deadline_ns = next_deadline(loop);
+
+    if (deadline_ns < loop->armed_deadline_ns ||
+        (may_move_later && deadline_ns != loop->armed_deadline_ns)) {
+        if (loop->backend->arm(loop, deadline_ns) < 0)
+            return; /* without a timer the host asks fdmux_loop_next_deadline */
+        loop->armed_deadline_ns = deadline_ns;
+    }
+}
+
+void fdmux__deadline_changed(struct fdmux_loop *loop)
+{
+    if (loop->is_waiting && fdmux__timer_next(loop) < loop->wait_deadline_ns)
+        (void)fdmux__wake_signal(loop); /* another thread waits with the old one */
+    else if (loop->is_hosted && !loop->is_dispatching)
+        arm_host(loop, false);
+}
+
+int fdmux_loop_next_deadline(struct fdmux_loop *loop, int64_t *ret_deadline_ns)
+{
+    int r = ret_deadline_ns == NULL ? -EINVAL : fdmux__loop_lock(loop);
+
+    if (r < 0)
+        return r;
+    /* During a batch the rest of it is the dispatching thread's own. */
+    *ret_deadline_ns = loop->is_calling ? fdmux__timer_next(loop) : next_deadline(loop);
+    fdmux__loop_unlock(loop);
+    return 0;
+}
+
+int fdmux_loop_fd(struct fdmux_loop *loop)
+{
+    int r = fdmux__loop_lock(loop);
+
+    if (r < 0)
+        return r;
+    if (loop->backend->host_fd == NULL) {
+        r = -EOPNOTSUPP;
+    } else {
+        r = loop->backend->host_fd(loop);
+        if (r >= 0 && !loop->is_hosted) {
+            loop->is_hosted = true;
+            loop->armed_deadline_ns = FDMUX__NEVER;
+            arm_host(loop, false);
+        }
+    }
+    fdmux__loop_unlock(loop);
+    return r;
+}
+
+/* ---- one iteration ------------------------------------------------------------- */
+
+static int grow_events(struct fdmux_loop *loop, int count)
+{
+    int capacity = loop->event_capacity == 0 ? EVENTS_MIN : loop->event_capacity;
+    struct fdmux__event *events;
+
+    if (count <= loop->event_capacity)
+        return 0;
+    while (capacity < count)
+        capacity *= 2;
+    events = fdmux__sys_realloc(loop->events, (size_t)capacity * sizeof *events);
+    if (events == NULL)
+        return -ENOMEM;
+    loop->events = events;
+    loop->event_capacity = capacity;
+    return 0;
+}
+
+/* All descriptors that are ready come in one batch, as selectors do it; but no more
+ * than can be collected, so that the kernel's queue turns and none is passed over. */
+static int batch_size(const struct fdmux_loop *loop, const struct fdmux__batch *batch)
+{
+    uint32_t nodes = loop->nodes.live_count + 1; /* and the wake descriptor */
+    int size = nodes > INT_MAX / 64 ? INT_MAX / 64 : (int)nodes;
+
+    if (loop->collected_live > (uint32_t)batch->capacity && batch->capacity > 0)
+        size = batch->capacity;
+    return size;
+}
+
+/* From here on removed watchers are kept until stop_calling. */
+static void start_calling(struct fdmux_loop *loop)
+{
+    loop->is_calling = true;
+    loop->batch++;
+}
+
+static void stop_calling(struct fdmux_loop *loop)
+{
+    loop->is_calling = false;
+    fdmux__reap(loop);
+}
+
+static int run_hooks(struct fdmux_loop *loop)
+{
+    int r;
+
+    if (atomic_load(&loop->first_hook) == FDMUX__SLOT_NONE)
+        return 0;
+    start_calling(loop);
+    pthread_mutex_unlock(&loop->lock);
+    r = fdmux__hook_dispatch(loop);
+    pthread_mutex_lock(&loop->lock);
+    stop_calling(loop);
+    return r;
+}
+
+/* How long to sleep, and until when. The clock is read only for a finite deadline. */
+static int64_t wait_time(struct fdmux_loop *loop, const struct fdmux__batch *batch)
+{
+    int64_t deadline_ns = next_deadline(loop);
+    int64_t now_ns;
+
+    if (batch->deadline_ns < deadline_ns)
+        deadline_ns = batch->deadline_ns;
+    loop->wait_deadline_ns = deadline_ns;
+    if (deadline_ns == FDMUX__NEVER)
+        return -1;
+    if (deadline_ns == 0)
+        return 0;
+    now_ns = fdmux__sys_now();
+    return deadline_ns > now_ns ? deadline_ns - now_ns : 0;
+}
+
+/* Sleep; afterwards loop->events holds what the kernel said. Returns 0, or an error;
+ * *ret_is_interrupted when it returned with nothing before its time. */
+static int wait_for_events(struct fdmux_loop *loop, const struct fdmux__batch *batch,
+                           bool *ret_is_interrupted)
+{
+    int size = batch_size(loop, batch);
+    int64_t timeout_ns = wait_time(loop, batch);
+    int r = loop->is_set_incomplete ? fdmux__io_tell_again(loop) : 0;
+
+    *ret_is_interrupted = false;
+    if (r == 0)
+        r = grow_events(loop, size);
+    if (r == 0)
+        r = loop->backend->prepare(loop, size);
+    if (r < 0)
+        return r;
+    loop->is_waiting = true;
+    pthread_mutex_unlock(&loop->lock);
+    r = loop->backend->wait(loop, timeout_ns, size);
+    pthread_mutex_lock(&loop->lock);
+    loop->is_waiting = false;
+    loop->event_count = r < 0 ? 0 : r;
+    if (r == 0 && timeout_ns != 0)
+        *ret_is_interrupted = loop->wait_deadline_ns == FDMUX__NEVER ||
+                              fdmux__sys_now() < loop->wait_deadline_ns;
+    return r < 0 ? r : 0;
+}
+
+static bool has_work(struct fdmux_loop *loop, int stage)
+{
+    switch (stage) {
+    case STAGE_IO:
+        return loop->event_count > 0;
+    case STAGE_EXTENSION:
+        return loop->extension != NULL;
+    case STAGE_TIMERS:
+        return loop->heap.count > 0;
+    default:
+        return fdmux__post_pending(loop);
+    }
+}
+
+static int run_stage(struct fdmux_loop *loop, struct fdmux__batch *batch, int stage)
+{
+    int r;
+
+    if (stage == STAGE_TIMERS)
+        return fdmux__timer_dispatch(loop, batch);
+    pthread_mutex_unlock(&loop->lock);
+    if (stage == STAGE_IO)
+        r = fdmux__io_dispatch(loop, batch);
+    else if (stage == STAGE_EXTENSION)
+        r = loop->extension->dispatch(loop, batch);
+    else
+        r = fdmux__post_dispatch(loop, batch);
+    pthread_mutex_lock(&loop->lock);
+    return r;
+}
+
+static int call_batch(struct fdmux_loop *loop, struct fdmux__batch *batch)
+{
+    int first = loop->first_stage;
+    bool is_full = false;
+    int r = 0;
+
+    loop->first_stage = STAGE_IO;
+    start_calling(loop);
+    for (int i = 0; i < STAGE_COUNT && r >= 0; i++) {
+        int stage = (first + i) % STAGE_COUNT;
+
+        batch->is_full = false;
+        r = has_work(loop, stage) ? run_stage(loop, batch, stage) : 0;
+        is_full = is_full || batch->is_full;
+        if (r < 0)
+            loop->first_stage = (uint8_t)((stage + 1) % STAGE_COUNT);
+        else if (batch->is_full && i > 0)
+            loop->first_stage = (uint8_t)stage; /* others have filled it */
+    }
+    stop_calling(loop);
+    if (r >= 0 && is_full && batch->capacity == 0)
+        return -ENOBUFS;
+    return r < 0 ? r : 0;
+}
+
+/* Is there a reason to return after an iteration without error? */
+static int verdict(struct fdmux_loop *loop, struct fdmux__batch *batch,
+                   bool is_interrupted)
+{
+    bool is_woken = atomic_exchange(&loop->is_wake_wanted, false);
+    int64_t now_ns;
+
+    if (batch->collected > 0 || is_woken || atomic_load(&loop->is_stop_wanted) ||
+        batch->deadline_ns == 0 ||
+        (loop->extension != NULL && loop->extension->has_collected(loop)))
+        return batch->collected;
+    if (is_interrupted)
+        return -EINTR;
+    if (batch->deadline_ns == FDMUX__NEVER && batch->called == 0)
+        return AGAIN;
+    now_ns = fdmux__sys_now();
+    if (now_ns >= batch->deadline_ns)
+        return 0;
+    if (batch->called > 0 && batch->slice_ns == 0)
+        batch->slice_ns = now_ns + SLICE_NS;
+    return batch->called > 0 && now_ns >= batch->slice_ns ? -EINTR : AGAIN;
+}
+
+/* An error that comes after something was collected waits for the next call. */
+static int report(struct fdmux_loop *loop, const struct fdmux__batch *batch, int error)
+{
+    if (batch->collected == 0)
+        return error;
+    loop->pending_error = error;
+    return batch->collected;
+}
+
+static bool is_over(struct fdmux_loop *loop)
+{
+    return atomic_load(&loop->is_closed);
+}
+
+/* Returns true to go on; *ret is what dispatch returns otherwise. */
+static bool iterate(struct fdmux_loop *loop, struct fdmux__batch *batch, int *ret)
+{
+    bool is_interrupted = false;
+    int r = run_hooks(loop);
+
+    batch->called = 0;
+    if (loop->extension != NULL)
+        loop->extension->prepare(loop);
+    fdmux__count(&loop->counters.iterations, 1);
+    if (r >= 0 && loop->event_count == 0 && !is_over(loop))
+        r = wait_for_events(loop, batch, &is_interrupted);
+    if (r >= 0 && !is_over(loop))
+        r = call_batch(loop, batch);
+    if (is_over(loop))
+        *ret = -ESTALE;
+    else if (r < 0)
+        *ret = report(loop, batch, r);
+    else
+        *ret = verdict(loop, batch, is_interrupted);
+    return *ret == AGAIN;
+}
+
+/* ---- the call ------------------------------------------------------------------ */
+
+static int64_t deadline_of(int64_t timeout_ns)
+{
+    int64_t now_ns;
+
+    if (timeout_ns <= 0)
+        return timeout_ns == 0 ? 0 : FDMUX__NEVER;
+    now_ns = fdmux__sys_now();
+    return timeout_ns >= FDMUX__NEVER - now_ns ? FDMUX__NEVER : now_ns + timeout_ns;
+}
+
+/* The loop may be closed or destroyed during the dispatch; then it ends here. */
+static void leave(struct fdmux_loop *loop)
+{
+    if (loop->is_hosted && !is_over(loop)) {
+        int r = run_hooks(loop); /* before the host waits */
+
+        if (r < 0)
+            loop->pending_error = r;
+        if (!is_over(loop))
+            arm_host(loop, true);
+    }
+    loop->is_dispatching = false;
+    if (is_over(loop))
+        fdmux__loop_finish(loop); /* unlocks, and frees if destroyed */
+    else
+        fdmux__loop_unlock(loop);
+}
+
+/* Begin a dispatch, with the lock held from here to `leave`. */
+static int enter(struct fdmux_loop *loop)
+{
+    int r = fdmux__loop_lock(loop);
+
+    if (r < 0)
+        return r;
+    if (loop->is_dispatching) {
+        fdmux__loop_unlock(loop);
+        return -EBUSY;
+    }
+    loop->is_dispatching = true;
+    return 0;
+}
+
+static int iterate_all(struct fdmux_loop *loop, struct fdmux__batch *batch)
+{
+    int r = loop->pending_error;
+
+    loop->pending_error = 0;
+    while (r == 0 && iterate(loop, batch, &r))
+        r = 0;
+    return r;
+}
+
+int fdmux__loop_dispatch(struct fdmux_loop *loop, int64_t timeout_ns,
+                         struct fdmux__batch *batch)
+{
+    int r = enter(loop);
+
+    if (r < 0)
+        return r;
+    batch->deadline_ns = deadline_of(timeout_ns);
+    r = iterate_all(loop, batch);
+    leave(loop);
+    return r;
+}
+
+int fdmux_loop_dispatch(struct fdmux_loop *loop, int64_t timeout_ns,
+                        struct fdmux_ready *ready, int capacity)
+{
+    struct fdmux__batch batch = {.ready = ready, .capacity = capacity};
+
+    if (capacity < 0 || (capacity > 0 && ready == NULL))
+        return -EINVAL;
+    return fdmux__loop_dispatch(loop, timeout_ns, &batch);
+}
+
+/* One dispatch from beginning to end, so that another thread may destroy the loop. */
+int fdmux_loop_run(struct fdmux_loop *loop)
+{
+    int r = enter(loop);
+
+    if (r < 0)
+        return r;
+    while (r == 0 && !atomic_exchange(&loop->is_stop_wanted, false)) {
+        struct fdmux__batch batch = {.deadline_ns = FDMUX__NEVER};
+
+        r = iterate_all(loop, &batch);
+        if (r == -EINTR)
+            r = 0;
+    }
+    leave(loop);
+    return r;
+}

@@ -1,0 +1,131 @@
+/* post.c: functions that any thread hands over to the dispatching thread.
+ *
+ * Two arrays: threads append to one under a lock of its own while the loop runs the
+ * other, so a post costs an append and, if the loop may sleep, one write. A batch runs
+ * what was posted before it began; what it posts runs in the next iteration. */
+#include "internal.h"
+
+#include <errno.h>
+
+#include "sys.h"
+
+int fdmux__post_open(struct fdmux_loop *loop)
+{
+    return -pthread_mutex_init(&loop->post_lock, NULL);
+}
+
+static int grow(struct fdmux__post_queue *queue)
+{
+    uint32_t capacity = queue->capacity == 0 ? 64 : queue->capacity * 2;
+    struct fdmux__post *posts;
+
+    if (capacity <= queue->capacity)
+        return -ENOMEM; /* the count would not fit its type */
+    posts = fdmux__sys_realloc(queue->posts, capacity * sizeof *posts);
+    if (posts == NULL)
+        return -ENOMEM;
+    queue->posts = posts;
+    queue->capacity = capacity;
+    return 0;
+}
+
+static int append(struct fdmux_loop *loop, struct fdmux__post post)
+{
+    struct fdmux__post_queue *queue = &loop->incoming;
+
+    if (loop->is_post_closed)
+        return -ESTALE;
+    if (queue->count == queue->capacity && grow(queue) < 0)
+        return -ENOMEM;
+    queue->posts[queue->count++] = post;
+    atomic_store(&loop->incoming_count, queue->count);
+    return 0;
+}
+
+int fdmux_post(struct fdmux_loop *loop, fdmux_post_fn fn, void *userdata)
+{
+    int r = fdmux__loop_check(loop);
+
+    if (r < 0)
+        return r;
+    if (fn == NULL)
+        return -EINVAL;
+    pthread_mutex_lock(&loop->post_lock);
+    r = append(loop, (struct fdmux__post){fn, userdata});
+    pthread_mutex_unlock(&loop->post_lock);
+    if (r < 0)
+        return r;
+    /* Accepted already: a write that a sandbox refuses only delays the call. */
+    (void)fdmux__wake_signal(loop);
+    return 0;
+}
+
+bool fdmux__post_pending(struct fdmux_loop *loop)
+{
+    return loop->running_next < loop->running.count ||
+           atomic_load(&loop->incoming_count) > 0;
+}
+
+/* What came in becomes what runs; the emptied array takes its place. */
+static void swap_queues(struct fdmux_loop *loop)
+{
+    struct fdmux__post_queue emptied = loop->running;
+
+    pthread_mutex_lock(&loop->post_lock);
+    loop->running = loop->incoming;
+    emptied.count = 0;
+    loop->incoming = emptied;
+    atomic_store(&loop->incoming_count, 0);
+    pthread_mutex_unlock(&loop->post_lock);
+    loop->running_next = 0;
+}
+
+int fdmux__post_dispatch(struct fdmux_loop *loop, struct fdmux__batch *batch)
+{
+    int r = 0;
+
+    if (loop->running_next == loop->running.count) {
+        if (atomic_load(&loop->incoming_count) == 0)
+            return 0;
+        swap_queues(loop);
+    }
+    while (loop->running_next < loop->running.count && r >= 0 &&
+           !atomic_load(&loop->is_closed)) {
+        struct fdmux__post post = loop->running.posts[loop->running_next++];
+
+        batch->called++;
+        fdmux__count(&loop->counters.posts, 1);
+        r = post.fn(loop, post.userdata);
+    }
+    return r;
+}
+
+void fdmux__post_close(struct fdmux_loop *loop)
+{
+    pthread_mutex_lock(&loop->post_lock);
+    loop->is_post_closed = true;
+    pthread_mutex_unlock(&loop->post_lock);
+    do {
+        while (loop->running_next < loop->running.count) {
+            struct fdmux__post post = loop->running.posts[loop->running_next++];
+
+            (void)post.fn(NULL, post.userdata); /* nobody is left to be told */
+        }
+        swap_queues(loop);
+    } while (loop->running.count > 0);
+}
+
+void fdmux__post_drop(struct fdmux_loop *loop)
+{
+    loop->incoming.count = 0;
+    loop->running.count = 0;
+    loop->running_next = 0;
+    atomic_store(&loop->incoming_count, 0);
+}
+
+void fdmux__post_free(struct fdmux_loop *loop)
+{
+    fdmux__sys_free(loop->incoming.posts);
+    fdmux__sys_free(loop->running.posts);
+    (void)pthread_mutex_destroy(&loop->post_lock); /* nobody else is left */
+}

@@ -1,0 +1,81 @@
+/* retire.c: the end of a watcher's life: killed, retired, reaped.
+ *
+ * One rule: `destroyed` is called from here alone, once, without the lock, when no
+ * batch can still hold the watcher. */
+#include "internal.h"
+
+static uint32_t *list_of(struct fdmux_loop *loop, uint32_t kind)
+{
+    switch (kind) {
+    case FDMUX__KIND_IO:
+        return &loop->retired.io;
+    case FDMUX__KIND_TIMER:
+        return &loop->retired.timer;
+    case FDMUX__KIND_HOOK:
+        return &loop->retired.hook;
+    default:
+        return &loop->retired.node;
+    }
+}
+
+void fdmux__retire_init(struct fdmux_loop *loop)
+{
+    loop->retired.io = FDMUX__SLOT_NONE;
+    loop->retired.timer = FDMUX__SLOT_NONE;
+    loop->retired.hook = FDMUX__SLOT_NONE;
+    loop->retired.node = FDMUX__SLOT_NONE;
+}
+
+void fdmux__retire(struct fdmux_loop *loop, struct fdmux__slots *slots, uint32_t index)
+{
+    struct fdmux__slot *slot = fdmux__slots_at(slots, index);
+    uint32_t *list = list_of(loop, slots->kind);
+
+    fdmux__slots_kill(slots, index);
+    slot->next_free = *list;
+    *list = index;
+}
+
+/* Nodes have no userdata: they are only recycled. */
+static void reap_nodes(struct fdmux_loop *loop)
+{
+    while (loop->retired.node != FDMUX__SLOT_NONE) {
+        uint32_t index = loop->retired.node;
+        struct fdmux__slot *slot = fdmux__slots_at(&loop->nodes, index);
+
+        loop->retired.node = slot->next_free;
+        fdmux__slots_recycle(&loop->nodes, index);
+    }
+}
+
+/* Recycles a watcher before its `destroyed` runs, which may add another. Meanwhile the
+ * dispatching thread may begin a batch: what is left is then reaped at its end. */
+static void reap_watchers(struct fdmux_loop *loop, struct fdmux__slots *slots)
+{
+    uint32_t *list = list_of(loop, slots->kind);
+
+    while (*list != FDMUX__SLOT_NONE && !loop->is_calling) {
+        uint32_t index = *list;
+        struct fdmux__watcher *watcher = fdmux__slots_at(slots, index);
+        fdmux_destroyed_fn destroyed = watcher->destroyed;
+        void *userdata = watcher->userdata;
+
+        *list = watcher->slot.next_free;
+        fdmux__slots_recycle(slots, index);
+        if (destroyed == NULL)
+            continue;
+        pthread_mutex_unlock(&loop->lock);
+        destroyed(userdata);
+        pthread_mutex_lock(&loop->lock);
+    }
+}
+
+void fdmux__reap(struct fdmux_loop *loop)
+{
+    if (loop->is_calling)
+        return;
+    reap_nodes(loop);
+    reap_watchers(loop, &loop->ios);
+    reap_watchers(loop, &loop->timers);
+    reap_watchers(loop, &loop->hooks);
+}

@@ -1,0 +1,62 @@
+/* sys.h: the one seam between the core and the operating system.
+ *
+ * Every system call and every allocation of the core goes through here, and returns a
+ * value or -errno. In a build with FDMUX_TESTING, tests can make the n-th call fail
+ * (testing.h); in a release build the wrappers are what they wrap. Nothing here knows
+ * about loops or watchers. */
+#ifndef FDMUX_SYS_H
+#define FDMUX_SYS_H
+
+#include <poll.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define FDMUX__NS_PER_S INT64_C(1000000000)
+#define FDMUX__NS_PER_MS INT64_C(1000000)
+
+void *fdmux__sys_calloc(size_t count, size_t size);
+void *fdmux__sys_realloc(void *memory, size_t size);
+void fdmux__sys_free(void *memory);
+
+/* CLOCK_MONOTONIC, which clock_gettime(2) cannot fail to read. */
+int64_t fdmux__sys_now(void);
+
+int fdmux__sys_close(int fd);
+int fdmux__sys_read(int fd, void *buffer, size_t size);
+int fdmux__sys_write(int fd, const void *buffer, size_t size);
+/* Both ends close-on-exec and non-blocking. */
+int fdmux__sys_pipe(int ret_fds[2]);
+struct iovec;
+int fdmux__sys_recv(int fd, void *buffer, size_t size);
+int fdmux__sys_sendmsg(int fd, struct iovec *parts, int count); /* never SIGPIPE */
+struct sockaddr;
+int fdmux__sys_socket(int family); /* a stream; close-on-exec and non-blocking */
+int fdmux__sys_set_option(int fd, int option); /* SOL_SOCKET, to 1 */
+int fdmux__sys_bind(int fd, const struct sockaddr *address, unsigned size);
+int fdmux__sys_listen(int fd, int backlog_count);
+int fdmux__sys_connect(int fd, const struct sockaddr *address, unsigned size);
+int fdmux__sys_accept(int fd); /* close-on-exec and non-blocking */
+int fdmux__sys_shutdown(int fd); /* the writing side */
+int fdmux__sys_connect_result(int fd); /* of connect(2): 0, -EINPROGRESS, or why not */
+void fdmux__sys_no_delay(int fd); /* a wish: other sockets than TCP ignore it */
+int fdmux__sys_ppoll(struct pollfd *fds, nfds_t count, int64_t timeout_ns);
+
+#if defined(__linux__)
+struct epoll_event;
+int fdmux__sys_eventfd(void);
+int fdmux__sys_epoll_create(void);
+int fdmux__sys_epoll_ctl(int epoll_fd, int operation, int fd,
+                         struct epoll_event *event);
+/* A negative timeout waits for ever. Rounds up to milliseconds. */
+int fdmux__sys_epoll_wait(int epoll_fd, struct epoll_event *events, int capacity,
+                          int64_t timeout_ns);
+/* -ENOSYS before Linux 5.11, and under valgrind. */
+int fdmux__sys_epoll_pwait2(int epoll_fd, struct epoll_event *events, int capacity,
+                            int64_t timeout_ns);
+int fdmux__sys_timerfd_create(void);
+/* Absolute; INT64_MAX disarms. */
+int fdmux__sys_timerfd_settime(int timer_fd, int64_t deadline_ns);
+#endif
+
+#endif

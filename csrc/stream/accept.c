@@ -1,0 +1,155 @@
+/* accept.c: a listener makes streams of the connections that wait for it.
+ *
+ * accept(2) may fail for the connection, which is nothing; for want of descriptors or
+ * memory, where going on would spin; or for the listener, which is its end. */
+#include "stream.h"
+
+#include <errno.h>
+
+#include "../core/sys.h"
+
+#define ACCEPT_MAX 16
+/* In ticks of 250 ms. The first retry comes at once, when any stream closes. */
+#define BACKOFF_FIRST 1
+#define BACKOFF_MAX 4
+
+static bool is_shortage(int r)
+{
+    return r == -EMFILE || r == -ENFILE || r == -ENOBUFS || r == -ENOMEM;
+}
+
+/* Linux accept(2): already-pending network errors come out of accept; "treat them like
+ * EAGAIN by retrying". */
+static bool is_of_connection(int r)
+{
+    switch (-r) {
+    case ECONNABORTED:
+    case ECONNRESET:
+    case EINTR:
+    case EPERM:
+    case EPROTO:
+    case ENETDOWN:
+    case ENOPROTOOPT:
+    case EHOSTDOWN:
+#ifdef ENONET
+    case ENONET:
+#endif
+    case EHOSTUNREACH:
+    case EOPNOTSUPP:
+    case ENETUNREACH:
+    case ETIMEDOUT:
+        return true;
+    default:
+        return false;
+    }
+}
+
+void fdmux__stream_starve(struct fdmux_loop *loop, struct fdmux__stream *listener)
+{
+    struct fdmux__hub *hub = loop->extension_data;
+    uint32_t backoff = listener->backoff_ticks;
+
+    if (backoff == 0) {
+        hub->starved_count++;
+        fdmux__hub_count_timed(loop, 1);
+    }
+    listener->backoff_ticks = backoff == 0            ? BACKOFF_FIRST
+                              : backoff < BACKOFF_MAX ? backoff * 2
+                                                      : backoff;
+    listener->tick = hub->tick;
+    fdmux__stream_watch(loop, listener);
+}
+
+static void stop_starving(struct fdmux_loop *loop, struct fdmux__stream *listener)
+{
+    struct fdmux__hub *hub = loop->extension_data;
+
+    if (listener->backoff_ticks == 0)
+        return;
+    listener->backoff_ticks = 0;
+    hub->starved_count--;
+    fdmux__hub_count_timed(loop, -1);
+    fdmux__stream_watch(loop, listener);
+}
+
+/* A descriptor has become free: let every starved listener try. O(streams), and only
+ * while one is starved. */
+void fdmux__stream_feed(struct fdmux_loop *loop)
+{
+    struct fdmux__hub *hub = loop->extension_data;
+    uint32_t count = fdmux__load(&hub->streams.slot_count);
+
+    for (uint32_t i = 0; i < count && hub->starved_count > 0; i++) {
+        struct fdmux__stream *stream = fdmux__hub_at(hub, i);
+
+        if ((fdmux__load(&stream->base.slot.generation) & 1) != 0 &&
+            (stream->state & FDMUX__STREAM_LISTENER) != 0)
+            stop_starving(loop, stream);
+    }
+}
+
+static int admit(struct fdmux_loop *loop, struct fdmux__stream *listener, int fd)
+{
+    uint32_t limit = listener->limits->connection_max;
+    struct fdmux__stream *stream;
+    uint32_t slot = fdmux__hub_slot(listener);
+
+    if ((limit > 0 && listener->connections >= limit) ||
+        fdmux__stream_make(loop, fd, 0, listener, NULL, &stream) < 0) {
+        listener->sent++;
+        fdmux__count(&listener->limits->totals.refused, 1);
+        (void)fdmux__sys_close(fd); /* close(2): released in any case */
+        return 0;
+    }
+    fdmux__sys_no_delay(fd);
+    listener->received++;
+    listener->connections++;
+    fdmux__count(&listener->limits->totals.accepted, 1);
+    return fdmux__hub_deliver(
+        loop, stream,
+        (struct fdmux_stream_record){.kind = FDMUX_STREAM_ACCEPTED, .first = slot},
+        NULL);
+}
+
+static int fail(struct fdmux_loop *loop, struct fdmux__stream *listener, int r)
+{
+    bool is_first = listener->backoff_ticks == 0;
+
+    if (!is_shortage(r)) {
+        fdmux__stream_fail(loop, listener, -r);
+        return 0;
+    }
+    fdmux__stream_starve(loop, listener);
+    if (!is_first)
+        return 0; /* said once an episode */
+    return fdmux__hub_deliver(loop, listener,
+                              (struct fdmux_stream_record){.kind = FDMUX_STREAM_REFUSED,
+                                                           .last = (uint32_t)-r},
+                              NULL);
+}
+
+int fdmux__stream_accept(struct fdmux_loop *loop, struct fdmux__stream *listener)
+{
+    struct fdmux__hub *hub = loop->extension_data;
+    int r = 0;
+
+    for (int i = 0; i < ACCEPT_MAX && r >= 0; i++) {
+        int fd;
+
+        if (!fdmux__hub_has_records(hub, listener) ||
+            !fdmux__stream_is_reading(loop, listener))
+            break; /* level-triggered: reported again */
+        fd = fdmux__sys_accept(listener->fd);
+        if (fd == -EAGAIN) {
+            stop_starving(loop, listener); /* accept(2) takes a descriptor first */
+            break;
+        }
+        if (fd < 0 && is_of_connection(fd))
+            continue;
+        if (fd < 0)
+            return fail(loop, listener, fd);
+        stop_starving(loop, listener);
+        r = admit(loop, listener, fd);
+    }
+    return r;
+}

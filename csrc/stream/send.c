@@ -1,0 +1,335 @@
+/* send.c: to the socket, and the queue of what it would not take.
+ *
+ * Its one rule: bytes leave in the order they were written, or the stream ends with an
+ * error; the queue never passes its bound, nor all queues theirs. */
+#include "stream.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/uio.h>
+
+#include "../core/sys.h"
+
+#define PARTS_MAX 64
+#define QUEUE_MIN 4096
+
+/* ---- the queue ----------------------------------------------------------------- */
+
+void fdmux__stream_drop_queue(struct fdmux__hub *hub, struct fdmux__stream *stream)
+{
+    hub->queued_total -= stream->queue_count;
+    fdmux__count(&stream->limits->totals.queued, -(uint64_t)stream->queue_count);
+    fdmux__sys_free(stream->queue);
+    stream->queue = NULL;
+    stream->queue_first = stream->queue_count = stream->queue_capacity = 0;
+}
+
+/* Make room behind what is queued: by moving it to the front, or by growing. */
+static int reserve(struct fdmux__stream *stream, uint32_t length)
+{
+    uint32_t needed = stream->queue_count + length;
+    uint32_t capacity =
+        stream->queue_capacity < QUEUE_MIN ? QUEUE_MIN : stream->queue_capacity;
+    unsigned char *queue;
+
+    if (stream->queue_first + needed <= stream->queue_capacity)
+        return 0;
+    if (stream->queue_first > 0) {
+        memmove(stream->queue, stream->queue + stream->queue_first,
+                stream->queue_count);
+        stream->queue_first = 0;
+    }
+    while (capacity < needed)
+        capacity *= 2;
+    if (capacity == stream->queue_capacity)
+        return 0;
+    queue = fdmux__sys_realloc(stream->queue, capacity);
+    if (queue == NULL)
+        return -ENOMEM;
+    stream->queue = queue;
+    stream->queue_capacity = capacity;
+    return 0;
+}
+
+/* So much is queued in all that no stream with a queue may add to it by being read. */
+static bool is_tight(const struct fdmux__hub *hub)
+{
+    return hub->queued_total >= hub->queued_total_max - hub->queued_total_max / 4;
+}
+
+/* O(streams). */
+static struct fdmux__stream *longest_queue(struct fdmux__hub *hub,
+                                           struct fdmux__stream *longest)
+{
+    uint32_t count = fdmux__load(&hub->streams.slot_count);
+
+    for (uint32_t i = 0; i < count; i++) {
+        struct fdmux__stream *stream = fdmux__hub_at(hub, i);
+
+        if ((fdmux__load(&stream->base.slot.generation) & 1) != 0 &&
+            stream->queue_count > longest->queue_count)
+            longest = stream;
+    }
+    return longest;
+}
+
+/* End those with the longest queues until `length` bytes fit under the common bound;
+ * if one of them is `stream` itself, that is the caller's to end. */
+static int make_room(struct fdmux_loop *loop, struct fdmux__stream *stream,
+                     size_t length)
+{
+    struct fdmux__hub *hub = loop->extension_data;
+
+    while (hub->queued_total > hub->queued_total_max ||
+           length > hub->queued_total_max - hub->queued_total) {
+        struct fdmux__stream *longest = longest_queue(hub, stream);
+
+        if (longest == stream)
+            return -ENOBUFS;
+        fdmux__count(&longest->limits->totals.dropped, longest->queue_count);
+        fdmux__stream_drop_queue(hub, longest);
+        fdmux__stream_fail(loop, longest, ENOBUFS);
+    }
+    return 0;
+}
+
+static int append(struct fdmux_loop *loop, struct fdmux__stream *stream,
+                  const void *data, size_t length)
+{
+    struct fdmux__hub *hub = loop->extension_data;
+
+    if (length > stream->limits->queue_max - stream->queue_count ||
+        make_room(loop, stream, length) < 0)
+        return -ENOBUFS;
+    if (reserve(stream, (uint32_t)length) < 0)
+        return -ENOMEM;
+    memcpy(stream->queue + stream->queue_first + stream->queue_count, data, length);
+    stream->queue_count += (uint32_t)length;
+    hub->queued_total += length;
+    fdmux__count(&stream->limits->totals.queued, length);
+    return 0;
+}
+
+/* Queue what lies behind the first `sent` bytes of the parts. */
+static int append_rest(struct fdmux_loop *loop, struct fdmux__stream *stream,
+                       const struct iovec *parts, int count, size_t sent)
+{
+    int r = 0;
+
+    for (int i = 0; i < count && r == 0; i++) {
+        size_t skip = sent < parts[i].iov_len ? sent : parts[i].iov_len;
+
+        sent -= skip;
+        if (skip < parts[i].iov_len)
+            r = append(loop, stream, (const char *)parts[i].iov_base + skip,
+                       parts[i].iov_len - skip);
+    }
+    return r;
+}
+
+/* ---- sending ------------------------------------------------------------------- */
+
+/* The kernel is out of buffers, while the socket may be writable all the time: waiting
+ * for that would spin, so a tick is waited for. */
+static void starve(struct fdmux_loop *loop, struct fdmux__stream *stream)
+{
+    if ((stream->state & FDMUX__STREAM_STARVED) != 0)
+        return;
+    stream->state |= FDMUX__STREAM_STARVED;
+    fdmux__hub_count_timed(loop, 1);
+}
+
+void fdmux__stream_fatten(struct fdmux_loop *loop, struct fdmux__stream *stream)
+{
+    if ((stream->state & FDMUX__STREAM_STARVED) == 0)
+        return;
+    stream->state &= ~(uint32_t)FDMUX__STREAM_STARVED;
+    fdmux__hub_count_timed(loop, -1);
+    fdmux__stream_watch(loop, stream);
+}
+
+/* Returns bytes taken, 0 if the kernel is full, or the error that ends the stream. */
+static int send_parts(struct fdmux_loop *loop, struct fdmux__stream *stream,
+                      struct iovec *parts, int count)
+{
+    int r;
+
+    do {
+        r = fdmux__sys_sendmsg(stream->fd, parts, count);
+    } while (r == -EINTR);
+    if (r == -ENOBUFS || r == -ENOMEM)
+        starve(loop, stream);
+    if (r == -EAGAIN || r == -ENOBUFS || r == -ENOMEM)
+        return 0;
+    if (r > 0) {
+        stream->sent += (uint32_t)r;
+        fdmux__count(&stream->limits->totals.sent, (uint32_t)r);
+    }
+    return r;
+}
+
+static size_t total_of(const struct iovec *parts, int count)
+{
+    size_t total = 0;
+
+    for (int i = 0; i < count; i++)
+        total += parts[i].iov_len;
+    return total;
+}
+
+/* The kernel is full: wait for it, and stop reading when too much is queued. */
+static void choke(struct fdmux_loop *loop, struct fdmux__stream *stream)
+{
+    stream->state |= FDMUX__STREAM_SENDING;
+    if (stream->queue_count >= stream->limits->queue_high ||
+        is_tight(loop->extension_data))
+        stream->state |= FDMUX__STREAM_CHOKED;
+    fdmux__stream_watch(loop, stream);
+}
+
+static int send_or_queue(struct fdmux_loop *loop, struct fdmux__stream *stream,
+                         struct iovec *parts, int count)
+{
+    struct fdmux__hub *hub = loop->extension_data;
+    int sent = 0;
+    int r;
+
+    if ((stream->state & (FDMUX__STREAM_SHUTTING | FDMUX__STREAM_CLOSING |
+                          FDMUX__STREAM_LISTENER | FDMUX__STREAM_FAILED)) != 0)
+        return -EPIPE;
+    if (stream->queue_count == 0 && (stream->state & FDMUX__STREAM_CONNECTING) == 0)
+        sent = send_parts(loop, stream, parts, count);
+    if (sent < 0) {
+        fdmux__stream_fail(loop, stream, -sent);
+        return 0;
+    }
+    if (sent > 0 || stream->queue_count == 0)
+        stream->tick = stream->stall_tick = hub->tick;
+    if ((size_t)sent == total_of(parts, count))
+        return 0;
+    r = append_rest(loop, stream, parts, count, (size_t)sent);
+    if (r < 0)
+        fdmux__stream_fail(loop, stream, -r);
+    else
+        choke(loop, stream);
+    return r;
+}
+
+/* What is neither sent nor queued afterwards was dropped. */
+int fdmux__stream_send(struct fdmux_loop *loop, struct fdmux__stream *stream,
+                       struct iovec *parts, int count)
+{
+    uint64_t before = stream->sent + stream->queue_count;
+    int r = send_or_queue(loop, stream, parts, count);
+
+    if (r < 0 || (stream->state & FDMUX__STREAM_FAILED) != 0)
+        fdmux__count(&stream->limits->totals.dropped,
+                     total_of(parts, count) -
+                         (stream->sent + stream->queue_count - before));
+    return r;
+}
+
+/* The queue is empty: do what waited for that. */
+static int drained(struct fdmux_loop *loop, struct fdmux__stream *stream)
+{
+    struct fdmux__hub *hub = loop->extension_data;
+
+    fdmux__stream_drop_queue(hub, stream);
+    stream->state &= ~(uint32_t)FDMUX__STREAM_SENDING;
+    if ((stream->state & FDMUX__STREAM_SHUTTING) != 0)
+        (void)fdmux__sys_shutdown(stream->fd); /* ENOTCONN: reset meanwhile */
+    if ((stream->state & FDMUX__STREAM_CLOSING) != 0) {
+        fdmux__stream_fail(loop, stream, 0);
+        return 0;
+    }
+    return fdmux__hub_deliver(
+        loop, stream, (struct fdmux_stream_record){.kind = FDMUX_STREAM_DRAINED}, NULL);
+}
+
+static int unchoke(struct fdmux_loop *loop, struct fdmux__stream *stream)
+{
+    if ((stream->state & FDMUX__STREAM_CHOKED) == 0 ||
+        stream->queue_count > stream->limits->queue_low ||
+        (stream->queue_count > 0 && is_tight(loop->extension_data)))
+        return 0;
+    stream->state &= ~(uint32_t)FDMUX__STREAM_CHOKED;
+    return fdmux__hub_deliver(
+        loop, stream, (struct fdmux_stream_record){.kind = FDMUX_STREAM_WRITABLE},
+        NULL);
+}
+
+int fdmux__stream_flush(struct fdmux_loop *loop, struct fdmux__stream *stream)
+{
+    struct fdmux__hub *hub = loop->extension_data;
+    struct iovec part = {stream->queue + stream->queue_first, stream->queue_count};
+    int sent = stream->queue_count == 0 ? 0 : send_parts(loop, stream, &part, 1);
+    int r;
+
+    if (sent < 0) {
+        fdmux__stream_fail(loop, stream, -sent);
+        return 0;
+    }
+    if (sent > 0)
+        stream->tick = stream->stall_tick = hub->tick;
+    stream->queue_first += (uint32_t)sent;
+    stream->queue_count -= (uint32_t)sent;
+    hub->queued_total -= (uint32_t)sent;
+    fdmux__count(&stream->limits->totals.queued, -(uint64_t)(uint32_t)sent);
+    r = unchoke(loop, stream);
+    if (r >= 0 && stream->queue_count == 0 &&
+        (stream->state & FDMUX__STREAM_FAILED) == 0)
+        r = drained(loop, stream);
+    fdmux__stream_watch(loop, stream);
+    return r;
+}
+
+/* ---- the public functions ------------------------------------------------------ */
+
+int fdmux_stream_write(struct fdmux_loop *loop, uint64_t token, const void *data,
+                       size_t length)
+{
+    struct iovec part = {(void *)(uintptr_t)data, length};
+    struct fdmux__stream *stream;
+    int r = fdmux__stream_find(loop, token, &stream);
+
+    if (r < 0)
+        return r;
+    if (length > 0 && data == NULL)
+        return -EINVAL;
+    return length == 0 ? 0 : fdmux__stream_send(loop, stream, &part, 1);
+}
+
+static bool are_ops_valid(const struct fdmux_stream_write_op *ops, uint32_t count)
+{
+    bool is_valid = ops != NULL;
+
+    for (uint32_t i = 0; is_valid && i < count; i++)
+        is_valid = ops[i].length == 0 || ops[i].data != NULL;
+    return is_valid;
+}
+
+int fdmux_stream_write_batch(struct fdmux_loop *loop,
+                             const struct fdmux_stream_write_op *ops, uint32_t count)
+{
+    struct iovec parts[PARTS_MAX];
+    int accepted = 0;
+    uint32_t i = 0;
+
+    if (count > INT32_MAX || (count > 0 && !are_ops_valid(ops, count)))
+        return -EINVAL;
+    while (i < count) {
+        struct fdmux__stream *stream;
+        uint64_t token = ops[i].stream;
+        int found = fdmux__stream_find(loop, token, &stream);
+        int used = 0;
+
+        if (found < 0 && found != -ENOENT)
+            return found;
+        for (; i < count && ops[i].stream == token && used < PARTS_MAX; i++)
+            parts[used++] =
+                (struct iovec){(void *)(uintptr_t)ops[i].data, ops[i].length};
+        if (found == 0 && fdmux__stream_send(loop, stream, parts, used) == 0)
+            accepted += used;
+    }
+    return accepted;
+}

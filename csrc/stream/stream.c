@@ -1,0 +1,465 @@
+/* stream.c: the life of a stream, and the functions of fdmux_stream.h but for writing.
+ *
+ * A stream ends in one place, fdmux__stream_finish, reached through the pending list:
+ * so nobody is ended under the feet of whoever is working with it. */
+#include "stream.h"
+
+#include <errno.h>
+
+#include "../core/sys.h"
+
+#define TICKS_PER_S 4
+
+/* ---- limits -------------------------------------------------------------------- */
+
+/* Rounded up: a timeout comes late, never early. */
+static uint32_t ticks_of(int64_t timeout_ns)
+{
+    int64_t ticks;
+
+    if (timeout_ns <= 0)
+        return 0;
+    ticks = (timeout_ns - 1) / (FDMUX__NS_PER_S / TICKS_PER_S) + 1;
+    return ticks >= INT32_MAX ? INT32_MAX : (uint32_t)ticks;
+}
+
+static uint32_t or_default(uint32_t value, uint32_t otherwise)
+{
+    return value == 0 ? otherwise : value;
+}
+
+static int check_options(const struct fdmux_stream_options *options)
+{
+    if (fdmux__options_check(options, sizeof *options) < 0 || options->reserved != 0 ||
+        options->receive_max > FDMUX__RECEIVE_MAX || options->queue_max > INT32_MAX ||
+        options->idle_timeout_ns < 0 || options->stall_timeout_ns < 0)
+        return -EINVAL;
+    return 0;
+}
+
+static struct fdmux__stream_limits *
+new_limits(const struct fdmux_stream_options *options)
+{
+    struct fdmux__stream_limits *limits = fdmux__sys_calloc(1, sizeof *limits);
+
+    if (limits == NULL)
+        return NULL;
+    limits->reference_count = 1;
+    limits->receive_max = or_default(options->receive_max, FDMUX__RECEIVE_MAX);
+    limits->queue_max = or_default(options->queue_max, 256 << 10);
+    limits->queue_high = or_default(options->queue_high, 64 << 10);
+    limits->queue_low = or_default(options->queue_low, 16 << 10);
+    limits->connection_max = options->connection_max;
+    limits->idle_ticks = ticks_of(options->idle_timeout_ns);
+    limits->stall_ticks = ticks_of(options->stall_timeout_ns);
+    return limits;
+}
+
+void fdmux__stream_release_limits(struct fdmux__stream_limits *limits)
+{
+    if (atomic_fetch_sub(&limits->reference_count, 1) == 1)
+        fdmux__sys_free(limits);
+}
+
+static bool is_timed(const struct fdmux__stream *stream)
+{
+    return (stream->state & FDMUX__STREAM_LISTENER) == 0 &&
+           (stream->limits->idle_ticks | stream->limits->stall_ticks) != 0;
+}
+
+/* ---- interest ------------------------------------------------------------------ */
+
+static uint32_t wanted(const struct fdmux__hub *hub, const struct fdmux__stream *stream)
+{
+    uint32_t state = stream->state;
+    uint32_t no_reading = FDMUX__STREAM_PAUSED | FDMUX__STREAM_CHOKED |
+                          FDMUX__STREAM_ENDED | FDMUX__STREAM_CLOSING |
+                          FDMUX__STREAM_CONNECTING;
+
+    if ((state & FDMUX__STREAM_FAILED) != 0)
+        return 0;
+    if ((state & FDMUX__STREAM_DEFERRED) != 0 && hub->batch == NULL)
+        return 0; /* it would be reported again and again */
+    return ((state & no_reading) == 0 ? FDMUX_READ : 0) |
+           ((state & (FDMUX__STREAM_SENDING | FDMUX__STREAM_CONNECTING)) != 0 &&
+                    (state & FDMUX__STREAM_STARVED) == 0
+                ? FDMUX_WRITE
+                : 0);
+}
+
+static void mark_failed(struct fdmux_loop *loop, struct fdmux__stream *stream,
+                        int error)
+{
+    if ((stream->state & FDMUX__STREAM_FAILED) != 0)
+        return;
+    stream->state |= FDMUX__STREAM_FAILED;
+    stream->error = error;
+    fdmux__hub_pend(loop, stream);
+}
+
+void fdmux__stream_watch(struct fdmux_loop *loop, struct fdmux__stream *stream)
+{
+    const struct fdmux__hub *hub = loop->extension_data;
+    uint32_t events = wanted(hub, stream);
+    int r;
+
+    /* A listener out of descriptors looks away until its back-off has passed. */
+    if (stream->backoff_ticks > 0 && hub->tick - stream->tick < stream->backoff_ticks)
+        events = 0;
+    if (events == stream->interest)
+        return;
+    r = fdmux_io_update(loop, stream->io, events);
+    if (r == 0)
+        stream->interest = events;
+    else if (!atomic_load(&loop->is_closed))
+        mark_failed(loop, stream, -r); /* could hear nothing any more */
+}
+
+/* ---- birth --------------------------------------------------------------------- */
+
+int fdmux__stream_find(struct fdmux_loop *loop, uint64_t token,
+                       struct fdmux__stream **ret_stream)
+{
+    struct fdmux__hub *hub;
+    int r = fdmux__hub_get(loop, &hub);
+
+    if (r < 0)
+        return r;
+    *ret_stream = fdmux__slots_find(&hub->streams, token);
+    return *ret_stream == NULL ? -ENOENT : 0;
+}
+
+static int watch_first(struct fdmux_loop *loop, struct fdmux__stream *stream)
+{
+    struct fdmux_io_options options = {
+        .struct_size = sizeof options,
+        .fd = stream->fd,
+        .events = wanted(loop->extension_data, stream),
+        .fn = fdmux__stream_ready,
+        .userdata = stream, /* slots do not move; the watcher ends first */
+    };
+
+    stream->interest = options.events;
+    return fdmux_io_add(loop, &options, &stream->io);
+}
+
+static void fill(struct fdmux__stream *stream, const struct fdmux__stream *parent,
+                 const struct fdmux_stream_options *options)
+{
+    if (parent != NULL) {
+        stream->fn = parent->fn;
+        stream->base.userdata = parent->base.userdata;
+        stream->limits = parent->limits;
+        stream->limits->reference_count++;
+        stream->listener = fdmux__hub_slot(parent);
+    } else {
+        stream->fn = options->fn;
+        stream->base.userdata = options->userdata;
+        stream->base.destroyed = options->destroyed;
+        stream->limits = new_limits(options);
+        stream->listener = FDMUX__SLOT_NONE;
+    }
+}
+
+static void unmake(struct fdmux__hub *hub, struct fdmux__stream *stream)
+{
+    uint32_t slot = fdmux__hub_slot(stream);
+
+    if (stream->limits != NULL)
+        fdmux__stream_release_limits(stream->limits);
+    fdmux__slots_kill(&hub->streams, slot);
+    fdmux__slots_recycle(&hub->streams, slot);
+}
+
+int fdmux__stream_make(struct fdmux_loop *loop, int fd, uint32_t state,
+                       const struct fdmux__stream *parent,
+                       const struct fdmux_stream_options *options,
+                       struct fdmux__stream **ret_stream)
+{
+    struct fdmux__hub *hub;
+    struct fdmux__stream *stream;
+    uint32_t slot;
+    int r = fdmux__hub_get(loop, &hub);
+
+    if (r == 0)
+        r = fdmux__slots_take(&hub->streams, &slot);
+    if (r != 0)
+        return r;
+    stream = fdmux__hub_at(hub, slot);
+    stream->base.slot.next_free = slot;
+    stream->fd = fd;
+    stream->state = state;
+    stream->tick = stream->stall_tick = hub->tick;
+    fill(stream, parent, options);
+    r = stream->limits == NULL ? -ENOMEM : watch_first(loop, stream);
+    if (r < 0) {
+        unmake(hub, stream);
+        return r;
+    }
+    if (is_timed(stream))
+        fdmux__hub_count_timed(loop, 1);
+    *ret_stream = stream;
+    return 0;
+}
+
+static int add(struct fdmux_loop *loop, int fd, uint32_t state,
+               const struct fdmux_stream_options *options, uint64_t *ret_token)
+{
+    struct fdmux__stream *stream;
+    struct fdmux__hub *hub;
+    int r = check_options(options);
+
+    if (r < 0 || ret_token == NULL)
+        return -EINVAL;
+    r = fdmux__hub_get(loop, &hub);
+    if (r < 0)
+        return r;
+    if (options->fn == NULL && hub->batch == NULL)
+        return -ENOBUFS;
+    r = fdmux__stream_make(loop, fd, state, NULL, options, &stream);
+    if (r < 0)
+        return r;
+    *ret_token = fdmux__slots_token(&hub->streams, fdmux__hub_slot(stream));
+    return 0;
+}
+
+int fdmux_stream_add(struct fdmux_loop *loop, int fd,
+                     const struct fdmux_stream_options *options, uint64_t *ret_stream)
+{
+    return add(loop, fd, 0, options, ret_stream);
+}
+
+int fdmux_stream_listen(struct fdmux_loop *loop, int fd,
+                        const struct fdmux_stream_options *options,
+                        uint64_t *ret_stream)
+{
+    return add(loop, fd, FDMUX__STREAM_LISTENER, options, ret_stream);
+}
+
+int fdmux_stream_connect(struct fdmux_loop *loop, int fd,
+                         const struct fdmux_stream_options *options,
+                         uint64_t *ret_stream)
+{
+    return add(loop, fd, FDMUX__STREAM_CONNECTING, options, ret_stream);
+}
+
+/* ---- events -------------------------------------------------------------------- */
+
+void fdmux__stream_defer(struct fdmux_loop *loop, struct fdmux__stream *stream)
+{
+    const struct fdmux__hub *hub = loop->extension_data;
+
+    stream->state |= FDMUX__STREAM_DEFERRED;
+    fdmux__hub_pend(loop, stream);
+    if (hub->batch == NULL)
+        fdmux__stream_watch(loop, stream);
+}
+
+static int connected(struct fdmux_loop *loop, struct fdmux__stream *stream,
+                     uint32_t events)
+{
+    int r = fdmux__sys_connect_result(stream->fd);
+
+    if (r == -EINPROGRESS && (events & FDMUX_HANGUP) == 0)
+        return 0;
+    if (r == -EINPROGRESS)
+        r = -ENOTCONN; /* it never will be: nothing is under way */
+    if (r < 0) {
+        fdmux__stream_fail(loop, stream, -r);
+        return 0;
+    }
+    stream->state &= ~(uint32_t)FDMUX__STREAM_CONNECTING;
+    if (stream->queue_count > 0) /* written while it connected */
+        stream->state |= FDMUX__STREAM_SENDING;
+    else if ((stream->state & FDMUX__STREAM_SHUTTING) != 0)
+        (void)fdmux__sys_shutdown(stream->fd); /* ENOTCONN: reset meanwhile */
+    fdmux__stream_watch(loop, stream);
+    fdmux__sys_no_delay(stream->fd);
+    return fdmux__hub_deliver(
+        loop, stream, (struct fdmux_stream_record){.kind = FDMUX_STREAM_CONNECTED},
+        NULL);
+}
+
+int fdmux__stream_ready(struct fdmux_loop *loop, uint64_t io, uint32_t events,
+                        void *userdata)
+{
+    struct fdmux__stream *stream = userdata;
+    const struct fdmux__hub *hub = loop->extension_data;
+    int r = 0;
+
+    (void)io;
+    if ((stream->state & FDMUX__STREAM_FAILED) != 0)
+        return 0;
+    if (!fdmux__hub_has_records(hub, stream)) {
+        fdmux__stream_defer(loop, stream); /* what is not data is reported again */
+        return 0;
+    }
+    if ((stream->state & FDMUX__STREAM_LISTENER) != 0)
+        return fdmux__stream_accept(loop, stream);
+    if ((stream->state & FDMUX__STREAM_CONNECTING) != 0)
+        return connected(loop, stream, events);
+    if ((events & FDMUX_WRITE) != 0)
+        r = fdmux__stream_flush(loop, stream);
+    if (r < 0 || (events & FDMUX_READ) == 0)
+        return r;
+    if (stream->fn != NULL || hub->collected.first == FDMUX__SLOT_NONE)
+        return fdmux__stream_receive(loop, stream);
+    fdmux__stream_defer(loop, stream); /* behind those that had no room before */
+    return 0;
+}
+
+/* ---- death --------------------------------------------------------------------- */
+
+void fdmux__stream_fail(struct fdmux_loop *loop, struct fdmux__stream *stream,
+                        int error)
+{
+    if ((stream->state & FDMUX__STREAM_FAILED) != 0)
+        return;
+    mark_failed(loop, stream, error);
+    fdmux__stream_watch(loop, stream);
+}
+
+static void leave_listener(struct fdmux__hub *hub, const struct fdmux__stream *stream)
+{
+    struct fdmux__stream *listener;
+
+    if (stream->listener == FDMUX__SLOT_NONE)
+        return;
+    listener = fdmux__hub_at(hub, stream->listener);
+    /* The listener may be gone, and its slot another's. */
+    if (listener->limits == stream->limits && listener->connections > 0)
+        listener->connections--;
+}
+
+static void release(struct fdmux_loop *loop, struct fdmux__hub *hub,
+                    struct fdmux__stream *stream)
+{
+    uint32_t slot = fdmux__hub_slot(stream);
+
+    (void)fdmux_io_remove(loop, stream->io); /* -ESTALE when the loop is closing */
+    (void)fdmux__sys_close(stream->fd);      /* close(2): released in any case */
+    fdmux__count(&stream->limits->totals.dropped, stream->queue_count);
+    fdmux__stream_drop_queue(hub, stream);
+    if (is_timed(stream))
+        fdmux__hub_count_timed(loop, -1);
+    if ((stream->state & FDMUX__STREAM_STARVED) != 0)
+        fdmux__hub_count_timed(loop, -1);
+    if (stream->backoff_ticks > 0) {
+        hub->starved_count--;
+        fdmux__hub_count_timed(loop, -1);
+    }
+    leave_listener(hub, stream);
+    fdmux__stream_release_limits(stream->limits);
+    stream->limits = NULL;
+    fdmux__slots_kill(&hub->streams, slot);
+    stream->base.slot.next_free = hub->first_retired;
+    hub->first_retired = slot;
+}
+
+int fdmux__stream_finish(struct fdmux_loop *loop, struct fdmux__stream *stream)
+{
+    struct fdmux__hub *hub = loop->extension_data;
+    fdmux_destroyed_fn destroyed = stream->base.destroyed;
+    void *userdata = stream->base.userdata;
+    int r = fdmux__hub_deliver(
+        loop, stream,
+        (struct fdmux_stream_record){.kind = FDMUX_STREAM_CLOSED,
+                                     .last = (uint32_t)stream->error},
+        NULL);
+
+    release(loop, hub, stream);
+    if (destroyed != NULL)
+        destroyed(userdata);
+    if (hub->starved_count > 0 && !atomic_load(&loop->is_closed))
+        fdmux__stream_feed(loop);
+    return r;
+}
+
+/* ---- the other verbs ----------------------------------------------------------- */
+
+int fdmux_stream_shutdown(struct fdmux_loop *loop, uint64_t token)
+{
+    struct fdmux__stream *stream;
+    int r = fdmux__stream_find(loop, token, &stream);
+
+    if (r < 0)
+        return r;
+    /* Linux gives up a connection that is shut down before it stands. */
+    if ((stream->state & (FDMUX__STREAM_SHUTTING | FDMUX__STREAM_CONNECTING)) == 0 &&
+        stream->queue_count == 0)
+        (void)fdmux__sys_shutdown(stream->fd); /* ENOTCONN: reset meanwhile */
+    stream->state |= FDMUX__STREAM_SHUTTING;
+    return 0;
+}
+
+static int set_paused(struct fdmux_loop *loop, uint64_t token, bool is_paused)
+{
+    struct fdmux__stream *stream;
+    int r = fdmux__stream_find(loop, token, &stream);
+
+    if (r < 0)
+        return r;
+    if (is_paused)
+        stream->state |= FDMUX__STREAM_PAUSED;
+    else
+        stream->state &= ~(uint32_t)FDMUX__STREAM_PAUSED;
+    fdmux__stream_watch(loop, stream);
+    return 0;
+}
+
+int fdmux_stream_pause(struct fdmux_loop *loop, uint64_t token)
+{
+    return set_paused(loop, token, true);
+}
+
+int fdmux_stream_resume(struct fdmux_loop *loop, uint64_t token)
+{
+    return set_paused(loop, token, false);
+}
+
+int fdmux_stream_close(struct fdmux_loop *loop, uint64_t token, uint32_t flags)
+{
+    struct fdmux__stream *stream;
+    int r = fdmux__stream_find(loop, token, &stream);
+
+    if (r < 0)
+        return r;
+    if ((flags & ~(uint32_t)FDMUX_STREAM_DROP) != 0)
+        return -EINVAL;
+    stream->state |= FDMUX__STREAM_CLOSING;
+    if (stream->queue_count == 0 || (flags & FDMUX_STREAM_DROP) != 0)
+        fdmux__stream_fail(loop, stream, 0);
+    else
+        fdmux__stream_watch(loop, stream);
+    return 0;
+}
+
+int fdmux_stream_fd(struct fdmux_loop *loop, uint64_t token)
+{
+    struct fdmux__stream *stream;
+    int r = fdmux__stream_find(loop, token, &stream);
+
+    return r < 0 ? r : stream->fd;
+}
+
+int fdmux_stream_stats(struct fdmux_loop *loop, uint64_t token,
+                       struct fdmux_stream_stats *stats)
+{
+    struct fdmux__stream *stream;
+    int r = fdmux__options_check(stats, sizeof *stats);
+    bool is_listener;
+
+    if (r == 0)
+        r = fdmux__stream_find(loop, token, &stream);
+    if (r != 0)
+        return r;
+    is_listener = (stream->state & FDMUX__STREAM_LISTENER) != 0;
+    stats->received = is_listener ? stream->limits->totals.received : stream->received;
+    stats->sent = is_listener ? stream->limits->totals.sent : stream->sent;
+    stats->queued =
+        is_listener ? (uint32_t)stream->limits->totals.queued : stream->queue_count;
+    stats->connections = stream->connections;
+    stats->accepted = is_listener ? stream->received : 0;
+    stats->refused = is_listener ? stream->sent : 0;
+    return 0;
+}

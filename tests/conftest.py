@@ -1,0 +1,67 @@
+"""What every test shares: no test may leave a descriptor or a thread behind."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of the C tests (core/conftest.py); only this file is read in time."""
+    group = parser.getgroup("C tests")
+    group.addoption(
+        "--c-sanitize",
+        default="",
+        metavar="LIST",
+        help="build the C tests with sanitizers, such as address,undefined",
+    )
+    group.addoption(
+        "--c-werror", action="store_true", help="build the C tests with -Werror"
+    )
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what injects faults where the build has no place for them."""
+    if item.get_closest_marker("faults") and not can_inject_faults():
+        pytest.skip("needs a build with FDMUX_TESTING=ON")
+
+
+def can_inject_faults() -> bool:
+    from fdmux._ffi import lib  # noqa: PLC0415  # the C tests run without the package
+
+    return hasattr(lib, "fdmux_testing_fail")
+
+
+def open_descriptors() -> dict[int, str]:
+    """Map each open descriptor of this process to what it stands for."""
+    found: dict[int, str] = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+        except FileNotFoundError:
+            continue  # the descriptor listdir itself used
+    return found
+
+
+def live_threads() -> set[str]:
+    return {thread.name for thread in threading.enumerate()}
+
+
+@pytest.fixture(autouse=True)
+def no_leak() -> Iterator[None]:
+    """Fail a test that ends with a descriptor or thread more than it began with."""
+    gc.collect()
+    before, threads_before = open_descriptors(), live_threads()
+    yield
+    gc.collect()
+    after = open_descriptors()
+    leaked = {fd: name for fd, name in after.items() if before.get(fd) != name}
+    assert not leaked, f"descriptors left open: {leaked}"
+    assert live_threads() <= threads_before, "threads left running"

@@ -1,0 +1,96 @@
+/* check.c: runs one case of a test program (check.h). */
+#include "check.h"
+
+#include <dirent.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#define SECONDS_MAX 60 /* a case that hangs is killed by SIGALRM */
+
+static struct check_case *first_case;
+
+void check_register(struct check_case *added)
+{
+    added->next = first_case;
+    first_case = added;
+}
+
+void check_fail(const char *file, int line, const char *format, ...)
+{
+    va_list arguments;
+
+    /* Should writing fail, the exit status still tells. */
+    (void)fprintf(stderr, "%s:%d: ", file, line);
+    va_start(arguments, format);
+    (void)vfprintf(stderr, format, arguments);
+    va_end(arguments);
+    (void)fputc('\n', stderr);
+    (void)fflush(stderr);
+    _exit(1); /* also right in a forked child and beside other threads */
+}
+
+const char *check_backend(void)
+{
+    const char *name = getenv("FDMUX_TEST_BACKEND");
+
+    return name == NULL ? "epoll" : name;
+}
+
+bool check_is_epoll(void)
+{
+    return strcmp(check_backend(), "epoll") == 0;
+}
+
+struct fdmux_loop *check_open_loop(void)
+{
+    struct fdmux_loop_options options = {
+        .struct_size = sizeof options,
+        .backend = check_backend(),
+    };
+    struct fdmux_loop *loop = NULL;
+
+    CHECK_EQ(fdmux_loop_create(&options, &loop), 0);
+    return loop;
+}
+
+/* proc(5): one entry a descriptor, and the three that reading it always adds. */
+int check_open_fds(void)
+{
+    DIR *directory = opendir("/proc/self/fd");
+    int count = 0;
+
+    CHECK(directory != NULL);
+    while (readdir(directory) != NULL)
+        count++;
+    closedir(directory);
+    return count;
+}
+
+static void run(const struct check_case *found)
+{
+    int fds_before = check_open_fds();
+
+    (void)alarm(SECONDS_MAX);
+    found->run();
+    fdmux_testing_fail(0, 0, 0, 0);
+    CHECK_EQ(check_open_fds(), fds_before);
+    CHECK_EQ(fdmux_testing_allocations(), 0);
+}
+
+int main(int argc, char **argv)
+{
+    bool is_listing = argc == 2 && strcmp(argv[1], "--list") == 0;
+
+    for (struct check_case *c = first_case; c != NULL; c = c->next) {
+        if (is_listing) {
+            puts(c->name);
+        } else if (argc == 2 && strcmp(argv[1], c->name) == 0) {
+            run(c);
+            return 0;
+        }
+    }
+    if (!is_listing)
+        (void)fprintf(stderr, "usage: %s --list | CASE\n", argv[0]);
+    return is_listing ? 0 : 2;
+}

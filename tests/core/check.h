@@ -1,0 +1,79 @@
+/* check.h: the frame of the C tests: cases, checks, and a loop on the chosen backend.
+ *
+ * A case is TEST(name) { ... }. The program runs one case by its name, on the backend
+ * that FDMUX_TEST_BACKEND names, and fails it if a descriptor or a block of the core's
+ * memory is left behind. Names of cases are found by a regular expression, so each
+ * macro stands at the beginning of its line. */
+#ifndef FDMUX_TESTS_CHECK_H
+#define FDMUX_TESTS_CHECK_H
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fdmux.h"
+#include "testing.h"
+
+struct check_case {
+    const char *name;
+    void (*run)(void);
+    struct check_case *next;
+};
+
+void check_register(struct check_case *added);
+_Noreturn void check_fail(const char *file, int line, const char *format, ...);
+
+/* On every backend; on one of them; above 0.25 s; without a loop. */
+#define TEST(name) CHECK_CASE(name)
+#define EPOLL_TEST(name) CHECK_CASE(name)
+#define POLL_TEST(name) CHECK_CASE(name)
+#define SLOW_TEST(name) CHECK_CASE(name)
+#define UNIT_TEST(name) CHECK_CASE(name)
+
+#define CHECK_CASE(name)                                                               \
+    static void test_##name(void);                                                     \
+    __attribute__((constructor)) static void register_##name(void)                     \
+    {                                                                                  \
+        static struct check_case this_case = {#name, test_##name, NULL};               \
+                                                                                       \
+        check_register(&this_case);                                                    \
+    }                                                                                  \
+    static void test_##name(void)
+
+#define CHECK(condition) check_true((condition), __FILE__, __LINE__, #condition)
+#define CHECK_EQ(actual, expected)                                                     \
+    check_equal((long long)(actual), (long long)(expected), __FILE__, __LINE__,        \
+                #actual " is not " #expected)
+
+static inline void check_true(bool condition, const char *file, int line,
+                              const char *text)
+{
+    if (!condition)
+        check_fail(file, line, "not true: %s", text);
+}
+
+static inline void check_equal(long long actual, long long expected, const char *file,
+                               int line, const char *text)
+{
+    if (actual != expected)
+        check_fail(file, line, "%s: %lld, %lld", text, actual, expected);
+}
+
+/* The line of verify.c whose check failed, or 0. */
+#define VERIFY(loop) CHECK_EQ(fdmux_testing_verify(loop), 0)
+
+struct fdmux_loop *check_open_loop(void);
+const char *check_backend(void);
+bool check_is_epoll(void);
+int check_open_fds(void);
+
+/* A seeded generator of our own: the same numbers on every machine. */
+static inline uint32_t check_random(uint64_t *state)
+{
+    *state = *state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return (uint32_t)(*state >> 33);
+}
+
+#endif

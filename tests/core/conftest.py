@@ -1,0 +1,177 @@
+"""Makes every case of every C test program a pytest case, once per backend.
+
+``tests/core/test_timer.c::order_is_deadline_then_arming[epoll]``: names come from the
+source by a regular expression, so collecting builds nothing. The programs are built
+once a session, incrementally, into ``build/ctests-<configuration>``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from _pytest._code.code import TerminalRepr, TracebackStyle
+
+ROOT = Path(__file__).resolve().parents[2]
+CASE = re.compile(r"^(|EPOLL_|POLL_|SLOW_|UNIT_)TEST\((\w+)\)", re.MULTILINE)
+BACKENDS = {"EPOLL_": ["epoll"], "POLL_": ["poll"], "UNIT_": ["unit"]}
+CASE_TIMEOUT = 90.0  # above the alarm of the program itself (check.c)
+SANITIZER_ENVIRONMENT = {
+    "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0",
+    "UBSAN_OPTIONS": "print_stacktrace=1",
+    "TSAN_OPTIONS": "second_deadlock_stack=1",
+}
+
+
+class CaseError(Exception):
+    """A C case did not end well; the text is what it and its tools printed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Build:
+    """One configuration of the C tests, built on first use."""
+
+    sanitize: str
+    werror: bool
+
+    @property
+    def directory(self) -> Path:
+        words = [*self.sanitize.split(","), "werror" if self.werror else ""]
+        return ROOT / "build" / "-".join(["ctests", *filter(None, words)])
+
+    def configure(self) -> None:
+        cmake = tool("cmake")
+        generator = ["-G", "Ninja"] if shutil.which("ninja") else []
+        options = {
+            "FDMUX_BUILD_TESTS": "ON",
+            "FDMUX_TESTING": "ON",
+            "FDMUX_SANITIZE": self.sanitize,
+            "FDMUX_WERROR": "ON" if self.werror else "OFF",
+        }
+        run_tool(
+            [cmake, "-S", str(ROOT), "-B", str(self.directory), *generator]
+            + [f"-D{name}={value}" for name, value in options.items()]
+        )
+
+    def make(self) -> None:
+        if not (self.directory / "CMakeCache.txt").exists():
+            self.configure()
+        run_tool([tool("cmake"), "--build", str(self.directory), "--parallel", "2"])
+
+
+@functools.cache
+def build_once(build: Build) -> str:
+    """Build the test programs; what went wrong, or nothing."""
+    try:
+        build.make()
+    except CaseError as error:
+        return str(error)
+    return ""
+
+
+def programs(build: Build) -> Path:
+    """Find the folder of the test programs, built by now."""
+    problem = build_once(build)
+    if problem:
+        raise CaseError(problem)
+    return build.directory / "tests" / "core"
+
+
+def tool(name: str) -> str:
+    """Find a program on the PATH, or beside this Python, where pip puts it."""
+    beside = str(Path(sys.executable).parent)
+    found = shutil.which(name) or shutil.which(name, path=beside)
+    if found is None:
+        raise CaseError(f"the C tests need {name}: pip install {name}")
+    return found
+
+
+def run_tool(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise CaseError(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
+
+
+class Found(TypedDict):
+    """What one match of the regular expression says about a case."""
+
+    case: str
+    backend: str
+    line: int
+
+
+class CFile(pytest.File):
+    """One C source; its cases, for each backend they are for."""
+
+    def collect(self) -> Iterator[CItem]:
+        text = self.path.read_text(encoding="utf-8")
+        for match in CASE.finditer(text):
+            kind, case = match.groups()
+            line = text.count("\n", 0, match.start())
+            for backend in BACKENDS.get(kind, ["epoll", "poll"]):
+                found = Found(case=case, backend=backend, line=line)
+                item = CItem.from_parent(self, name=f"{case}[{backend}]", found=found)
+                if kind == "SLOW_":
+                    item.add_marker("slow")
+                yield item
+
+
+class CItem(pytest.Item):
+    """One case on one backend: a process of its own."""
+
+    def __init__(self, *, name: str, parent: CFile, found: Found) -> None:
+        super().__init__(name, parent)
+        self.found = found
+
+    def runtest(self) -> None:
+        option = self.config.getoption
+        build = Build(option("--c-sanitize"), option("--c-werror"))
+        program = programs(build) / self.path.stem
+        environment = {**os.environ, **SANITIZER_ENVIRONMENT}
+        environment["FDMUX_TEST_BACKEND"] = self.found["backend"]
+        try:
+            done = subprocess.run(
+                [str(program), self.found["case"]],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=CASE_TIMEOUT,
+                env=environment,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise CaseError(f"{self.name} did not end: {error}") from None
+        if done.returncode != 0 or done.stderr:
+            ended = f"{self.name} ended with {done.returncode}"
+            raise CaseError(f"{done.stdout}{done.stderr}{ended}")
+
+    def repr_failure(
+        self,
+        excinfo: pytest.ExceptionInfo[BaseException],
+        style: TracebackStyle | None = None,
+    ) -> str | TerminalRepr:
+        if isinstance(excinfo.value, CaseError):
+            return str(excinfo.value)
+        return super().repr_failure(excinfo, style)
+
+    def reportinfo(self) -> tuple[Path, int, str]:
+        return self.path, self.found["line"], self.name
+
+
+def pytest_collect_file(parent: pytest.Collector, file_path: Path) -> CFile | None:
+    if file_path.suffix != ".c" or not file_path.name.startswith("test_"):
+        return None
+    collected: CFile = CFile.from_parent(parent, path=file_path)
+    return collected

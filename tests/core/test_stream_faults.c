@@ -1,0 +1,278 @@
+/* test_stream_faults.c: each system call and allocation of a scenario with streams
+ * fails once, then from there on, until a run makes fewer calls than the one to fail.
+ *
+ * Whatever fails: a negative errno or a CLOSED record, sound structures, nothing
+ * leaked, `destroyed` once for each stream that was made, and a loop that works
+ * afterwards. */
+#include "stream_fixtures.h"
+
+#include <stdio.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { CLIENTS = 3, MESSAGE = 3000, ROUNDS = 8 };
+
+struct plan {
+    uint32_t kinds;
+    int error;
+    int persistent;
+    int64_t nth;
+};
+
+struct scene {
+    struct desk desk;
+    struct plan plan;
+    struct witness server;
+    struct witness clients[CLIENTS];
+    uint64_t listener; /* 0: could not be made */
+    uint64_t streams[CLIENTS];
+    char path[100];
+};
+
+static int check_result(const struct scene *scene, int r)
+{
+    bool is_expected = r >= 0 || r == -scene->plan.error || r == -ENOMEM ||
+                       r == -EPIPE || r == -ENOENT || r == -ECONNREFUSED;
+
+    if (!is_expected)
+        check_fail(__FILE__, __LINE__, "call %lld of 0x%x with errno %d, %d: %d",
+                   (long long)scene->plan.nth, scene->plan.kinds, scene->plan.error,
+                   scene->plan.persistent, r);
+    return r;
+}
+
+static void serve_some(struct scene *scene)
+{
+    for (int i = 0; i < ROUNDS; i++)
+        (void)check_result(scene, serve(&scene->desk));
+}
+
+static int answer(struct witness *witness, const struct fdmux_stream_record *record,
+                  const unsigned char *data)
+{
+    struct scene *scene = witness->extra;
+    struct fdmux_loop *loop = witness->desk->loop;
+
+    if (record->kind == FDMUX_STREAM_DATA)
+        (void)check_result(scene, fdmux_stream_write(loop, record->stream, data,
+                                                     record->last - record->first));
+    if (record->kind == FDMUX_STREAM_END)
+        (void)check_result(scene, fdmux_stream_close(loop, record->stream, 0));
+    return 0;
+}
+
+/* ---- the steps ----------------------------------------------------------------- */
+
+static void open_all(struct scene *scene)
+{
+    struct fdmux_stream_address where = {
+        .struct_size = sizeof where,
+        .path = scene->path,
+    };
+    struct desk *desk = &scene->desk;
+    struct fdmux_stream_options options = options_for(desk, &scene->server);
+
+    scene->server.reaction = answer;
+    scene->server.extra = scene;
+    if (check_result(scene, fdmux_stream_listen_at(desk->loop, &where, &options,
+                                                   &scene->listener)) == 0)
+        desk->witnesses[scene->listener & 0x0fffffff] = &scene->server;
+    for (int i = 0; i < CLIENTS; i++) {
+        options = options_for(desk, &scene->clients[i]);
+        options.idle_timeout_ns = 60000 * MS;
+        if (check_result(scene, fdmux_stream_connect_to(desk->loop, &where, &options,
+                                                        &scene->streams[i])) == 0)
+            desk->witnesses[scene->streams[i] & 0x0fffffff] = &scene->clients[i];
+        else
+            CHECK_EQ(scene->streams[i], 0);
+    }
+    serve_some(scene);
+}
+
+static void talk(struct scene *scene)
+{
+    static unsigned char bytes[MESSAGE];
+    struct fdmux_stream_write_op ops[CLIENTS];
+
+    for (int i = 0; i < CLIENTS; i++)
+        ops[i] = (struct fdmux_stream_write_op){scene->streams[i], bytes, MESSAGE};
+    (void)check_result(scene, fdmux_stream_write_batch(scene->desk.loop, ops, CLIENTS));
+    serve_some(scene);
+}
+
+/* More than the kernel takes, to a client that does not read; then it does. */
+static void pile_up(struct scene *scene)
+{
+    static unsigned char bytes[1000];
+    struct fdmux_loop *loop = scene->desk.loop;
+    int fd = fdmux_stream_fd(loop, scene->server.token);
+
+    for (int i = 0; i < CLIENTS; i++)
+        (void)check_result(scene, fdmux_stream_pause(loop, scene->streams[i]));
+    if (fd >= 0)
+        set_buffer(fd, SO_SNDBUF, 4096);
+    for (int i = 0; i < 20; i++)
+        (void)check_result(
+            scene, fdmux_stream_write(loop, scene->server.token, bytes, sizeof bytes));
+    serve_some(scene);
+    for (int i = 0; i < CLIENTS; i++)
+        (void)check_result(scene, fdmux_stream_resume(loop, scene->streams[i]));
+    serve_some(scene);
+}
+
+static void close_all(struct scene *scene)
+{
+    struct fdmux_loop *loop = scene->desk.loop;
+
+    (void)check_result(scene, fdmux_stream_shutdown(loop, scene->streams[0]));
+    serve_some(scene);
+    (void)check_result(scene, fdmux_stream_close(loop, scene->streams[1], 0));
+    (void)check_result(scene,
+                       fdmux_stream_close(loop, scene->streams[2], FDMUX_STREAM_DROP));
+    serve_some(scene);
+    (void)check_result(scene, fdmux_stream_close(loop, scene->listener, 0));
+    serve_some(scene);
+}
+
+/* ---- afterwards ---------------------------------------------------------------- */
+
+static void check_usable(struct scene *scene)
+{
+    struct desk *desk = &scene->desk;
+    struct witness witness = {0};
+    int fds[2];
+
+    serve_some(scene);
+    desk->is_collected = false;
+    open_sockets(fds);
+    (void)add_stream(desk, fds[0], &witness);
+    CHECK_EQ(send(fds[1], "x", 1, 0), 1);
+    serve_until(desk, &witness.counts[FDMUX_STREAM_DATA], 1);
+    CHECK_EQ(close(fds[1]), 0);
+    serve_until(desk, &witness.counts[FDMUX_STREAM_END], 1);
+    CHECK_EQ(fdmux_stream_total_max(desk->loop, 1 << 20), 0);
+    close_desk(desk);
+    CHECK_EQ(witness.destroyed, 1);
+}
+
+static void check_ends(const struct scene *scene)
+{
+    CHECK_EQ(scene->server.destroyed, scene->listener != 0);
+    for (int i = 0; i < CLIENTS; i++) {
+        CHECK_EQ(scene->clients[i].destroyed, scene->streams[i] != 0);
+        CHECK(scene->clients[i].counts[FDMUX_STREAM_CLOSED] <= 1);
+    }
+}
+
+/* Returns how many calls of these kinds the scenario made. */
+static int64_t run(struct plan plan, bool is_collected)
+{
+    struct scene *scene = calloc(1, sizeof *scene);
+    int fds_before = check_open_fds();
+    int64_t calls;
+
+    open_desk(&scene->desk, is_collected, RECORDS_MIN, ARENA_MIN);
+    scene->plan = plan;
+    snprintf(scene->path, sizeof scene->path, "/tmp/fdmux-faults-%d.sock",
+             (int)getpid());
+    fdmux_testing_fail(plan.kinds, plan.nth, plan.error, plan.persistent);
+    open_all(scene);
+    talk(scene);
+    pile_up(scene);
+    close_all(scene);
+    calls = fdmux_testing_calls();
+    fdmux_testing_fail(0, 0, 0, 0);
+    (void)unlink(scene->path); /* not there if it could not be bound */
+    check_usable(scene);
+    check_ends(scene);
+    CHECK_EQ(fdmux_testing_allocations(), 0);
+    CHECK_EQ(check_open_fds(), fds_before);
+    free(scene);
+    return calls;
+}
+
+static void fail_each(uint32_t kinds, int error, int persistent)
+{
+    for (int i = 0; i < 2; i++) {
+        struct plan plan = {kinds, error, persistent, 1};
+
+        while (run(plan, i == 1) >= plan.nth)
+            plan.nth++;
+        CHECK(plan.nth > 1); /* something was there to fail */
+    }
+}
+
+TEST(memory_fails_once)
+{
+    fail_each(FDMUX_CALL_MEMORY, ENOMEM, 0);
+}
+
+TEST(memory_fails_for_ever)
+{
+    fail_each(FDMUX_CALL_MEMORY, ENOMEM, 1);
+}
+
+TEST(accept_fails_once)
+{
+    fail_each(FDMUX_CALL_ACCEPT, EMFILE, 0);
+}
+
+TEST(accept_fails_for_ever)
+{
+    fail_each(FDMUX_CALL_ACCEPT, EMFILE, 1);
+}
+
+TEST(sockets_fail_once)
+{
+    fail_each(FDMUX_CALL_SOCKET, EMFILE, 0);
+}
+
+TEST(sockets_fail_for_ever)
+{
+    fail_each(FDMUX_CALL_SOCKET, EMFILE, 1);
+}
+
+TEST(receiving_fails_once)
+{
+    fail_each(FDMUX_CALL_RECV, ECONNRESET, 0);
+}
+
+TEST(receiving_fails_for_ever)
+{
+    fail_each(FDMUX_CALL_RECV, ECONNRESET, 1);
+}
+
+TEST(sending_fails_once)
+{
+    fail_each(FDMUX_CALL_SEND, EPIPE, 0);
+}
+
+TEST(sending_fails_for_ever)
+{
+    fail_each(FDMUX_CALL_SEND, EPIPE, 1);
+}
+
+TEST(the_kernel_is_out_of_buffers_for_ever)
+{
+    fail_each(FDMUX_CALL_SEND, ENOBUFS, 1);
+}
+
+EPOLL_TEST(the_set_refuses_once)
+{
+    fail_each(FDMUX_CALL_EPOLL_CTL, ENOMEM, 0);
+}
+
+EPOLL_TEST(the_set_refuses_for_ever)
+{
+    fail_each(FDMUX_CALL_EPOLL_CTL, ENOMEM, 1);
+}
+
+SLOW_TEST(waiting_fails_once)
+{
+    fail_each(FDMUX_CALL_WAIT | FDMUX_CALL_PWAIT2, EIO, 0);
+}
+
+TEST(closing_fails_for_ever)
+{
+    fail_each(FDMUX_CALL_CLOSE, EIO, 1);
+}
