@@ -179,7 +179,7 @@ int fdmux__sys_shutdown(int fd)
 
 int fdmux__sys_connect_result(int fd)
 {
-    struct sockaddr_storage peer, own;
+    struct sockaddr_storage peer = {0}, own = {0};
     socklen_t size = sizeof peer, own_size = sizeof own;
     int error = 0;
     socklen_t error_size = sizeof error;

@@ -217,7 +217,7 @@ static int add(struct fdmux_loop *loop, int fd, uint32_t state,
     if (options->fn == NULL && hub->batch == NULL)
         return -ENOBUFS;
     r = fdmux__stream_make(loop, fd, state, NULL, options, &stream);
-    if (r < 0)
+    if (r != 0)
         return r;
     *ret_token = fdmux__slots_token(&hub->streams, fdmux__hub_slot(stream));
     return 0;
@@ -275,9 +275,13 @@ static int connected(struct fdmux_loop *loop, struct fdmux__stream *stream,
         (void)fdmux__sys_shutdown(stream->fd); /* ENOTCONN: reset meanwhile */
     fdmux__stream_watch(loop, stream);
     fdmux__sys_no_delay(stream->fd);
-    return fdmux__hub_deliver(
-        loop, stream, (struct fdmux_stream_record){.kind = FDMUX_STREAM_CONNECTED},
-        NULL);
+    r = fdmux__hub_deliver(loop, stream,
+                           (struct fdmux_stream_record){.kind = FDMUX_STREAM_CONNECTED},
+                           NULL);
+    if (r < 0 || (stream->state & FDMUX__STREAM_FAILED) != 0 || loop->is_closed ||
+        stream->queue_count == 0)
+        return r;
+    return fdmux__stream_flush(loop, stream); /* it is writable now */
 }
 
 int fdmux__stream_ready(struct fdmux_loop *loop, uint64_t io, uint32_t events,

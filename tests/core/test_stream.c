@@ -141,6 +141,35 @@ TEST(connects_and_accepts_over_unix_sockets)
     on_both_desks(greet_unix);
 }
 
+TEST(what_was_written_before_is_sent_in_the_iteration_that_connects)
+{
+    struct desk desk;
+    struct witness client = {0};
+    struct fdmux_stream_options options;
+    struct sockaddr_in address = {.sin_family = AF_INET};
+    socklen_t size = sizeof address;
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int peer;
+
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    CHECK_EQ(bind(listener, (struct sockaddr *)&address, size), 0);
+    CHECK_EQ(listen(listener, 1), 0);
+    CHECK_EQ(getsockname(listener, (struct sockaddr *)&address, &size), 0);
+    open_desk(&desk, true, RECORDS_MIN, ARENA_MIN);
+    options = options_for(&desk, &client);
+    CHECK_EQ(fdmux_stream_write(
+                 desk.loop,
+                 connect_to_loopback(&desk, ntohs(address.sin_port), &options), "early",
+                 5),
+             0);
+    serve_until(&desk, &client.counts[FDMUX_STREAM_CONNECTED], 1);
+    CHECK_EQ(client.last_kind, FDMUX_STREAM_DRAINED);
+    peer = accept(listener, NULL, NULL);
+    expect_bytes(peer, "early");
+    CHECK_EQ(close(peer) + close(listener), 0);
+    close_desk(&desk);
+}
+
 /* A port that was bound and is free again: nobody listens there. */
 static uint16_t free_port(struct desk *desk)
 {
