@@ -1,0 +1,96 @@
+/* glue.c: a batch for Python in one call (glue.h). */
+#include <Python.h>
+
+#include "glue.h"
+
+#include <errno.h>
+
+#include "internal.h"
+
+/* proc(5), fs.nr_open: Linux allows 2^20 descriptors unless told otherwise. */
+#define FD_MAX INT32_C(0x00ffffff)
+
+int64_t fdmux_py_io_add(struct fdmux_loop *loop, int fd, uint32_t events)
+{
+    struct fdmux_io_options options = {
+        .struct_size = sizeof options,
+        .fd = fd,
+        .events = events,
+    };
+    uint64_t token;
+    int r;
+
+    if (fd < 0)
+        return -EBADF;
+    if (fd > FD_MAX)
+        return -EMFILE;
+    r = fdmux__io_add(loop, &options, (uint32_t)fd + 1, &token);
+    return r < 0 ? r : (int64_t)token;
+}
+
+static int collect(struct fdmux_py_batch *batch, int64_t timeout_ns)
+{
+    struct fdmux__batch compact = {
+        .compact = batch->indices,
+        .capacity = batch->capacity,
+    };
+
+    return fdmux__loop_dispatch(batch->loop, timeout_ns, &compact);
+}
+
+int fdmux_py_select(struct fdmux_py_batch *batch, int64_t timeout_ns)
+{
+    batch->deadline_ns =
+        timeout_ns < 0
+            ? INT64_MAX
+            : timeout_ns + (timeout_ns > 0 ? fdmux_loop_now(batch->loop) : 0);
+    return collect(batch, timeout_ns);
+}
+
+int fdmux_py_select_again(struct fdmux_py_batch *batch)
+{
+    int64_t left_ns = batch->deadline_ns - fdmux_loop_now(batch->loop);
+
+    if (batch->deadline_ns == INT64_MAX)
+        left_ns = -1;
+    else if (left_ns < 0)
+        left_ns = 0;
+    return collect(batch, left_ns);
+}
+
+int fdmux_py_loop_close(struct fdmux_loop *loop)
+{
+    return fdmux__loop_close(loop);
+}
+
+static void release_context(PyObject *capsule)
+{
+    PyObject *owner = PyCapsule_GetContext(capsule);
+
+    Py_XDECREF(owner);
+}
+
+uintptr_t fdmux_py_capsule_destructor(void)
+{
+    return (uintptr_t)release_context;
+}
+
+/* Functions of native code run here, which may wait for a thread that wants the GIL. */
+static void destroy_loop(PyObject *capsule)
+{
+    struct fdmux_loop *loop = PyCapsule_GetPointer(capsule, PyCapsule_GetName(capsule));
+
+    Py_BEGIN_ALLOW_THREADS
+    fdmux_loop_destroy(loop);
+    Py_END_ALLOW_THREADS
+}
+
+uintptr_t fdmux_py_loop_destructor(void)
+{
+    return (uintptr_t)destroy_loop;
+}
+
+const char *fdmux_py_version(void)
+{
+    return FDMUX_VERSION;
+}

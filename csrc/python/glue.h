@@ -1,0 +1,95 @@
+/* glue.h: what the Python side needs beyond fdmux.h, to pay once per batch.
+ *
+ * Not public: names begin with fdmux_py_. Nothing here touches Python objects; cffi
+ * calls it without the GIL. */
+#ifndef FDMUX_GLUE_H
+#define FDMUX_GLUE_H
+
+#include "fdmux.h"
+#include "fdmux_stream.h"
+
+/* cffi:begin */
+
+/* Add a collected watcher for Python. Returns its token, which is > 0, or -errno. */
+int64_t fdmux_py_io_add(struct fdmux_loop *loop, int fd, uint32_t events);
+
+/* What a Python selector waits with; made once, and anew when it must hold more. */
+struct fdmux_py_batch {
+    struct fdmux_loop *loop;
+    uint32_t *indices;   /* 4 * fd + (events & 3) for each ready watcher */
+    int capacity;        /* of `indices` */
+    int64_t deadline_ns; /* of the wait under way; INT64_MAX for none */
+};
+
+/* fdmux_loop_dispatch, and the indices of the watchers of fdmux_py_io_add. What others
+ * have added without a function is dropped: nobody here could tell them. Returns the
+ * count of indices, or as fdmux_loop_dispatch; after -EINTR go on with _again. */
+int fdmux_py_select(struct fdmux_py_batch *batch, int64_t timeout_ns);
+int fdmux_py_select_again(struct fdmux_py_batch *batch);
+
+/* ---- streams ------------------------------------------------------------------- */
+
+/* What Python did to its streams during one batch: words of one of these plus a slot.
+ * Two of them have an operand, which is the next word. */
+#define FDMUX_PY_ECHO 0x00000000u /* send the stream its own DATA of this batch */
+#define FDMUX_PY_SEND 0x10000000u /* operand: length; the next bytes of `joined` */
+#define FDMUX_PY_PASS 0x20000000u /* operand: slot whose DATA of this batch is sent */
+#define FDMUX_PY_CLOSE 0x30000000u /* when what is queued has been sent */
+#define FDMUX_PY_DROP 0x40000000u  /* close at once */
+#define FDMUX_PY_SHUTDOWN 0x50000000u
+
+/* Do what `count` words say, in order, neighbours to one stream in one sendmsg(2), and
+ * empty the batch for the next. Streams that are over are passed by. Returns 0, or
+ * -EINVAL for words that say nothing. */
+int fdmux_py_stream_flush(struct fdmux_loop *loop, struct fdmux_stream_batch *batch,
+                          const void *words, uint32_t count, const void *joined,
+                          size_t joined_size);
+
+/* The same, but the batch stays as it is: it is still being read. */
+int fdmux_py_stream_settle(struct fdmux_loop *loop, struct fdmux_stream_batch *batch,
+                           const void *words, uint32_t count, const void *joined,
+                           size_t joined_size);
+
+/* Serve what is pending, without a dispatch: CLOSED records of streams that were ended,
+ * and data for which the batch had no room. Returns 0, or -errno. */
+int fdmux_py_stream_serve(struct fdmux_loop *loop);
+
+/* The token of the live stream in `slot`, which is > 0; or -ENOENT. */
+int64_t fdmux_py_stream_token(struct fdmux_loop *loop, uint32_t slot);
+
+/* What a listener and those it has accepted have done. */
+struct fdmux_py_stream_totals {
+    uint64_t received; /* bytes */
+    uint64_t sent;
+    uint64_t queued;
+    uint64_t dropped;
+    uint64_t accepted; /* connections */
+    uint64_t refused;
+};
+
+/* Hold on to the counters of the live stream in `slot`, so that they outlast it; NULL
+ * if there is none. Reading and releasing them: any thread. */
+void *fdmux_py_totals_hold(struct fdmux_loop *loop, uint32_t slot);
+void fdmux_py_totals_read(void *held, struct fdmux_py_stream_totals *ret_totals);
+void fdmux_py_totals_release(void *held);
+
+/* Let `ticks` quarters of a second pass for the timeouts of streams, without waiting.
+ */
+int fdmux_py_stream_tick(struct fdmux_loop *loop, uint32_t ticks);
+
+/* End every watcher and release the kernel objects, but not the memory: Python objects,
+ * and threads inside a call, may still hold the loop. Idempotent. */
+int fdmux_py_loop_close(struct fdmux_loop *loop);
+
+/* A capsule destructor that releases the object in the capsule's context. */
+uintptr_t fdmux_py_capsule_destructor(void);
+
+/* A capsule destructor that destroys the loop in the capsule, without the GIL. */
+uintptr_t fdmux_py_loop_destructor(void);
+
+/* FDMUX_VERSION of the core in this extension. */
+const char *fdmux_py_version(void);
+
+/* cffi:end */
+
+#endif

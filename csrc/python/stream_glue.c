@@ -1,0 +1,239 @@
+/* stream_glue.c: what Python wrote during one batch of streams, in one call (glue.h).
+ */
+#include "glue.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <sys/uio.h>
+
+#include "stream.h"
+
+#define PARTS_MAX 64
+#define VERB(word) ((word) & 0xf0000000u)
+#define SLOT(word) ((word) & 0x0fffffffu)
+
+/* The state of one flush: what lies before it, and parts for one stream. */
+struct flush {
+    struct fdmux_loop *loop;
+    struct fdmux__hub *hub;
+    const struct fdmux_stream_batch *batch;
+    const char *joined;
+    size_t joined_left;
+    struct iovec parts[PARTS_MAX];
+    int part_count;
+};
+
+static struct fdmux__stream *live_stream(struct fdmux__hub *hub, uint32_t slot)
+{
+    struct fdmux__stream *stream;
+
+    if (slot >= fdmux__load(&hub->streams.slot_count))
+        return NULL;
+    stream = fdmux__hub_at(hub, slot);
+    return (fdmux__load(&stream->base.slot.generation) & 1) != 0 ? stream : NULL;
+}
+
+/* The bytes that stream `slot` received in this batch; false if there are none. */
+static bool data_of(const struct flush *flush, uint32_t slot, struct iovec *ret_part)
+{
+    const struct fdmux__stream *source;
+
+    if (slot >= fdmux__load(&flush->hub->streams.slot_count))
+        return false;
+    source = fdmux__hub_at(flush->hub, slot); /* it may have ended since */
+    if (source->data_batch != flush->hub->batch_number)
+        return false;
+    *ret_part =
+        (struct iovec){flush->batch->arena + source->data_offset, source->data_length};
+    return true;
+}
+
+static bool next_joined(struct flush *flush, uint32_t length, struct iovec *ret_part)
+{
+    if (length > flush->joined_left)
+        return false;
+    *ret_part = (struct iovec){(void *)(uintptr_t)flush->joined, length};
+    flush->joined += length;
+    flush->joined_left -= length;
+    return true;
+}
+
+/* The bytes that a word and its operand send. */
+static bool part_of(struct flush *flush, uint32_t word, uint32_t operand,
+                    struct iovec *ret_part)
+{
+    switch (VERB(word)) {
+    case FDMUX_PY_ECHO:
+        return data_of(flush, SLOT(word), ret_part);
+    case FDMUX_PY_SEND:
+        return next_joined(flush, operand, ret_part);
+    default:
+        return data_of(flush, operand, ret_part);
+    }
+}
+
+static bool continues(const struct iovec *last, const struct iovec *next)
+{
+    return (char *)last->iov_base + last->iov_len == (char *)next->iov_base;
+}
+
+/* Bytes that lie side by side become one part. */
+static void gather(struct flush *flush, struct iovec part)
+{
+    struct iovec *last = &flush->parts[flush->part_count];
+
+    if (flush->part_count > 0 && continues(last - 1, &part))
+        last[-1].iov_len += part.iov_len;
+    else
+        flush->parts[flush->part_count++] = part;
+}
+
+static void send_gathered(struct flush *flush, uint32_t slot)
+{
+    struct fdmux__stream *stream = live_stream(flush->hub, slot);
+
+    /* What fails has failed the stream, which its CLOSED record will say. */
+    if (stream != NULL && flush->part_count > 0)
+        (void)fdmux__stream_send(flush->loop, stream, flush->parts, flush->part_count);
+    flush->part_count = 0;
+}
+
+static void end_stream(struct flush *flush, uint32_t slot, uint32_t verb)
+{
+    struct fdmux__stream *stream = live_stream(flush->hub, slot);
+    uint64_t token;
+
+    if (stream == NULL)
+        return;
+    token = fdmux__slots_token(&flush->hub->streams, slot);
+    if (verb == FDMUX_PY_SHUTDOWN)
+        (void)fdmux_stream_shutdown(flush->loop, token); /* the stream is live */
+    else
+        (void)fdmux_stream_close(flush->loop, token,
+                                 verb == FDMUX_PY_DROP ? FDMUX_STREAM_DROP : 0);
+}
+
+static bool has_operand(uint32_t word)
+{
+    return VERB(word) == FDMUX_PY_SEND || VERB(word) == FDMUX_PY_PASS;
+}
+
+static int do_words(struct flush *flush, const uint32_t *words, uint32_t count)
+{
+    uint32_t slot = 0;
+    struct iovec part;
+
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t word = words[i];
+        bool is_end = VERB(word) >= FDMUX_PY_CLOSE;
+
+        if (SLOT(word) != slot || flush->part_count == PARTS_MAX || is_end)
+            send_gathered(flush, slot);
+        slot = SLOT(word);
+        if (has_operand(word) && ++i == count)
+            return -EINVAL;
+        if (is_end)
+            end_stream(flush, slot, VERB(word));
+        else if (part_of(flush, word, words[i], &part))
+            gather(flush, part);
+        else
+            return -EINVAL;
+    }
+    send_gathered(flush, slot);
+    return 0;
+}
+
+int fdmux_py_stream_settle(struct fdmux_loop *loop, struct fdmux_stream_batch *batch,
+                           const void *words, uint32_t count, const void *joined,
+                           size_t joined_size)
+{
+    struct flush flush; /* its parts are not worth the clearing */
+    int r;
+
+    flush.loop = loop;
+    flush.batch = batch;
+    flush.joined = joined;
+    flush.joined_left = joined_size;
+    flush.part_count = 0;
+    r = fdmux__hub_get(loop, &flush.hub);
+    return r < 0 ? r : do_words(&flush, words, count);
+}
+
+int fdmux_py_stream_flush(struct fdmux_loop *loop, struct fdmux_stream_batch *batch,
+                          const void *words, uint32_t count, const void *joined,
+                          size_t joined_size)
+{
+    int r = fdmux_py_stream_settle(loop, batch, words, count, joined, joined_size);
+    struct fdmux__hub *hub;
+
+    if (fdmux__hub_get(loop, &hub) < 0)
+        return r;
+    batch->record_count = 0;
+    batch->arena_used = 0;
+    hub->batch_number++;
+    return r;
+}
+
+int fdmux_py_stream_serve(struct fdmux_loop *loop)
+{
+    struct fdmux__hub *hub;
+    int r = fdmux__hub_get(loop, &hub);
+
+    return r < 0 ? r : fdmux__hub_serve(loop);
+}
+
+int64_t fdmux_py_stream_token(struct fdmux_loop *loop, uint32_t slot)
+{
+    struct fdmux__hub *hub;
+    int r = fdmux__hub_get(loop, &hub);
+
+    if (r < 0)
+        return r;
+    if (live_stream(hub, slot) == NULL)
+        return -ENOENT;
+    return (int64_t)fdmux__slots_token(&hub->streams, slot);
+}
+
+void *fdmux_py_totals_hold(struct fdmux_loop *loop, uint32_t slot)
+{
+    struct fdmux__hub *hub;
+    struct fdmux__stream *stream;
+
+    if (fdmux__hub_get(loop, &hub) < 0)
+        return NULL;
+    stream = live_stream(hub, slot);
+    if (stream == NULL)
+        return NULL;
+    atomic_fetch_add(&stream->limits->reference_count, 1);
+    return stream->limits;
+}
+
+void fdmux_py_totals_read(void *held, struct fdmux_py_stream_totals *ret_totals)
+{
+    const struct fdmux__stream_totals *totals =
+        &((struct fdmux__stream_limits *)held)->totals;
+
+    *ret_totals = (struct fdmux_py_stream_totals){
+        .received = totals->received,
+        .sent = totals->sent,
+        .queued = totals->queued,
+        .dropped = totals->dropped,
+        .accepted = totals->accepted,
+        .refused = totals->refused,
+    };
+}
+
+void fdmux_py_totals_release(void *held)
+{
+    fdmux__stream_release_limits(held);
+}
+
+int fdmux_py_stream_tick(struct fdmux_loop *loop, uint32_t ticks)
+{
+    struct fdmux__hub *hub;
+    int r = fdmux__hub_get(loop, &hub);
+
+    if (r == 0)
+        fdmux__hub_tick(loop, ticks);
+    return r;
+}

@@ -1,0 +1,111 @@
+"""``python -m fdmux``: the options, the commands, and what leaves the process.
+
+Its one rule: exit codes mean something. 0: it worked; 1: what was asked for failed, and
+one line on stderr says how; 2: it was asked for wrongly; 130: Ctrl-C. The commands
+themselves lie in commands/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from typing import TYPE_CHECKING
+
+from fdmux import sdk
+from fdmux.commands import demo, echo, info, ping
+from fdmux.commands.failure import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    Answer = Callable[[], str]
+
+EXAMPLES = """\
+examples:
+  fdmux demo                             see every helper work, on loopback
+  fdmux echo --port 9200                 serve, until Ctrl-C
+  fdmux ping 127.0.0.1 9200              measure round trips to it
+  fdmux info --json                      what this system offers
+  cc $(fdmux --cflags) -c extension.c    compile against the headers
+
+exit status: 0 it worked, 1 it failed, 2 wrong arguments, 130 Ctrl-C"""
+
+
+def cflags() -> str:
+    """Return the compiler options for the headers, quoted for a shell."""
+    return shlex.quote(f"-I{sdk.get_include()}")
+
+
+ANSWERS: tuple[tuple[str, Answer, str], ...] = (
+    ("--include-dir", sdk.get_include, "print the folder of fdmux.h"),
+    ("--cmake-dir", sdk.get_cmake_dir, "print the folder for fdmux_DIR"),
+    ("--pkgconfig-dir", sdk.get_pkgconfig_dir, "print the folder of fdmux.pc"),
+    ("--cflags", cflags, "print the compiler options for extensions"),
+)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Build the parser of everything."""
+    parser = argparse.ArgumentParser(
+        prog="fdmux",
+        description="One I/O event core for Python and native code.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument(
+        "--version", action="version", version=f"fdmux {sdk.__version__}"
+    )
+    for option, answer, text in ANSWERS:
+        group.add_argument(
+            option, action="store_const", dest="answer", const=answer, help=text
+        )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    for module in (demo, echo, ping, info):
+        module.add_parser(commands)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do what the command line says; return the exit code.
+
+    Raises:
+        SystemExit: 2 for wrong arguments, 0 after --help and --version.
+    """
+    parser = make_parser()
+    arguments = parser.parse_args(argv)
+    run = getattr(arguments, "run", None)
+    answer: Answer | None = arguments.answer
+    if (run is None) == (answer is None):
+        parser.error("give one command, or one option that prints something")
+    try:
+        if answer is None:
+            code: int = arguments.run(arguments)
+        else:
+            code = say(answer)
+        sys.stdout.flush()
+    except Failure as failure:
+        print(f"fdmux: {failure}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130  # 128 + SIGINT, what shells expect
+    except BrokenPipeError:
+        # Whoever read our output has gone. The interpreter would flush once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code
+
+
+def say(answer: Answer) -> int:
+    """Print one answer."""
+    try:
+        print(answer())
+    except FileNotFoundError as error:
+        raise Failure(str(error)) from error
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

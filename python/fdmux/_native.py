@@ -1,0 +1,296 @@
+"""The only importer of the C extension: `NativeLoop`, `check`, and the capsules.
+
+Its one rule: whatever C returns passes through here, so that an error becomes the same
+exception everywhere. Knows nothing about selectors or callbacks in Python.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import math
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from fdmux._ffi import ffi, lib
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from fdmux._ffi import CLoop
+
+NS_PER_S = 1_000_000_000
+# 2^62 ns are 146 years: no program waits longer, and sums stay below 2^63.
+TIMEOUT_NS_MAX = 1 << 62
+
+ABI_VERSION = (lib.FDMUX_ABI_MAJOR, lib.FDMUX_ABI_MINOR)
+
+FEATURES = {
+    lib.FDMUX_FEATURE_FD: "pollable fd",
+    lib.FDMUX_FEATURE_TIMER_IN_FD: "timers in that fd",
+    lib.FDMUX_FEATURE_NANOSECONDS: "waits below a millisecond",
+    lib.FDMUX_FEATURE_EDGE: "edge-triggered watchers",
+    lib.FDMUX_FEATURE_EXCLUSIVE: "exclusive watchers",
+}
+
+
+class LoopClosed(RuntimeError):  # noqa: N818 - a state one meets, not a mistake
+    """The loop was closed, or belongs to the process that forked this one."""
+
+
+class ForkedLoop(LoopClosed):
+    """The loop belongs to the parent process; `NativeLoop.after_fork` adopts it."""
+
+
+def check(result: int, attempted: str) -> int:
+    """Turn a negative result of C into the exception it stands for.
+
+    Args:
+        result: What a C function returned: >= 0, or -errno.
+        attempted: What was attempted, for the message: ``"watch fd 7"``.
+
+    Raises:
+        OSError: Or the subclass that fits the errno, as in the standard library.
+        LoopClosed: The loop is closed.
+        ForkedLoop: This process was forked since.
+    """
+    if result >= 0:
+        return result
+    code = -result
+    if code == errno.ECHILD:
+        raise ForkedLoop(
+            f"{attempted}: this loop was made before fork(); "
+            "call after_fork() in the child, or make a new one"
+        )
+    if code == errno.ESTALE:
+        raise LoopClosed(f"{attempted}: the loop is closed")
+    if code == errno.EBUSY:
+        raise RuntimeError(f"{attempted}: the loop is being dispatched already")
+    if code == errno.ENOMEM:
+        raise MemoryError(f"{attempted}: out of memory")
+    raise OSError(code, f"{attempted}: {os.strerror(code)}")
+
+
+def timeout_ns(timeout: float | None) -> int:
+    """Convert a timeout in seconds to what C waits: never early, so rounded up.
+
+    ``None``, ``inf`` and anything above 146 years wait for ever; zero and less poll.
+
+    Raises:
+        ValueError: ``timeout`` is NaN.
+        TypeError: It is not a number.
+    """
+    if timeout is None:
+        return -1
+    if timeout <= 0:
+        return 0
+    if timeout >= TIMEOUT_NS_MAX / NS_PER_S:
+        return -1
+    return math.ceil(timeout * NS_PER_S)  # ValueError for NaN, as in the stdlib
+
+
+def c_name(backend: str) -> bytes:
+    """Encode the name of a backend for C.
+
+    Raises:
+        TypeError: It is not a string.
+        ValueError: No backend can be called that.
+    """
+    if not isinstance(backend, str):
+        raise TypeError(f"backend must be a string or None, not {backend!r}")
+    if not backend.isascii() or "\0" in backend:
+        raise ValueError(f"no backend called {backend!r} on this system")
+    return backend.encode()
+
+
+class Stats(NamedTuple):
+    """Counters of a loop since it was created, and what it holds now.
+
+    Source:  struct fdmux_loop_stats in fdmux.h
+    """
+
+    iteration_count: int
+    io_called_count: int
+    io_collected_count: int
+    timer_count: int
+    post_count: int
+    stale_event_count: int
+    rebuild_count: int
+    io_live: int
+    timer_live: int
+    hook_live: int
+    fd_live: int
+    features: frozenset[str]
+
+
+class NativeLoop:
+    """The Python handle of a ``struct fdmux_loop``.
+
+    Native code registers its descriptors, timers and calls in it through
+    `__fdmux_loop__`; whoever hosts it watches `fileno` and calls `dispatch`.
+
+    Args:
+        backend: ``"epoll"`` or ``"poll"``; ``None`` for the best there is.
+
+    Raises:
+        ValueError: There is no such backend on this system.
+        OSError: The kernel has no descriptors to give.
+
+    Threads: Any; but one thread at a time may `dispatch`.
+    """
+
+    __slots__ = ("__weakref__", "_c_loop", "_memory", "_ref")
+
+    def __init__(self, backend: str | None = None) -> None:
+        self._c_loop: CLoop = ffi.NULL
+        options = ffi.new("struct fdmux_loop_options *")
+        options.struct_size = ffi.sizeof("struct fdmux_loop_options")
+        name = None if backend is None else ffi.new("char[]", c_name(backend))
+        if name is not None:
+            options.backend = name
+        created = ffi.new("struct fdmux_loop **")
+        result = lib.fdmux_loop_create(options, created)
+        if result == -errno.ENOENT:
+            raise ValueError(f"no backend called {backend!r} on this system")
+        check(result, "create a loop")
+        self._c_loop = created[0]
+        # No finalizer: in a cycle that is collected, others may still call in after it
+        # has run. A capsule ends when nobody holds it any more.
+        self._memory = new_capsule(
+            self.address, MEMORY_NAME, lib.fdmux_py_loop_destructor()
+        )
+        self._ref = ffi.new("struct fdmux_loop_ref *")
+        self._ref.api = lib.fdmux_get_api()
+        self._ref.loop = self._c_loop
+
+    def __repr__(self) -> str:
+        if not self._c_loop:
+            return "<fdmux.NativeLoop that could not be made>"
+        return f"<fdmux.NativeLoop {self.backend} at {self.address:#x}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def address(self) -> int:
+        """The ``struct fdmux_loop *`` as a number; valid while this object lives."""
+        return int(ffi.cast("uintptr_t", self._c_loop))
+
+    @property
+    def backend(self) -> str:
+        """The name of the backend in use."""
+        return ffi.string(lib.fdmux_loop_backend(self._c_loop)).decode()
+
+    def __fdmux_loop__(self) -> object:
+        """Hand out the loop to native code: a capsule named ``fdmux.loop``.
+
+        The capsule keeps this object, and so the memory of the loop, alive.
+
+        Source:  fdmux_from_object() in fdmux_python.h
+        """
+        return make_capsule(int(ffi.cast("uintptr_t", self._ref)), LOOP_NAME, self)
+
+    def fileno(self) -> int:
+        """Return the one descriptor that stands for the loop, timers included.
+
+        From the first call on the next deadline is kept in a timer inside it.
+
+        Raises:
+            OSError: EOPNOTSUPP on the ``poll`` backend, which has none; EMFILE.
+        """
+        return check(lib.fdmux_loop_fd(self._c_loop), "get the fd of the loop")
+
+    def dispatch(self, timeout: float | None = 0.0) -> bool:
+        """Call what is ready in C, waiting up to ``timeout`` for it.
+
+        Native functions run without the GIL. Returns early, with ``True``, when a
+        signal arrived or native functions were busy for 50 ms, so that Python can run
+        signal handlers.
+
+        Returns:
+            Whether it may be worth calling again at once.
+
+        Raises:
+            RuntimeError: The loop is being dispatched already.
+            LoopClosed: It is closed, perhaps by what was called.
+            OSError: A native function returned this error.
+        """
+        result = lib.fdmux_loop_dispatch(self._c_loop, timeout_ns(timeout), ffi.NULL, 0)
+        if result == -errno.EINTR:
+            return True
+        return check(result, "dispatch the loop") > 0
+
+    def next_deadline(self) -> float | None:
+        """Return when the next native timer expires, on `time.monotonic`'s clock.
+
+        ``None`` if there is none; a time in the past when posted calls are waiting.
+        """
+        found = ffi.new("int64_t *")
+        result = lib.fdmux_loop_next_deadline(self._c_loop, found)
+        check(result, "get the next deadline")
+        return None if found[0] == (1 << 63) - 1 else found[0] / NS_PER_S
+
+    def wake(self) -> None:
+        """Make the wait under way, or the next one, return at once. Any thread."""
+        check(lib.fdmux_loop_wake(self._c_loop), "wake the loop")
+
+    def after_fork(self) -> None:
+        """Make the loop usable in a forked child, with the same registrations."""
+        check(lib.fdmux_loop_after_fork(self._c_loop), "reopen the loop after fork")
+
+    def stats(self) -> Stats:
+        """Return the loop's counters."""
+        stats = ffi.new("struct fdmux_loop_stats *")
+        stats.struct_size = ffi.sizeof("struct fdmux_loop_stats")
+        check(lib.fdmux_loop_stats(self._c_loop, stats), "get the loop's counters")
+        features = frozenset(
+            name for bit, name in FEATURES.items() if stats.features & bit
+        )
+        counters = [getattr(stats, name) for name in Stats._fields[:-1]]
+        return Stats._make([*counters, features])
+
+    def close(self) -> None:
+        """End every native watcher and release the kernel objects. Idempotent.
+
+        During a dispatch, also in another thread, the dispatch ends first.
+        """
+        lib.fdmux_py_loop_close(self._c_loop)
+
+
+# ---- capsules ------------------------------------------------------------------------
+# PyCapsule_New keeps the pointer to its name, so these live as long as the process.
+API_NAME = ctypes.c_char_p(b"fdmux._C_API")
+LOOP_NAME = ctypes.c_char_p(b"fdmux.loop")
+MEMORY_NAME = ctypes.c_char_p(b"fdmux.memory")
+
+
+def new_capsule(pointer: int, name: ctypes.c_char_p, destructor: int) -> object:
+    """Wrap a C pointer; ``destructor`` is the address of a C function."""
+    new = ctypes.pythonapi.PyCapsule_New
+    new.restype = ctypes.py_object
+    new.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
+    capsule: object = new(pointer, name, destructor)
+    return capsule
+
+
+def make_capsule(pointer: int, name: ctypes.c_char_p, owner: object) -> object:
+    """Wrap a C pointer; ``owner`` lives at least as long as the capsule."""
+    capsule = new_capsule(pointer, name, lib.fdmux_py_capsule_destructor())
+    set_context = ctypes.pythonapi.PyCapsule_SetContext
+    set_context.argtypes = [ctypes.py_object, ctypes.c_void_p]
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(owner))
+    set_context(capsule, id(owner))
+    return capsule
+
+
+C_API = make_capsule(int(ffi.cast("uintptr_t", lib.fdmux_get_api())), API_NAME, lib)

@@ -1,0 +1,70 @@
+"""In which order, and when, to try the addresses of one host (RFC 8305).
+
+One job: the schedule of a timed connect. One rule: no socket and no clock in here;
+the caller says what time it is and what became of an attempt, so that every pace
+can be tested without waiting.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from math import inf
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# RFC 8305 section 5: the recommended delay between two attempts.
+STAGGER = 0.25
+
+
+class Address(NamedTuple):
+    """What an attempt needs to know of one getaddrinfo(3) entry."""
+
+    family: int
+    protocol: int
+    sockaddr: tuple[str | int | bytes, ...]
+
+
+def interleave(addresses: Iterable[Address]) -> list[Address]:
+    """Let the address families take turns, and drop repeated addresses.
+
+    Order:   The resolver's own (RFC 6724) within each family; the family of its
+             first address begins.
+    Source:  RFC 8305 section 4, with a First Address Family Count of 1
+    """
+    families: dict[int, deque[Address]] = {}
+    for address in dict.fromkeys(addresses):
+        families.setdefault(address.family, deque()).append(address)
+    turns: list[Address] = []
+    while families:
+        turns += [queue.popleft() for queue in families.values()]
+        families = {family: queue for family, queue in families.items() if queue}
+    return turns
+
+
+class Schedule:
+    """When each attempt may start: one at a time, a stagger apart.
+
+    Units:   seconds, on whatever clock the caller passes as ``now``
+    """
+
+    def __init__(self, addresses: Iterable[Address]) -> None:
+        self._waiting = deque(interleave(addresses))
+        self._next_start = -inf
+
+    @property
+    def next_start(self) -> float:
+        """When `take` has something to give; ``inf`` once all are given."""
+        return self._next_start if self._waiting else inf
+
+    def take(self, now: float) -> Address | None:
+        """Return the address to try at ``now``, None if it is not yet time."""
+        if now < self.next_start or not self._waiting:
+            return None
+        self._next_start = now + STAGGER
+        return self._waiting.popleft()
+
+    def hasten(self) -> None:
+        """Let the next attempt start at once, because one has just failed."""
+        self._next_start = -inf

@@ -1,0 +1,157 @@
+"""``fdmux info``: what is installed here, and what this system offers it.
+
+Its one rule: everything is asked of the thing itself (the loaded core, a loop made for
+the purpose, the kernel), nothing is concluded from version numbers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import platform
+import resource
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import _cffi_backend
+
+from fdmux import sdk
+from fdmux._native import ABI_VERSION, NativeLoop
+from fdmux.commands.failure import Failure, reason
+
+if TYPE_CHECKING:
+    from fdmux.commands.arguments import Subparsers
+
+
+BACKENDS = ("epoll", "kqueue", "poll")
+SOMAXCONN = Path("/proc/sys/net/core/somaxconn")
+
+EXAMPLE = """\
+example:
+  $ fdmux info --json | python -c 'import json, sys; print(json.load(sys.stdin))'"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What `info` reports; the fields are the names in its JSON.
+
+    Attributes:
+        abi: Major and minor of the C interface.
+        backend: The one that a loop uses by default.
+        features: For each backend here, what its loops can do.
+        include_dir: Where the headers lie; ``None`` if this install has none.
+        open_files_soft: RLIMIT_NOFILE as it stands; ``None`` for no limit.
+        open_files_hard: How far a program may raise that.
+        backlog_max: The kernel's bound for ``listen``; ``None`` if it does not say.
+    """
+
+    version: str
+    abi: tuple[int, int]
+    backend: str
+    features: dict[str, list[str]]
+    include_dir: str | None
+    python: str
+    cffi: str
+    system: str
+    open_files_soft: int | None
+    open_files_hard: int | None
+    backlog_max: int | None
+
+
+def add_parser(commands: Subparsers) -> None:
+    """Describe ``info`` to the parser."""
+    parser = commands.add_parser(
+        "info",
+        help="what is installed, and what this system offers",
+        description="Print version, ABI, backends, their features, and limits.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the facts."""
+    facts = gather()
+    if arguments.json:
+        text = json.dumps(dataclasses.asdict(facts), indent=2)
+    else:
+        text = "\n".join(f"{name:<12}{value}" for name, value in table(facts))
+    sys.stdout.write(f"{text}\n")
+    return 0
+
+
+def gather() -> Facts:
+    """Ask for all of it."""
+    features = find_features()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return Facts(
+        version=sdk.__version__,
+        abi=ABI_VERSION,
+        backend=next(iter(features)),
+        features=features,
+        include_dir=find_include(),
+        python=f"{platform.python_implementation()} {platform.python_version()}",
+        cffi=_cffi_backend.__version__,
+        system=f"{platform.system()} {platform.release()} {platform.machine()}",
+        open_files_soft=finite(soft),
+        open_files_hard=finite(hard),
+        backlog_max=int(SOMAXCONN.read_text()) if SOMAXCONN.exists() else None,
+    )
+
+
+def find_features() -> dict[str, list[str]]:
+    """Make a loop on each backend, the default first, and ask what it found."""
+    features: dict[str, list[str]] = {}
+    for name in (None, *BACKENDS):
+        features.update(try_backend(name))
+    return features
+
+
+def try_backend(name: str | None) -> dict[str, list[str]]:
+    """Return the backend's features by its name; nothing if it is not to be had."""
+    try:
+        with NativeLoop(name) as loop:
+            return {loop.backend: sorted(loop.stats().features)}
+    except ValueError:
+        return {}
+    except OSError as error:
+        raise Failure(reason(error)) from error
+
+
+def find_include() -> str | None:
+    """Return where the headers lie, if anywhere."""
+    try:
+        return sdk.get_include()
+    except FileNotFoundError:
+        return None
+
+
+def finite(limit: int) -> int | None:
+    """Return a resource limit, ``None`` for none."""
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
+def table(facts: Facts) -> list[tuple[str, str]]:
+    """Arrange the facts for people."""
+    rows = [
+        ("fdmux", f"{facts.version}, ABI {facts.abi[0]}.{facts.abi[1]}"),
+        ("headers", facts.include_dir or "none in this install"),
+        ("python", f"{facts.python}, cffi {facts.cffi}"),
+        ("system", facts.system),
+    ]
+    for name, found in facts.features.items():
+        mark = " (default)" if name == facts.backend else ""
+        rows.append(("backend", f"{name}{mark}: {', '.join(found) or 'nothing more'}"))
+    soft, hard = counted(facts.open_files_soft), counted(facts.open_files_hard)
+    rows.append(("open files", f"{soft}, can be raised to {hard}"))
+    rows.append(("backlog", f"{counted(facts.backlog_max)} at most"))
+    return rows
+
+
+def counted(limit: int | None) -> str:
+    """Write a limit for people."""
+    return "no limit" if limit is None else f"{limit:,}"

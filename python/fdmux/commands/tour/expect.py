@@ -1,0 +1,40 @@
+"""How the steps of the tour check what they see.
+
+Not ``assert``, which ``python -O`` removes: a demo that checks nothing shows nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fdmux.loop import SelectorEventLoop
+
+# No step takes a tenth of it on an idle machine.
+PATIENCE = 10.0
+
+
+class UnexpectedError(Exception):
+    """A step saw something else than it should have."""
+
+
+def expect(is_so: bool, otherwise: str) -> None:
+    """Raise with the text ``otherwise`` unless it is so."""
+    if not is_so:
+        raise UnexpectedError(otherwise)
+
+
+def run_until(loop: SelectorEventLoop, is_done: Callable[[], bool]) -> None:
+    """Run the loop until ``is_done()``, which native code may bring about."""
+    deadline = time.monotonic() + PATIENCE
+    while not is_done():
+        expect(time.monotonic() < deadline, f"not done after {PATIENCE} s")
+        loop.run_once(timeout=0.001)
+
+
+def milliseconds_since(began: float) -> float:
+    """Return how long ago ``began`` (`time.monotonic`) was."""
+    return (time.monotonic() - began) * 1000

@@ -1,0 +1,278 @@
+"""Who is told about which descriptor: callbacks by descriptor, on any selector.
+
+Its one rule: an `Interest` is its own generation. It is what the selector hands back
+with an event, and it loses its callbacks the moment it is taken out, so an event that
+was collected earlier finds nobody, whatever now lives under the same number. Calls no
+callback and knows no clock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import selectors
+import socket
+from selectors import EVENT_READ, EVENT_WRITE
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Protocol
+
+    from _typeshed import FileDescriptorLike, HasFileno
+
+    ReadyCallback = Callable[[FileDescriptorLike], object]
+
+    class WatchedKey(Protocol):
+        """What a `selectors.SelectorKey` of ours is."""
+
+        @property
+        def fd(self) -> int:
+            """The number that was registered."""
+
+        @property
+        def events(self) -> int:
+            """What the selector watches for."""
+
+        @property
+        def data(self) -> Interest:
+            """Whom to tell."""
+
+
+BOTH = EVENT_READ | EVENT_WRITE
+
+
+def descriptor_of(fileobj: FileDescriptorLike) -> int:
+    """Return the number behind ``fileobj``, with the errors of `selectors`."""
+    if isinstance(fileobj, int):
+        fd = fileobj
+    else:
+        try:
+            fd = int(fileobj.fileno())
+        except (AttributeError, TypeError, ValueError):
+            raise ValueError(f"Invalid file object: {fileobj!r}") from None
+    if fd < 0:
+        raise ValueError(f"Invalid file descriptor: {fd}")
+    return fd
+
+
+def read_fileno(fileobj: HasFileno) -> int:
+    """Return ``fileobj.fileno()``, or -1 where a closed file object raises."""
+    try:
+        return fileobj.fileno()
+    except ValueError:
+        return -1
+
+
+class Interest:
+    """The callbacks of one descriptor; the selector carries it as ``key.data``."""
+
+    __slots__ = ("fd", "fileno", "on_read", "on_write", "reader", "writer")
+
+    def __init__(self, fd: int, fileobj: FileDescriptorLike) -> None:
+        self.fd = fd
+        # Asked once for every event: is the object still the descriptor it was? None
+        # for a plain number, which cannot tell, and saves the 40 ns.
+        self.fileno: Callable[[], int] | None = None
+        if isinstance(fileobj, int):
+            pass
+        elif isinstance(fileobj, socket.socket):
+            self.fileno = fileobj.fileno
+        else:
+            self.fileno = functools.partial(read_fileno, fileobj)
+        self.on_read: ReadyCallback | None = None
+        self.on_write: ReadyCallback | None = None
+        self.reader = self.writer = fileobj
+
+    @property
+    def events(self) -> int:
+        """What the selector is asked for on behalf of this interest."""
+        return (EVENT_READ if self.on_read is not None else 0) | (
+            EVENT_WRITE if self.on_write is not None else 0
+        )
+
+    def is_stale(self) -> bool:
+        """Whether the object is known to stand for this descriptor no more."""
+        return self.fileno is not None and self.fileno() != self.fd
+
+    def is_closed(self) -> bool:
+        """Whether the descriptor is closed, as far as can be told; a system call."""
+        try:
+            os.fstat(self.fd)
+        except OSError:
+            return True
+        return self.is_stale()
+
+    def source_of(self, events: int) -> FileDescriptorLike:
+        """Return the object that was registered for (the first of) ``events``."""
+        return self.reader if events & EVENT_READ else self.writer
+
+    def give(
+        self, event: int, fileobj: FileDescriptorLike, callback: ReadyCallback
+    ) -> None:
+        """Set the callback of one direction."""
+        if event == EVENT_READ:
+            self.reader, self.on_read = fileobj, callback
+        else:
+            self.writer, self.on_write = fileobj, callback
+
+    def take(self, events: int) -> None:
+        """Remove the callbacks of ``events``; collected events find nobody."""
+        if events & EVENT_READ:
+            self.on_read = None
+        if events & EVENT_WRITE:
+            self.on_write = None
+
+
+class InterestTable:
+    """Every interest of one loop, and the selector that watches for them.
+
+    The selector is given plain numbers: a number can be removed from it after the
+    object that owned it was closed, without a search.
+
+    Attributes:
+        has_ghosts: Whether the selector may report what is registered no more, so that
+            `replace_selector` should be called before the next wait.
+    """
+
+    def __init__(self, selector: selectors.BaseSelector) -> None:
+        self.selector = selector
+        self._by_fd: dict[int, Interest] = {}
+        self.has_ghosts = False
+
+    def __len__(self) -> int:
+        """How many descriptors are watched."""
+        return len(self._by_fd)
+
+    def add(
+        self, fileobj: FileDescriptorLike, event: int, callback: ReadyCallback
+    ) -> None:
+        """Set the callback of one direction, in place of an earlier one."""
+        if not callable(callback):
+            raise TypeError(f"register {fileobj!r}: {callback!r} is not callable")
+        fd = descriptor_of(fileobj)
+        interest = self._by_fd.get(fd)
+        if interest is not None and interest.is_stale():
+            self._forget(interest)  # its socket was closed without `discard`
+            interest = None
+        if interest is None:
+            interest = Interest(fd, fileobj)
+            self.selector.register(fd, event, interest)
+            self._by_fd[fd] = interest
+        else:
+            interest = self._extend(interest, fileobj, event)
+        interest.give(event, fileobj, callback)
+
+    def discard(self, fileobj: FileDescriptorLike, events: int = BOTH) -> None:
+        """Take away the callbacks of ``events``; quiet if there are none."""
+        interest = self._find(fileobj)
+        if interest is None:
+            return
+        events_left = interest.events & ~events
+        if events_left == 0 or interest.is_stale():
+            self._forget(interest)
+        elif events_left != interest.events:
+            interest.take(events)
+            self._modify(interest, events_left)
+
+    def drop_closed(self) -> bool:
+        """Forget each interest whose file is closed. O(n). Returns if any was."""
+        closed = [entry for entry in self._by_fd.values() if entry.is_closed()]
+        for interest in closed:
+            self._forget(interest)
+        return bool(closed)
+
+    def drop(self, interest: Interest) -> None:
+        """Forget an interest whose file was found to be closed."""
+        if self._by_fd.get(interest.fd) is interest:
+            self._forget(interest)
+
+    def abandon(self) -> None:
+        """Make every interest deaf, without a system call."""
+        for interest in self._by_fd.values():
+            interest.take(BOTH)
+        self._by_fd.clear()
+
+    def _find(self, fileobj: FileDescriptorLike) -> Interest | None:
+        """Find by number, or a closed object by identity: O(n), as `selectors`."""
+        try:
+            return self._by_fd.get(descriptor_of(fileobj))
+        except ValueError:
+            for interest in self._by_fd.values():
+                if interest.reader is fileobj or interest.writer is fileobj:
+                    return interest
+            return None
+
+    def _extend(
+        self, interest: Interest, fileobj: FileDescriptorLike, event: int
+    ) -> Interest:
+        """Watch one more direction, or the same one anew.
+
+        Anew means out and in: behind the same number (an int, or an object that
+        connects again) may be another file, which the kernel does not know yet.
+        """
+        if interest.events & event:
+            events = interest.events
+            with contextlib.suppress(KeyError):
+                self.selector.unregister(interest.fd)
+            self._register(interest, events)
+            return interest
+        try:
+            self.selector.modify(interest.fd, interest.events | event, interest)
+        except OSError:
+            # epoll_ctl(2) ENOENT: the number is another file's by now, for which
+            # only the new callback was meant. A closed number fails again here.
+            self._forget(interest)
+            interest = Interest(interest.fd, fileobj)
+            self._register(interest, event)
+        return interest
+
+    def _register(self, interest: Interest, events: int) -> None:
+        try:
+            self.selector.register(interest.fd, events, interest)
+        except BaseException:
+            interest.take(BOTH)
+            self._by_fd.pop(interest.fd, None)
+            raise
+        self._by_fd[interest.fd] = interest
+
+    def _modify(self, interest: Interest, events: int) -> None:
+        try:
+            self.selector.modify(interest.fd, events, interest)
+        except OSError:  # the number is another file's, or nobody's
+            self._forget(interest)
+
+    def _forget(self, interest: Interest) -> None:
+        interest.take(BOTH)
+        del self._by_fd[interest.fd]
+        with contextlib.suppress(KeyError):
+            self.selector.unregister(interest.fd)
+        if interest.is_stale():
+            self.has_ghosts = isinstance(self.selector, selectors.EpollSelector)
+
+    def replace_selector(self) -> None:
+        """Start over with an empty epoll set. O(n), once for all closes of a batch.
+
+        epoll(7): an entry lives as long as its open file *description*. If the
+        closed socket had been dup'ed (or inherited by a child), its entry stays, can
+        no longer be removed, and goes on to report its old number: for ever, or as
+        somebody else's event. Only the standard library's selector needs this; ours
+        tells entries apart by generation.
+        """
+        try:
+            fresh = selectors.EpollSelector()
+        except OSError:  # out of descriptors: try again in the next wait
+            return
+        old, self.selector = self.selector, fresh
+        self.has_ghosts = False
+        for key in list(old.get_map().values()):
+            self._move(key, fresh)
+        old.close()
+
+    def _move(self, key: WatchedKey, fresh: selectors.EpollSelector) -> None:
+        try:
+            fresh.register(key.fd, key.events, key.data)
+        except OSError:  # closed since, and not noticed yet
+            key.data.take(BOTH)
+            self._by_fd.pop(key.fd, None)

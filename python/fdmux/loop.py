@@ -1,0 +1,560 @@
+"""SelectorEventLoop: callbacks for descriptors, timers and other threads.
+
+Its one rule: nothing that was promised a call is lost, and nothing that was taken back
+is called. An exception leaves an iteration with the rest of its work still queued
+(readiness is level-triggered and reported again; due timers and posted calls stay in
+their queues). What is watched lies in interest.py, when in timers.py, how a wait ends
+early in wakeup.py; this file is the order in which they take turns.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import errno
+import functools
+import math
+import operator
+import os
+import threading
+import time
+import weakref
+from selectors import EVENT_READ, EVENT_WRITE
+from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
+
+from fdmux._native import LoopClosed, NativeLoop
+from fdmux.current import running
+from fdmux.interest import InterestTable
+from fdmux.selector import Selector
+from fdmux.streams import StreamHub
+from fdmux.timers import Handle, TimerHandle, TimerQueue
+from fdmux.wakeup import WakeChannel
+
+if TYPE_CHECKING:
+    import selectors
+    from collections.abc import Callable, Sequence
+    from types import TracebackType
+
+    from _typeshed import FileDescriptorLike
+    from typing_extensions import Self
+
+    from fdmux.current import Carrier
+    from fdmux.interest import Interest, ReadyCallback, WatchedKey
+
+    ErrorHook = Callable[[Exception, object], object]
+
+Parameters = ParamSpec("Parameters")
+FileLike = TypeVar("FileLike", bound="FileDescriptorLike")
+
+# poll(2) and epoll_wait(2) take an int of milliseconds. A wait this long ends early,
+# as an iteration with nothing to do; `run` then simply waits again.
+WAIT_MAX = 24 * 24 * 3600.0
+
+
+def normalise_timeout(timeout: float | None) -> float | None:
+    """Turn what users pass into what `select` takes.
+
+    Negative means 0; ``None``, ``inf`` and anything above `WAIT_MAX` set no limit of
+    their own.
+
+    Raises:
+        ValueError: ``timeout`` is NaN.
+        TypeError: ``timeout`` is not a real number.
+    """
+    if timeout is None:
+        return None
+    if math.isnan(timeout):
+        raise ValueError("wait for events: the timeout is NaN")
+    return None if timeout > WAIT_MAX else max(float(timeout), 0.0)
+
+
+class SelectorEventLoop:
+    """A callback loop on any selector.
+
+    >>> with SelectorEventLoop() as loop:
+    ...     loop.register_read(sock, on_readable)  # on_readable(sock)
+    ...     loop.run()
+
+    One iteration, in this order: wait; the callbacks of what is ready; the timers that
+    are due; the calls posted from other threads. A timer or call that these add is for
+    the next iteration, so none of them can starve the others.
+
+    Args:
+        selector: Any `selectors.BaseSelector`; ``None`` makes a `fdmux.Selector`.
+            It belongs to the loop from then on: it must be empty, is used for nothing
+            else, and `close` closes it. (A stdlib `EpollSelector` may be replaced by
+            a new one while the loop runs, see interest.py.)
+        error_hook: ``None``: an exception of a callback leaves `run_once` or `run`
+            with its traceback, and the loop stays usable. A callable: it gets
+            ``(error, source)`` and the iteration goes on; ``source`` is the registered
+            object, or the function of a timer or posted call. ``KeyboardInterrupt``
+            and ``SystemExit`` leave in either case. A callback that raised stays
+            registered.
+        clock: What `time`, timers and deadlines go by, in seconds; for tests.
+
+    Threads: Everything belongs to the thread that runs the loop, except `stop` and
+        `call_soon_threadsafe` (any thread, and signal handlers).
+    Fork: The parent is unaffected by a fork in the middle. In the child the loop calls
+        nobody and raises `LoopClosed`, as it would share its epoll set with the
+        parent; `close` is allowed there, and a new loop can be made.
+    """
+
+    def __init__(
+        self,
+        selector: selectors.BaseSelector | None = None,
+        *,
+        error_hook: ErrorHook | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        with contextlib.ExitStack() as on_failure:
+            if selector is None:
+                selector = Selector()
+                on_failure.callback(selector.close)
+            self._wake = WakeChannel()
+            on_failure.callback(self._wake.close)
+            self._table = InterestTable(selector)
+            self._table.add(self._wake.reader, EVENT_READ, self._on_wake)
+            on_failure.pop_all()
+        self._own_native: NativeLoop | None = None
+        self._hub: StreamHub | None = None
+        self._error_hook = error_hook
+        self._clock = clock
+        self._timers = TimerQueue()
+        # Due and posted calls wait here until they have run, so that an exception in
+        # one of them does not lose the others.
+        self._due: collections.deque[Handle] = collections.deque()
+        self._posted: collections.deque[Handle] = collections.deque()
+        self._turn = threading.Lock()  # held by whoever runs or closes the loop
+        self._outer: Carrier | None = None  # whose callback runs this loop
+        self._is_stopping = False
+        self._wakes_seen = 0
+        self._unusable: str | None = None
+        live_loops.add(self)
+
+    # Registration ----------------------------------------------------------------
+
+    def register_read(
+        self, sock: FileLike, callback: Callable[[FileLike], object]
+    ) -> None:
+        """Call ``callback(sock)`` each time ``sock`` is readable, at its end or broken.
+
+        Level-triggered: an unread socket is reported again in the next iteration.
+        A callback registered earlier for this direction is replaced; the other
+        direction is not touched.
+
+        Args:
+            sock: A socket, any object with ``fileno()``, or a descriptor. Stays the
+                caller's, who unregisters it before closing it. (Forgotten: it is
+                dropped at its next event. Its number can be registered again.)
+            callback: Gets the very object that was registered.
+
+        Raises:
+            ValueError: No descriptor, or a closed one.
+            PermissionError: The kernel cannot watch it (regular files, under epoll).
+            OSError: The kernel refused; nothing is registered for this descriptor.
+            LoopClosed: After `close`.
+        Order:   A callback may register and unregister anything, itself included.
+        Threads: Loop thread only. From others, through `call_soon_threadsafe`.
+        """
+        self._check_usable()
+        self._table.add(sock, EVENT_READ, cast("ReadyCallback", callback))
+
+    def register_write(
+        self, sock: FileLike, callback: Callable[[FileLike], object]
+    ) -> None:
+        """Call ``callback(sock)`` each time ``sock`` takes data, or is broken.
+
+        Otherwise as `register_read`. One socket may have both.
+        """
+        self._check_usable()
+        self._table.add(sock, EVENT_WRITE, cast("ReadyCallback", callback))
+
+    def unregister(self, sock: FileDescriptorLike) -> None:
+        """Forget ``sock``, both directions.
+
+        Quiet if ``sock`` is unknown or closed, and after `close`.
+
+        Order: No callback of ``sock`` starts after this returns, not even for an
+            event that was collected in the same batch.
+        """
+        self._table.discard(sock)
+
+    def unregister_read(self, sock: FileDescriptorLike) -> None:
+        """Forget the read callback of ``sock``, as `unregister` does both."""
+        self._table.discard(sock, EVENT_READ)
+
+    def unregister_write(self, sock: FileDescriptorLike) -> None:
+        """Forget the write callback of ``sock``, as `unregister` does both."""
+        self._table.discard(sock, EVENT_WRITE)
+
+    # Time and other threads ------------------------------------------------------
+
+    def time(self) -> float:
+        """Read the loop's clock: `time.monotonic` unless one was given."""
+        return self._clock()
+
+    def call_later(
+        self,
+        delay: float,
+        callback: Callable[Parameters, object],
+        /,
+        *args: Parameters.args,
+        **kwargs: Parameters.kwargs,
+    ) -> TimerHandle:
+        """Call ``callback(*args, **kwargs)`` after ``delay`` seconds; see `call_at`."""
+        return self.call_at(self._clock() + delay, callback, *args, **kwargs)
+
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[Parameters, object],
+        /,
+        *args: Parameters.args,
+        **kwargs: Parameters.kwargs,
+    ) -> TimerHandle:
+        """Call ``callback(*args, **kwargs)`` once, when `time` has reached ``when``.
+
+        Returns:
+            A handle with ``cancel()``.
+
+        Units:   seconds; a time in the past means the next iteration, ``inf`` never
+        Raises:
+            ValueError: ``when`` is NaN.
+            LoopClosed: After `close`.
+        Order:   Never early. By time, then in the order of the calls to `call_at`.
+        Threads: Loop thread only.
+        """
+        self._check_usable()
+        return self._timers.add(
+            when, functools.partial(callback, *args, **kwargs), callback
+        )
+
+    def call_soon_threadsafe(
+        self,
+        callback: Callable[Parameters, object],
+        /,
+        *args: Parameters.args,
+        **kwargs: Parameters.kwargs,
+    ) -> Handle:
+        """Call ``callback(*args, **kwargs)`` once, in the loop's thread, and soon.
+
+        Returns:
+            A handle with ``cancel()``.
+
+        Raises:
+            LoopClosed: After `close`.
+        Order:   First in, first out for each calling thread. Calls that `close` finds
+            waiting are dropped.
+        Threads: Any, also a signal handler.
+        """
+        self._check_usable()
+        handle = Handle(functools.partial(callback, *args, **kwargs), callback)
+        self._posted.append(handle)
+        self._wake.wake()
+        return handle
+
+    # Running ---------------------------------------------------------------------
+
+    def run_once(self, timeout: float | None = 1.0) -> int:
+        """Do one iteration: wait up to ``timeout`` seconds, then call what is due.
+
+        Returns:
+            How many callbacks ran (of descriptors, timers and posted calls). 0 when
+            time ran out, or when `stop` or a wake-up ended the wait.
+
+        Units:   seconds; 0 or less: do not wait; ``None`` or ``inf``: no limit
+        Raises:
+            ValueError: ``timeout`` is NaN.
+            RuntimeError: The loop is running already: in another thread, or in the
+                callback that calls this.
+            LoopClosed: After `close`.
+        """
+        limit = normalise_timeout(timeout)
+        turn = self._take_turn()
+        try:
+            return self._iterate(limit)
+        finally:
+            self._end_turn(turn)
+
+    def run(
+        self, timeout: float | None = 1.0, max_iterations: int | None = None
+    ) -> None:
+        """Iterate until `stop` is called, or ``max_iterations`` times.
+
+        Ctrl-C and other signals end the wait that is under way, so their handlers run
+        at once and what they raise leaves from here.
+
+        Args:
+            timeout: The longest wait of one iteration, as in `run_once`. It bounds
+                nothing else: `stop`, timers and posted calls do not wait for it.
+            max_iterations: Return after so many; ``None`` sets no limit.
+
+        Raises:
+            RuntimeError: The loop is running already, as in `run_once`.
+            LoopClosed: After `close`.
+        """
+        limit = normalise_timeout(timeout)
+        left = math.inf if max_iterations is None else operator.index(max_iterations)
+        if left < 0:
+            raise ValueError(f"run the loop: max_iterations is {max_iterations}")
+        turn = self._take_turn()
+        try:
+            with self._wake.woken_by_signals():
+                while left > 0:
+                    self._iterate(limit)
+                    left -= 1
+                    if self._is_stopping:
+                        return
+        finally:
+            self._end_turn(turn)
+
+    def stop(self) -> None:
+        """Make `run` return after the iteration it is in, without waiting further.
+
+        Called while nothing runs, it counts for the next `run`, which then makes one
+        iteration without waiting (as in asyncio). Quiet after `close`.
+
+        Threads: Any, also a signal handler.
+        """
+        self._is_stopping = True
+        self._wake.wake()
+
+    # Native code -----------------------------------------------------------------
+
+    @property
+    def native(self) -> NativeLoop:
+        """The core loop whose descriptors, timers and calls this loop serves.
+
+        A `fdmux.Selector` has one, which runs inside its ``select``. On any other
+        selector it is made on first use and watched through its one descriptor.
+        """
+        self._check_usable()
+        selector = self._table.selector
+        if isinstance(selector, Selector):
+            return selector.native
+        if self._own_native is None:
+            native = NativeLoop()
+            try:
+                self._table.add(native, EVENT_READ, self._on_native)
+            except BaseException:
+                native.close()
+                raise
+            self._own_native = native
+        return self._own_native
+
+    @property
+    def streams(self) -> StreamHub:
+        """What the streams of this loop share; made on first use."""
+        self._check_usable()
+        if self._hub is None:
+            self._hub = StreamHub(self.native)
+        return self._hub
+
+    def __fdmux_loop__(self) -> object:
+        """Hand out the core loop, in a capsule for native code."""
+        return self.native.__fdmux_loop__()
+
+    # The end ---------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close the selector and everything of the loop's own. Idempotent.
+
+        Registered sockets stay open; streams are aborted, and told by `on_close`;
+        timers and posted calls are dropped.
+
+        Raises:
+            RuntimeError: The loop runs right now; `stop` it first.
+        """
+        if not self._turn.acquire(blocking=False):
+            raise RuntimeError("close the loop: it is running; call stop() first")
+        try:
+            self._unusable = "the loop is closed"
+            if self._hub is not None:
+                self._hub.close()
+            self._wake.close()
+            self._table.selector.close()
+            if self._own_native is not None:
+                self._own_native.close()
+            self._table.abandon()
+            self._posted.clear()
+            self._due.clear()
+            self._timers = TimerQueue()
+        finally:
+            self._turn.release()
+
+    def __enter__(self) -> Self:
+        self._check_usable()
+        return self
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # One iteration ---------------------------------------------------------------
+
+    def _check_usable(self) -> None:
+        if self._unusable is not None:
+            raise LoopClosed(self._unusable)
+
+    def _take_turn(self) -> threading.Lock:
+        """Become the one who runs the loop."""
+        self._check_usable()
+        turn = self._turn
+        if not turn.acquire(blocking=False):
+            raise RuntimeError("run the loop: it is running already")
+        self._outer, running.loop = running.loop, self
+        try:
+            if self._hub is not None:
+                self._hub.settle()  # written before this run
+        except BaseException:
+            self._end_turn(turn)
+            raise
+        return turn
+
+    def _end_turn(self, turn: threading.Lock) -> None:
+        """Consume a `stop`, and let others run or close the loop."""
+        self._is_stopping = False
+        running.loop, self._outer = self._outer, None
+        turn.release()
+
+    def _iterate(self, limit: float | None) -> int:
+        if self._unusable is not None:  # a callback forked, and this is the child
+            raise LoopClosed(self._unusable)
+        ready = self._wait(limit)
+        count = self._deliver(ready) if ready else 0
+        hub = self._hub
+        if hub is not None:
+            count += hub.deliver()
+        if self._wakes_seen:
+            count -= self._wakes_seen
+            self._wakes_seen = 0
+        timers = self._timers
+        # Without timers the clock is not read: an iteration may cost less than that.
+        if timers.next_deadline != math.inf and timers.next_deadline <= self._clock():
+            self._due.extend(timers.take_due(self._clock()))
+        if self._due:
+            count += self._make_calls(self._due)
+        if self._posted:
+            count += self._make_calls(self._posted)
+        hub = self._hub
+        if hub is not None and hub.ops:
+            hub.settle()  # written outside of a batch
+        return count
+
+    def _wait(self, limit: float | None) -> Sequence[tuple[WatchedKey, int]]:
+        """Select, not past anything that is due."""
+        deadline = self._timers.next_deadline
+        if self._is_stopping or self._posted or self._due:
+            limit = 0.0
+        elif deadline != math.inf:
+            time_left = deadline - self._clock()
+            if time_left <= 0:
+                limit = 0.0
+            elif time_left < (WAIT_MAX if limit is None else limit):
+                limit = time_left
+        table = self._table
+        if table.has_ghosts:
+            table.replace_selector()
+        try:
+            return table.selector.select(limit)
+        except OSError as error:
+            # select(2) fails as a whole with EBADF for one closed descriptor.
+            if error.errno != errno.EBADF or not table.drop_closed():
+                raise
+            return ()
+
+    def _deliver(self, ready: Sequence[tuple[WatchedKey, int]]) -> int:
+        """Call the callbacks of one batch. The hot path: no lookup, no new object."""
+        count = len(ready)  # one callback each, corrected where it is not so
+        events_left = iter(ready)
+        while True:
+            interest: Interest | None = None
+            events = 0
+            try:
+                for key, events in events_left:
+                    interest = key.data
+                    fileno = interest.fileno
+                    if fileno is not None and fileno() != interest.fd:
+                        self._table.drop(interest)
+                        count -= 1
+                    elif events == 1:  # EVENT_READ alone, as most are
+                        callback = interest.on_read
+                        if callback is not None:
+                            callback(interest.reader)
+                        else:
+                            count -= 1
+                    else:
+                        count += call_both(interest, events) - 1
+                return count  # noqa: TRY300 - the loop ends here, not the try
+            except Exception as error:
+                if self._error_hook is None:
+                    raise
+                self._error_hook(error, interest and interest.source_of(events))
+
+    def _make_calls(self, calls: collections.deque[Handle]) -> int:
+        """Run as many as there are now; what they add is for the next iteration."""
+        count = 0
+        for _ in range(len(calls)):
+            handle = calls.popleft()
+            try:
+                count += handle.run()
+            except Exception as error:
+                if self._error_hook is None:
+                    raise
+                count += 1
+                self._error_hook(error, handle.source)
+        return count
+
+    def _on_wake(self, _reader: object) -> None:
+        self._wakes_seen += 1
+        self._wake.drain()
+
+    def _on_native(self, _native: object) -> None:
+        self._wakes_seen += 1  # no callback of anybody's
+        if self._own_native is not None:
+            self._own_native.dispatch(0)
+
+    def _abandon_after_fork(self) -> None:
+        """Run in the child: leave everything shared with the parent alone."""
+        if self._unusable is None:
+            self._unusable = (
+                "the loop belongs to the parent process; make a new one after fork"
+            )
+        self._table.abandon()
+        if self._hub is not None:
+            self._hub.abandon()
+        self._posted.clear()
+        self._due.clear()
+        self._wake.abandon_after_fork()
+        self._turn = threading.Lock()  # another thread may have held the old one
+
+
+def call_both(interest: Interest, events: int) -> int:
+    """Make the calls of an event that is not for reading alone; returns how many."""
+    count = 0
+    callback = interest.on_read
+    if events & EVENT_READ and callback is not None:
+        callback(interest.reader)
+        count = 1
+    callback = interest.on_write  # looked up now: reading may have taken it back
+    if events & EVENT_WRITE and callback is not None:
+        callback(interest.writer)
+        count += 1
+    return count
+
+
+live_loops: weakref.WeakSet[SelectorEventLoop] = weakref.WeakSet()
+
+
+def abandon_loops_after_fork() -> None:
+    """Detach every loop of the parent from the child."""
+    for loop in list(live_loops):
+        loop._abandon_after_fork()  # noqa: SLF001 - this module's own class
+
+
+if hasattr(os, "register_at_fork"):  # where there is a fork
+    os.register_at_fork(after_in_child=abandon_loops_after_fork)

@@ -1,0 +1,40 @@
+"""Where the parts lie that builders of native code need, and which version they are.
+
+Its one rule: paths are taken from where the extension lies, since in an editable
+install the Python files lie in the source tree and what CMake installs does not.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fdmux import _ffi
+from fdmux._ffi import ffi, lib
+
+ROOT = Path(_ffi.__file__).parent
+
+__version__ = ffi.string(lib.fdmux_py_version()).decode()
+
+
+def _existing(path: Path) -> str:
+    """Return the path, or say what is wrong with this install."""
+    if not path.is_dir():
+        raise FileNotFoundError(
+            f"{path} does not exist: this install of fdmux lacks its SDK; reinstall it"
+        )
+    return str(path)
+
+
+def get_include() -> str:
+    """Return the folder of ``fdmux.h`` and ``fdmux_python.h``, for ``-I``."""
+    return _existing(ROOT / "include")
+
+
+def get_cmake_dir() -> str:
+    """Return the folder of ``fdmuxConfig.cmake``, for ``fdmux_DIR``."""
+    return _existing(ROOT / "lib" / "cmake" / "fdmux")
+
+
+def get_pkgconfig_dir() -> str:
+    """Return the folder of ``fdmux.pc``, for ``PKG_CONFIG_PATH``."""
+    return _existing(ROOT / "lib" / "pkgconfig")

@@ -1,0 +1,296 @@
+"""Streams of one loop: what arrived is told to callbacks, what they wrote is sent.
+
+Its one rule: once per batch. C has received for every ready connection into one arena;
+here each record becomes a callback with a view; then one call sends everything that the
+callbacks wrote. A view is taken back when its callback returns.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+import sys
+from array import array
+from typing import TYPE_CHECKING
+
+from fdmux._ffi import ffi, lib
+from fdmux._native import LoopClosed, check
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Protocol
+
+    from fdmux._ffi import CLoop, CStreamBatch
+    from fdmux._native import NativeLoop
+    from fdmux.stream import Stream
+
+    Buffer = bytes | bytearray | memoryview
+    Record = tuple[int, int, int, int]
+    DoInC = Callable[[CLoop, CStreamBatch, bytes, int, bytes, int], int]
+
+    class Endpoint(Protocol):
+        """Whom a slot stands for: a stream, a listener, or `NOBODY`."""
+
+        @property
+        def on_data(self) -> Callable[[Stream, memoryview], Buffer | None]:
+            """Take data; gets the stream itself first."""
+
+        def event(self, kind: int, first: int, last: int) -> None:
+            """Take any record but data."""
+
+        def write(self, data: Buffer) -> None:
+            """Send what `on_data` has answered."""
+
+        def abort(self) -> None:
+            """End at once."""
+
+        def callback_failed(self, error: Exception) -> None:
+            """End this stream: one of its callbacks has raised."""
+
+
+RECORD_COUNT = 4096
+ARENA_SIZE = 1 << 20
+# A record: slot, kind, first, last; its token is for C.
+RECORD = struct.Struct("IIII8x")
+RECORD_SIZE = RECORD.size
+DATA = lib.FDMUX_STREAM_DATA
+ACCEPTED = lib.FDMUX_STREAM_ACCEPTED
+CLOSED = lib.FDMUX_STREAM_CLOSED
+
+flush_in_c = lib.fdmux_py_stream_flush
+settle_in_c = lib.fdmux_py_stream_settle
+
+
+class Nobody:
+    """The endpoint of streams that are over: their last records go nowhere."""
+
+    def on_data(self, _stream: Stream, _view: memoryview) -> None:
+        """Drop it."""
+
+    def event(self, kind: int, first: int, last: int) -> None:
+        """Drop it."""
+
+    def write(self, data: Buffer) -> None:
+        """Drop it."""
+
+    def abort(self) -> None:
+        """Nobody is there to be ended."""
+
+    def callback_failed(self, error: Exception) -> None:
+        """Nothing of ours raises."""
+        raise error
+
+
+NOBODY: Endpoint = Nobody()
+
+
+class StreamHub:
+    """The streams of one native loop, and the batch they share.
+
+    Made by a loop when it is first asked for; `deliver` is called after each wait.
+    """
+
+    __slots__ = (
+        "_arena",
+        "_batch",
+        "_buffers",
+        "_is_telling",
+        "_left",
+        "_own_references",
+        "_records",
+        "_told_count",
+        "c_loop",
+        "chunks",
+        "endpoints",
+        "native",
+        "ops",
+        "source",
+        "view",
+    )
+
+    def __init__(self, native: NativeLoop) -> None:
+        self.native = native
+        self.c_loop = native._c_loop  # noqa: SLF001 - ours
+        # Who a slot number stands for; a slot is not used again within a batch.
+        self.endpoints: list[Endpoint] = []
+        # What callbacks want done: words of FDMUX_PY_ECHO and the others in glue.h.
+        self.ops: list[int] = []
+        self.chunks: list[bytes] = []
+        # The view that a callback has right now, and the slot it was received by.
+        self.view: memoryview | None = None
+        self.source = 0
+        # What is left to tell of a batch; and how many of its records that began with.
+        self._left: Iterator[Record] | None = None
+        self._told_count = 0
+        self._is_telling = False
+        self._batch: CStreamBatch = ffi.new("struct fdmux_stream_batch *")
+        self._renew_arena()
+        check(
+            lib.fdmux_stream_collect(self.c_loop, self._batch), "collect from streams"
+        )
+
+    def _renew_arena(self) -> None:
+        """Give C fresh memory; views of the old keep it alive, with what it held."""
+        records = ffi.new("struct fdmux_stream_record[]", RECORD_COUNT)
+        self._arena = bytearray(ARENA_SIZE)
+        arena = ffi.from_buffer("unsigned char[]", self._arena)
+        self._buffers = (records, arena)
+        self._own_references = sys.getrefcount(self._arena)
+        self._records = memoryview(ffi.buffer(records))
+        batch = self._batch
+        batch.struct_size = ffi.sizeof("struct fdmux_stream_batch")
+        batch.records = records
+        batch.arena = arena
+        batch.record_capacity = RECORD_COUNT
+        batch.arena_size = ARENA_SIZE
+        batch.record_count = 0
+        batch.arena_used = 0
+
+    def adopt(self, slot: int, endpoint: Endpoint) -> None:
+        """Let the records of ``slot`` go to ``endpoint``."""
+        endpoints = self.endpoints
+        if slot >= len(endpoints):
+            endpoints.extend([NOBODY] * (slot + 1 - len(endpoints)))
+        endpoints[slot] = endpoint
+
+    def bound_total(self, bytes_max: int) -> None:
+        """Bound what all streams of the loop queue together."""
+        result = lib.fdmux_stream_total_max(self.c_loop, bytes_max)
+        check(result, "bound what streams queue")
+
+    def token(self, slot: int) -> int:
+        """Return the token of the live stream in ``slot``; negative if C has none."""
+        return lib.fdmux_py_stream_token(self.c_loop, slot)
+
+    # What happened -----------------------------------------------------------------
+
+    def deliver(self) -> int:
+        """Tell the endpoints what happened, and send what they answer.
+
+        An exception that is none of an endpoint's (KeyboardInterrupt) leaves the rest
+        of the batch for the next call.
+
+        Returns:
+            How many records there were.
+        """
+        count = self._batch.record_count
+        if count:
+            root = memoryview(self._arena)
+            self._is_telling = True
+            try:
+                if self._left is None:
+                    self._told_count = count
+                    records = self._records[: count * RECORD_SIZE]
+                    self._left = RECORD.iter_unpack(records)
+                    self._tell(root, self._left)
+                else:
+                    self._resume(root, count)
+            finally:
+                self._is_telling = False
+                self.view = None
+                root.release()
+            self._do(flush_in_c)
+            # Somebody has kept a view, or a slice of one: the memory is theirs now.
+            if sys.getrefcount(self._arena) != self._own_references:
+                self._renew_arena()
+        return count
+
+    def _resume(self, root: memoryview, count: int) -> None:
+        """Tell what an exception has left, and what C has added since."""
+        if self._left is not None:
+            self._tell(root, self._left)
+        added = self._records[self._told_count * RECORD_SIZE : count * RECORD_SIZE]
+        self._told_count = count
+        self._left = RECORD.iter_unpack(added)
+        self._tell(root, self._left)
+
+    def _tell(self, root: memoryview, records: Iterator[Record]) -> None:
+        """Go through a batch. The hot path: a view, a call, an operation a message."""
+        endpoints = self.endpoints
+        add = self.ops.append
+        for slot, kind, first, last in records:
+            if kind != DATA:
+                self._tell_event(slot, kind, first, last)
+                continue
+            endpoint = endpoints[slot]
+            self.view = view = root[first:last]
+            self.source = slot
+            try:
+                answer = endpoint.on_data(endpoint, view)  # type: ignore[arg-type]  # its own
+                if answer is view:
+                    add(slot)  # FDMUX_PY_ECHO is 0
+                elif answer is not None:
+                    endpoint.write(answer)
+            except Exception as problem:  # noqa: BLE001 - ends that stream alone
+                endpoint.callback_failed(problem)
+            try:
+                view.release()
+            except BufferError:  # an array or the like reads on from it
+                continue
+
+    def _tell_event(self, slot: int, kind: int, first: int, last: int) -> None:
+        """Tell an endpoint anything but data."""
+        self.view = None
+        if kind == ACCEPTED:
+            slot, first = first, slot  # the listener is told of the new slot
+        endpoint = self.endpoints[slot]
+        if kind == CLOSED:
+            self.endpoints[slot] = NOBODY
+        try:
+            endpoint.event(kind, first, last)
+        except Exception as problem:  # noqa: BLE001 - ends that stream alone
+            endpoint.callback_failed(problem)
+
+    # What is to be done ------------------------------------------------------------
+
+    def settle(self) -> None:
+        """Do now what was asked for so far; a batch that is being told goes on."""
+        if self.ops:
+            self._do(settle_in_c)
+
+    def sweep(self) -> None:
+        """Let those that were ended be gone when this returns.
+
+        In a callback of a stream it does nothing: they are when the batch is over.
+        """
+        self.settle()
+        while not self._is_telling:
+            if lib.fdmux_py_stream_serve(self.c_loop) < 0 or not self.deliver():
+                return
+
+    def close(self) -> None:
+        """End every stream, and call its `on_close`; the loop is about to close."""
+        for endpoint in list(self.endpoints):
+            endpoint.abort()
+        with contextlib.suppress(LoopClosed):  # by somebody else, below us
+            self.sweep()
+        for slot in range(len(self.endpoints)):
+            self._tell_event(slot, CLOSED, 0, 0)
+
+    def abandon(self) -> None:
+        """Call nobody any more: this is the child after a fork."""
+        self.endpoints[:] = [NOBODY] * len(self.endpoints)
+
+    def _do(self, do_in_c: DoInC) -> None:
+        """Make one call of C.
+
+        Ctrl-C may come whenever a function is called: before C has seen the words they
+        stay where they are, after it they are gone.
+        """
+        ops = self.ops
+        chunks = self.chunks
+        joined = b"".join(chunks) if chunks else b""
+        joined_size = len(joined)
+        count = len(ops)
+        words = array("I", ops).tobytes()
+        try:
+            result = do_in_c(
+                self.c_loop, self._batch, words, count, joined, joined_size
+            )
+        finally:
+            del ops[:]
+            del chunks[:]
+            if do_in_c is flush_in_c:
+                self._left = None
+        if result < 0:
+            check(result, "send what was written to streams")

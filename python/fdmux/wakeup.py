@@ -1,0 +1,91 @@
+"""What ends a wait from outside: another thread, or a signal.
+
+Its one rule: the channel carries no information but "look again". A full channel is
+therefore a success (somebody has woken the loop and it has not looked yet), and what
+there is to look at is stored elsewhere before `WakeChannel.wake` is called.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DRAIN_SIZE = 4096
+
+
+class WakeChannel:
+    """A connected pair of sockets; the reading end belongs into a selector."""
+
+    def __init__(self) -> None:
+        # socketpair(2) of AF_UNIX: nobody else can connect to it. A pair, not an
+        # eventfd, since set_wakeup_fd writes single bytes and an eventfd wants eight.
+        self.reader, self._writer = socket.socketpair()
+        self.reader.setblocking(False)
+        self._writer.setblocking(False)
+        # Re-entrant, as a signal handler may interrupt `wake` in order to wake. It
+        # keeps `close` from freeing the number while another thread sends on it.
+        self._lock = threading.RLock()
+
+    def wake(self) -> None:
+        """End the wait that is under way, or the next one.
+
+        Threads: Any, also a signal handler. Quiet after `close`.
+        """
+        with self._lock:
+            if self._writer.fileno() < 0:
+                return
+            with contextlib.suppress(BlockingIOError):
+                self._writer.send(b"\0")
+
+    def drain(self) -> None:
+        """Take the wake-ups out, so that the reading end is quiet again."""
+        with contextlib.suppress(BlockingIOError):
+            while len(self.reader.recv(DRAIN_SIZE)) == DRAIN_SIZE:
+                pass
+
+    @contextlib.contextmanager
+    def woken_by_signals(self) -> Iterator[None]:
+        """Let every signal end the wait, for as long as the block runs.
+
+        A signal that arrives between Python's last check and the system call would
+        otherwise be handled only after the wait. Does nothing outside the main thread
+        or when somebody else has set a wakeup fd already.
+
+        Source: signal.set_wakeup_fd
+        """
+        try:
+            previous = signal.set_wakeup_fd(
+                self._writer.fileno(), warn_on_full_buffer=False
+            )
+        except ValueError:  # not the main thread, where no signal handler runs
+            yield
+            return
+        if previous != -1:
+            signal.set_wakeup_fd(previous)
+            yield
+            return
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(-1)
+
+    def abandon_after_fork(self) -> None:
+        """Cut the child's ties to the pair, which still belongs to the parent."""
+        self._lock = threading.RLock()  # another thread may have held the old one
+        own = self._writer.fileno()
+        with contextlib.suppress(ValueError):
+            previous = signal.set_wakeup_fd(-1)
+            if previous not in (-1, own):
+                signal.set_wakeup_fd(previous)
+
+    def close(self) -> None:
+        """Close both ends. Idempotent."""
+        with self._lock:
+            self._writer.close()
+            self.reader.close()

@@ -1,0 +1,225 @@
+"""The command line: options, help, exit codes, `info` and `demo`."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+import fdmux
+from fdmux import sdk
+from fdmux.__main__ import main
+from fdmux.commands import demo, tour
+from fdmux.commands.tour.expect import UnexpectedError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LONG = 60.0
+COMMANDS = ("demo", "echo", "ping", "info")
+LAYOUT = {
+    "--include-dir": "include",
+    "--cmake-dir": "lib/cmake/fdmux",
+    "--pkgconfig-dir": "lib/pkgconfig",
+}
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "fdmux", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=LONG,
+        check=False,
+    )
+
+
+def usage_error(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Return the last line of what a wrong command line prints."""
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    return captured.err.splitlines()[-1]
+
+
+# Options --------------------------------------------------------------------------
+
+
+def test_version_is_that_of_the_core() -> None:
+    done = run("--version")
+    assert (done.returncode, done.stdout) == (0, f"fdmux {fdmux.__version__}\n")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command_has_an_example(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([command, "--help"])
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    assert text.startswith(f"usage: fdmux {command} ")
+    assert f"example:\n  $ fdmux {command}" in text
+
+
+def test_help_names_every_command_and_the_exit_codes() -> None:
+    done = run("--help")
+    assert done.returncode == 0
+    for command in COMMANDS:
+        assert f"\n    {command} " in done.stdout
+    assert "exit status: 0 it worked, 1 it failed, 2 wrong arguments" in done.stdout
+
+
+@pytest.mark.parametrize("option", LAYOUT)
+def test_folders_of_the_sdk_are_printed(
+    option: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = tmp_path / LAYOUT[option]
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(sdk, "ROOT", tmp_path)
+    assert main([option]) == 0
+    assert capsys.readouterr().out == f"{folder}\n"
+
+
+def test_cflags_are_quoted_for_a_shell(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "my root" / "include").mkdir(parents=True)
+    monkeypatch.setattr(sdk, "ROOT", tmp_path / "my root")
+    assert main(["--cflags"]) == 0
+    assert capsys.readouterr().out == f"'-I{tmp_path}/my root/include'\n"
+
+
+@pytest.mark.parametrize("option", [*LAYOUT, "--cflags"])
+def test_install_without_the_sdk_is_a_failure_in_one_line(
+    option: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sdk, "ROOT", tmp_path)
+    assert main([option]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert re.fullmatch(r"fdmux: .* does not exist: .*\n", captured.err)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("--cflags", "demo"), ("--cflags", "--include-dir"), ("fly",), ("--fly",)],
+    ids=" ".join,
+)
+def test_wrong_command_line_exits_with_2(
+    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert usage_error(capsys, *arguments).startswith("fdmux: error: ")
+
+
+def test_wrong_command_line_exits_with_2_as_a_process() -> None:
+    done = run("echo", "--port", "65536")
+    assert done.returncode == 2
+    assert done.stderr.endswith("'65536' is not a whole number from 0 to 65535\n")
+
+
+def test_reader_that_goes_away_makes_no_traceback() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "fdmux", "info"],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        timeout=LONG,
+        check=False,
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+# info -----------------------------------------------------------------------------
+
+
+def test_info_as_json() -> None:
+    done = run("info", "--json")
+    assert done.returncode == 0
+    facts = json.loads(done.stdout)
+    assert facts["version"] == fdmux.__version__
+    assert tuple(facts["abi"]) == fdmux.ABI_VERSION
+    for name, features in facts["features"].items():
+        with fdmux.NativeLoop(name) as loop:
+            assert sorted(loop.stats().features) == features
+    with fdmux.NativeLoop() as loop:
+        assert facts["backend"] == loop.backend
+    assert "poll" in facts["features"]
+    assert facts["open_files_soft"] is None or facts["open_files_soft"] > 0
+    assert facts["python"].endswith(sys.version.split()[0])
+
+
+def test_info_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info"]) == 0
+    text = capsys.readouterr().out
+    assert f"{fdmux.__version__}, ABI " in text
+    with fdmux.NativeLoop() as loop:
+        assert f"{loop.backend} (default): " in text
+    assert "open files  " in text
+
+
+# demo -----------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_demo_passes() -> None:
+    done = run("demo", "--traceback")
+    assert done.returncode == 0, done.stdout + done.stderr
+    *steps, summary = done.stdout.splitlines()
+    assert len(steps) == len(tour.STEPS)
+    assert all(step.startswith("ok ") for step in steps)
+    assert re.fullmatch(rf"{len(steps)} steps, all ok, \d+\.\d s", summary)
+    assert done.stderr == ""
+
+
+def test_demo_goes_on_after_a_failed_step_and_exits_with_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> str:
+        raise UnexpectedError("water runs uphill")
+
+    steps = (("first", fail), ("second", lambda: "seen"))
+    monkeypatch.setattr(tour, "STEPS", steps)
+    assert main(["demo", "--traceback"]) == 1
+    captured = capsys.readouterr()
+    first, second, summary = captured.out.splitlines()
+    assert first.startswith("FAILED  first ")
+    assert first.endswith(" UnexpectedError: water runs uphill")
+    assert second.split() == ["ok", "second", "seen"]
+    assert summary.startswith("2 steps, 1 FAILED, ")
+    assert "in fail" in captured.err
+
+
+def test_demo_shows_no_traceback_unless_asked(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail() -> str:
+        raise OSError("no")
+
+    assert not demo.take("step", fail, with_traceback=False)
+    assert capsys.readouterr().err == ""
+
+
+def test_interrupted_command_exits_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt() -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tour, "STEPS", (("step", interrupt),))
+    assert main(["demo"]) == 130

@@ -1,0 +1,89 @@
+"""CPython's own test.test_selectors, with our class in the slots of the stdlib's.
+
+Run in a subprocess of this very interpreter, as the slots are filled before the tests
+are imported. They skip what they recognise by the name of the class: our own copy of
+that, test_modify_unregister, is in test_selector_faults.py.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from typing import TypedDict
+
+import pytest
+
+SCRIPT = """
+import io, json, selectors, sys, unittest
+import fdmux
+
+
+class PollSelector(fdmux.Selector):
+    def __init__(self):
+        super().__init__("poll")
+
+    @property
+    def fileno(self):  # the stdlib's has none
+        raise AttributeError("fileno")
+
+
+# Not the name that the stdlib's has: tests that reach into that class go by it.
+PollSelector.__name__ = "Selector"
+selectors.EpollSelector = selectors.DefaultSelector = fdmux.Selector
+selectors.PollSelector = PollSelector
+from test import support
+support.use_resources = ["cpu"]  # test_above_fd_setsize
+import test.test_selectors as tests
+
+cases = [getattr(tests, name) for name in sys.argv[1:]]
+assert all(issubclass(case.SELECTOR, fdmux.Selector) for case in cases)
+load = unittest.defaultTestLoader.loadTestsFromTestCase
+report = io.StringIO()
+result = unittest.TextTestRunner(report, verbosity=2).run(
+    unittest.TestSuite(map(load, cases)))
+print(json.dumps({
+    "run": result.testsRun,
+    "failed": [text for _, text in result.failures + result.errors],
+    "skipped": [test.id().rpartition(".")[2] for test, _ in result.skipped],
+}))
+"""
+
+NAME_KEYED = {"test_modify_unregister"}
+
+
+class Report(TypedDict):
+    run: int
+    failed: list[str]
+    skipped: list[str]
+
+
+def run_suite(*cases: str) -> Report:
+    try:
+        spec = importlib.util.find_spec("test.test_selectors")
+    except ModuleNotFoundError:
+        spec = None
+    if spec is None:
+        pytest.skip("this interpreter was installed without its package `test`")
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, *cases],
+        capture_output=True,
+        check=False,
+        timeout=120,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    report: Report = json.loads(done.stdout.splitlines()[-1])
+    return report
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "case", ["EpollSelectorTestCase", "DefaultSelectorTestCase", "PollSelectorTestCase"]
+)
+def test_cpython_s_tests_pass_with_our_class(case: str) -> None:
+    report = run_suite(case)
+    assert not report["failed"], "\n".join(report["failed"])
+    assert set(report["skipped"]) <= NAME_KEYED
+    assert report["run"] >= 18

@@ -1,0 +1,283 @@
+"""Frames out of bytes in any division: the buffer, the framings, the handler."""
+
+from __future__ import annotations
+
+import doctest
+import itertools
+import random
+import socket
+from typing import TYPE_CHECKING, ClassVar
+
+import pytest
+
+import fdmux
+from fdmux import framing
+from fdmux.framing import (
+    Delimited,
+    FixedSize,
+    FrameHandler,
+    FrameTooLongError,
+    Framing,
+    IncompleteFrameError,
+    LengthPrefixed,
+    ReceiveBuffer,
+)
+from fdmux.loop import SelectorEventLoop
+from fdmux.stream import add_stream
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fdmux.stream import Stream
+
+FRAMINGS: list[Framing] = [
+    LengthPrefixed(1),
+    LengthPrefixed(2, "little"),
+    LengthPrefixed(4),
+    LengthPrefixed(8, "little"),
+    Delimited(b"\n"),
+    Delimited(b"\r\n"),
+    Delimited(b"aab"),
+]
+
+
+def feed_in_pieces(take: Framing, data: bytes, sizes: Iterator[int]) -> list[bytes]:
+    buffer = ReceiveBuffer()
+    frames, start = [], 0
+    while start < len(data):
+        size = next(sizes)
+        buffer.feed(memoryview(data)[start : start + size])
+        start += size
+        while (frame := take.take(buffer)) is not None:
+            frames.append(frame)
+    assert len(buffer) == 0
+    return frames
+
+
+@pytest.mark.parametrize("kind", FRAMINGS)
+@pytest.mark.parametrize("piece", [1, 2, 3, 7, 1000])
+def test_frames_are_the_same_in_any_division(kind: Framing, piece: int) -> None:
+    order = random.Random(piece)
+    frames = [
+        order.randbytes(order.randrange(40)).replace(b"a", b"") for _ in range(50)
+    ]
+    frames = [frame.replace(b"\n", b"") for frame in frames]
+    data = b"".join(kind.encode(frame) for frame in frames)
+    assert feed_in_pieces(kind, data, itertools.repeat(piece)) == frames
+    random_sizes = iter(lambda: order.randrange(1, 30), None)
+    assert feed_in_pieces(kind, data, random_sizes) == frames
+
+
+def test_fixed_size() -> None:
+    kind = FixedSize(3)
+    assert feed_in_pieces(kind, b"abcdefghi", itertools.cycle([2, 5])) == [
+        b"abc",
+        b"def",
+        b"ghi",
+    ]
+    assert kind.encode(bytearray(b"abc")) == b"abc"
+    with pytest.raises(ValueError, match="2 bytes instead of 3"):
+        kind.encode(b"ab")
+
+
+def test_read_exact_loses_nothing() -> None:
+    buffer = ReceiveBuffer()
+    buffer.feed(b"12345")
+    assert buffer.take_exact(6) is None
+    assert buffer.take_until(b"!", 10) is None
+    assert buffer.peek(9) == b"12345"
+    assert buffer.take_exact(2) == b"12"
+    assert buffer.take_exact(0) == b""
+    buffer.feed(b"6!78")
+    assert buffer.take_until(b"!", 10) == b"3456"
+    assert buffer.take_all() == b"78"
+    assert len(buffer) == 0
+    assert buffer.take_all() == b""
+
+
+def test_delimiter_that_repeats_its_beginning_is_found() -> None:
+    buffer = ReceiveBuffer()
+    for byte in b"xaaab":
+        assert buffer.take_until(b"aab", 10) is None
+        buffer.feed(bytes([byte]))
+    assert buffer.take_until(b"aab", 10) == b"xa"
+
+
+@pytest.mark.parametrize("count", range(8))
+def test_bound_of_a_delimited_frame_is_exact(count: int) -> None:
+    kind = Delimited(b"\r\n", frame_max=5)
+    buffer = ReceiveBuffer()
+    for byte in b"x" * min(count, 5):
+        buffer.feed(bytes([byte]))
+        assert kind.take(buffer) is None
+    if count <= 5:
+        buffer.feed(b"\r\nrest")
+        assert kind.take(buffer) == b"x" * count
+        return
+    buffer.feed(b"x")
+    assert kind.take(buffer) is None  # it might have been the delimiter's beginning
+    buffer.feed(b"x")
+    with pytest.raises(FrameTooLongError, match="first 5 bytes"):
+        kind.take(buffer)
+    with pytest.raises(FrameTooLongError):
+        kind.encode(b"x" * count)
+
+
+def test_length_beyond_the_bound_is_refused_before_the_frame_comes() -> None:
+    buffer = ReceiveBuffer()
+    buffer.feed((1001).to_bytes(4, "big"))
+    with pytest.raises(FrameTooLongError, match="1001 bytes; at most 1000"):
+        LengthPrefixed(4, frame_max=1000).take(buffer)
+
+
+def test_length_that_does_not_fit_its_integer_is_refused() -> None:
+    assert LengthPrefixed(1).encode(b"x" * 255)[0] == 255
+    with pytest.raises(FrameTooLongError, match="256 bytes; at most 255"):
+        LengthPrefixed(1).encode(b"x" * 256)
+
+
+def test_frame_with_its_delimiter_is_refused() -> None:
+    with pytest.raises(ValueError, match="would be two"):
+        Delimited(b"aa").encode(b"xa")
+    with pytest.raises(ValueError, match="would be two"):
+        Delimited(b"\n").encode(b"a\nb")
+
+
+@pytest.mark.parametrize("size", [0, 3, 16])
+def test_size_of_a_length_that_is_none(size: int) -> None:
+    with pytest.raises(ValueError, match="1, 2, 4 or 8"):
+        LengthPrefixed(size)
+
+
+def test_wrong_arguments() -> None:
+    with pytest.raises(ValueError, match="byteorder"):
+        LengthPrefixed(2, "middle")  # type: ignore[arg-type]  # on purpose
+    with pytest.raises(ValueError, match="empty"):
+        Delimited(b"")
+    with pytest.raises(TypeError, match="delimiter"):
+        Delimited("\n")  # type: ignore[arg-type]  # on purpose
+    for make in (FixedSize, lambda size: Delimited(frame_max=size)):
+        with pytest.raises(ValueError, match=">= 1"):
+            make(0)
+
+
+# On a stream -------------------------------------------------------------------------
+
+
+class Recorder(FrameHandler):
+    """Answers each line in capitals, and remembers what happened."""
+
+    framing: ClassVar[Framing] = Delimited(b"\n", frame_max=10)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frames: list[bytes] = []
+        self.closed: list[Exception | None] = []
+
+    def on_frame(self, stream: Stream, frame: bytes) -> bytes | None:
+        self.frames.append(frame)
+        if frame == b"quit":
+            self.send(stream, b"bye")
+            stream.close()
+            return None
+        if frame == b"quiet":
+            return None
+        return frame.upper()
+
+    def on_close(self, stream: Stream, error: Exception | None) -> None:
+        super().on_close(stream, error)
+        self.closed.append(error)
+
+
+@pytest.fixture
+def handler() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+def client(handler: Recorder) -> Iterator[tuple[socket.socket, SelectorEventLoop]]:
+    ours, theirs = socket.socketpair()
+    with ours, SelectorEventLoop() as loop:
+        add_stream(loop, theirs, handler)
+        ours.settimeout(30)
+        yield ours, loop
+
+
+Client = tuple[socket.socket, SelectorEventLoop]
+
+
+def test_answers_are_frames_in_order(client: Client, handler: Recorder) -> None:
+    sock, loop = client
+    sock.sendall(b"one\nquiet\ntwo\nth")
+    loop.run_once()
+    assert sock.recv(100) == b"ONE\nTWO\n"
+    sock.sendall(b"ree\n")
+    loop.run_once()
+    assert sock.recv(100) == b"THREE\n"
+    assert handler.frames == [b"one", b"quiet", b"two", b"three"]
+    assert handler._rests == {}
+
+
+def test_frames_after_close_are_not_told(client: Client, handler: Recorder) -> None:
+    sock, loop = client
+    sock.sendall(b"quit\nmore\nand")
+    loop.run_once()
+    loop.run_once(0)
+    assert sock.recv(100) == b"bye\n"
+    assert sock.recv(100) == b""
+    assert handler.frames == [b"quit"]
+    assert handler.closed == [None]
+    assert handler._rests == {}
+
+
+def test_frame_too_long_is_an_error_of_that_stream(
+    client: Client, handler: Recorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    sock, loop = client
+    sock.sendall(b"ok\n" + b"x" * 13)
+    loop.run_once()
+    loop.run_once(0)
+    assert sock.recv(100) == b"OK\n"
+    assert isinstance(handler.closed[0], FrameTooLongError)
+    assert caplog.records == []
+
+
+def test_end_in_a_frame_is_an_error_with_what_had_come(
+    client: Client, handler: Recorder
+) -> None:
+    sock, loop = client
+    sock.sendall(b"one\ntw")
+    sock.shutdown(socket.SHUT_WR)
+    while not handler.closed:
+        loop.run_once()
+    assert handler.frames == [b"one"]
+    error = handler.closed[0]
+    assert isinstance(error, IncompleteFrameError)
+    assert error.partial == b"tw"
+
+
+def test_end_between_frames_is_none(client: Client, handler: Recorder) -> None:
+    sock, loop = client
+    sock.sendall(b"one\n")
+    sock.shutdown(socket.SHUT_WR)
+    while not handler.closed:
+        loop.run_once()
+    assert handler.closed == [None]
+    assert sock.recv(100) == b"ONE\n"
+
+
+def test_base_class_has_no_answer() -> None:
+    with pytest.raises(NotImplementedError):
+        FrameHandler().on_frame(None, b"")  # type: ignore[arg-type]  # not used
+
+
+def test_example_works_and_fits_in_15_lines() -> None:
+    examples = doctest.DocTestFinder().find(
+        framing, "framing", globs=vars(fdmux).copy()
+    )
+    (example,) = [each for each in examples if each.name == "framing"]
+    assert sum(each.source.count("\n") for each in example.examples) <= 15
+    example.globs.update(vars(framing), __name__="example")
+    results = doctest.DocTestRunner().run(example)
+    assert results.attempted == len(example.examples)
+    assert results.failed == 0
