@@ -1,0 +1,50 @@
+"""One client of the example server, without I/O: bytes in, replies out.
+
+Its one rule: replies are made only as fast as they are taken. What would be too much
+at once waits as requests, which are small, until `go_on`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import resp
+
+if TYPE_CHECKING:
+    from store import Store
+
+
+class Session:
+    """Parses what a client sends, and answers it.
+
+    Attributes:
+        waiting: Requests that are not answered yet.
+        problem: Why the client cannot go on; to be sent to it when nothing waits.
+    """
+
+    __slots__ = ("_answer_all", "_feed", "problem", "waiting")
+
+    def __init__(self, store: Store) -> None:
+        self._feed = resp.Parser().feed
+        self._answer_all = store.answer_all
+        self.waiting: list[list[bytes]] = []
+        self.problem: resp.ProtocolError | None = None
+
+    def receive(self, data: bytes) -> bytes:
+        """Take what arrived; return replies, of what is whole and not too much."""
+        try:
+            requests = self._feed(data)
+        except resp.ProtocolError as problem:
+            requests = problem.requests
+            self.problem = problem
+        if self.waiting:
+            self.waiting += requests
+            return b""
+        replies = self._answer_all(requests)
+        if requests:
+            self.waiting = requests
+        return replies
+
+    def go_on(self) -> bytes:
+        """Return further replies, as `receive` does."""
+        return self._answer_all(self.waiting)

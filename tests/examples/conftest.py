@@ -1,0 +1,214 @@
+"""What a user has: a wheel of fdmux, installed in an environment with nothing else.
+
+Built once for all tests here, from a copy of the tree, without what a developer's tree
+has besides. The package under test elsewhere is not seen by these processes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import ModuleType
+
+ROOT = Path(__file__).parents[2]
+NOT_COPIED = (".*", "build", "dist", "__pycache__", "*.so", "*.egg-info")
+# What the examples' pyproject.toml files ask for, besides fdmux.
+BUILD_TOOLS = ("setuptools>=70.1", "scikit-build-core>=1.1")
+LONG = 300.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Installation:
+    """An environment with fdmux installed from ``wheel``."""
+
+    wheel: Path
+    prefix: Path
+
+    def run(self, *command: str | Path) -> str:
+        """Run one of the environment's programs; return what it printed."""
+        program, *arguments = command
+        return run(self.prefix / "bin" / program, *arguments)
+
+    def install(self, *requirements: str | Path) -> None:
+        """Install with pip, by the build tools that are there."""
+        self.run(
+            *("python", "-m", "pip", "install", "--quiet", "--no-build-isolation"),
+            *("--disable-pip-version-check", *requirements),
+        )
+
+    def python(self, code: str) -> str:
+        """Run some code in it; return what it printed."""
+        return self.run("python", "-c", code).strip()
+
+
+def run(*command: str | Path) -> str:
+    """Run a program of the outside world; fail with all that it said."""
+    environment = {
+        name: value for name, value in os.environ.items() if name != "PYTHONPATH"
+    }
+    # Where a pip-installed cmake and ninja of the test environment lie.
+    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    done = subprocess.run(
+        list(map(str, command)),
+        env=environment,
+        cwd="/",
+        capture_output=True,
+        text=True,
+        timeout=LONG,
+        check=False,
+    )
+    assert done.returncode == 0, f"{command}:\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    folder = tmp_path_factory.mktemp("installation")
+    wheel = build_wheel(folder)
+    run(sys.executable, "-m", "venv", folder / "environment")
+    installation = Installation(wheel, folder / "environment")
+    installation.install(wheel, *BUILD_TOOLS)
+    return installation
+
+
+def build_wheel(folder: Path) -> Path:
+    source = folder / "source"
+    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(*NOT_COPIED))
+    # Without isolation where the tools are at hand: it saves their download.
+    has_tools = all(map(importlib.util.find_spec, ("scikit_build_core", "cffi")))
+    isolation = ["--no-isolation"] if has_tools else []
+    build = [sys.executable, "-m", "build", "--wheel", *isolation]
+    run(*build, "--outdir", folder / "dist", source)
+    (wheel,) = (folder / "dist").glob("*.whl")
+    return wheel
+
+
+@pytest.fixture(scope="session")
+def example(
+    installation: Installation, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The examples, copied, since builds leave files, and installed."""
+    folder = tmp_path_factory.mktemp("examples") / "examples"
+    shutil.copytree(
+        ROOT / "examples", folder, ignore=shutil.ignore_patterns(*NOT_COPIED)
+    )
+    installation.install(
+        "--no-deps", folder / "native-extension", folder / "minimal-extension"
+    )
+    return folder
+
+
+@contextlib.contextmanager
+def running_server(name: str) -> Iterator[tuple[str, int]]:
+    """Run ``examples/NAME/server.py``, on the fdmux under test; ends it by SIGTERM.
+
+    What it said on standard error, such as the traceback of a callback, fails the test.
+    """
+    with subprocess.Popen(
+        [sys.executable, "-W", "error", "server.py"],
+        cwd=ROOT / "examples" / name,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as server:
+        try:
+            assert server.stdout is not None
+            host, _, port = server.stdout.readline().split()[-1].rpartition(":")
+            yield host, int(port)
+            server.terminate()
+            _, errors = server.communicate(timeout=10)
+        finally:
+            server.kill()
+    assert errors == ""
+    assert server.returncode == 0
+
+
+def example_module(name: str, module: str) -> ModuleType:
+    """Import a module of an example, which has no package."""
+    folder = str(ROOT / "examples" / name)
+    sys.path.insert(0, folder)
+    try:
+        return importlib.import_module(module)
+    finally:
+        sys.path.remove(folder)
+
+
+def real_client(program: str, package: str) -> str:
+    """Find a program that is not ours, or skip."""
+    found = shutil.which(program)
+    if found is None:
+        pytest.skip(f"no {program} (Debian: {package})")
+    return found
+
+
+@pytest.fixture(scope="module")
+def resp_server() -> Iterator[tuple[str, int]]:
+    with running_server("resp") as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def http_server() -> Iterator[tuple[str, int]]:
+    pytest.importorskip("h11")
+    with running_server("http-hello") as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def resp() -> ModuleType:
+    return example_module("resp", "resp")
+
+
+@pytest.fixture(scope="session")
+def session() -> ModuleType:
+    return example_module("resp", "session")
+
+
+@pytest.fixture(scope="session")
+def store() -> ModuleType:
+    return example_module("resp", "store")
+
+
+@pytest.fixture(scope="session")
+def resp_handler() -> ModuleType:
+    return example_module("resp", "server")
+
+
+@pytest.fixture(scope="session")
+def hello() -> ModuleType:
+    pytest.importorskip("h11")
+    return example_module("http-hello", "hello")
+
+
+@pytest.fixture(scope="session")
+def redis_cli() -> str:
+    return real_client("redis-cli", "redis-tools")
+
+
+@pytest.fixture(scope="session")
+def redis_benchmark() -> str:
+    return real_client("redis-benchmark", "redis-tools")
+
+
+@pytest.fixture(scope="session")
+def wrk() -> str:
+    return real_client("wrk", "wrk")
+
+
+@pytest.fixture(scope="session")
+def curl() -> str:
+    return real_client("curl", "curl")
