@@ -1,0 +1,164 @@
+"""The command line of the suite: ``python -m benchmarks``.
+
+Progress goes to standard error, tables to standard output, everything to --json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.availability import Unavailable
+from benchmarks.check import check_load_generator
+from benchmarks.machine import describe_machine
+from benchmarks.options import Options
+from benchmarks.processes import Failed
+from benchmarks.rounds import progress
+from benchmarks.rows import ROWS
+from benchmarks.rows.echo import SERVERS
+
+if TYPE_CHECKING:
+    from benchmarks.result import Table
+
+
+def count(text: str) -> int:
+    value = int(text)
+    if not 1 <= value <= 1_000_000:
+        raise argparse.ArgumentTypeError(f"{value} is not from 1 to 1,000,000")
+    return value
+
+
+def counts(text: str) -> tuple[int, ...]:
+    return tuple(count(part) for part in text.split(","))
+
+
+def names_among(known: list[str], text: str) -> tuple[str, ...]:
+    names = tuple(text.split(","))
+    for name in names:
+        if name not in known:
+            choice = ", ".join(known)
+            raise argparse.ArgumentTypeError(f"{name!r} is none of {choice}")
+    return names
+
+
+def row_names(text: str) -> tuple[str, ...]:
+    return names_among(list(ROWS), text)
+
+
+def server_names(text: str) -> tuple[str, ...]:
+    return names_among(list(SERVERS), text)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Measure fdmux beside its peers: CPU time, medians, ratios.",
+        epilog="Exit status: 0 measured, 1 a row or check failed, 2 wrong arguments.",
+    )
+    parser.add_argument(
+        "--rows",
+        type=row_names,
+        default=tuple(ROWS),
+        metavar="NAME,...",
+        help=f"only these rows (of {', '.join(ROWS)})",
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="few rounds: is it alive, not how fast"
+    )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="measure nothing; check that the load generator notices a wrong echo",
+    )
+    parser.add_argument("--rounds", type=count, help="rounds per table")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
+    add_echo_options(parser.add_argument_group("the echo row"))
+    return parser
+
+
+def add_echo_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--connections",
+        type=counts,
+        metavar="N,...",
+        help="connections (1,100,1000)",
+    )
+    group.add_argument(
+        "--sizes",
+        type=counts,
+        default=(1024,),
+        metavar="BYTES,...",
+        help="message sizes (1024; try 1024,16384,102400)",
+    )
+    group.add_argument(
+        "--servers",
+        type=server_names,
+        metavar="NAME,...",
+        help="only these beside the baseline",
+    )
+    group.add_argument("--messages", type=count, help="messages per round")
+    group.add_argument(
+        "--no-pin",
+        action="store_true",
+        help="do not pin server and load generator to a core each",
+    )
+    group.add_argument(
+        "--instructions",
+        action="store_true",
+        help="also count user-space instructions with valgrind (slow, steady)",
+    )
+
+
+def read_options(arguments: argparse.Namespace) -> Options:
+    is_quick: bool = arguments.quick
+    return Options(
+        rounds=arguments.rounds or (3 if is_quick else 15),
+        is_quick=is_quick,
+        connections=arguments.connections or ((1, 100) if is_quick else (1, 100, 1000)),
+        sizes=arguments.sizes,
+        servers=arguments.servers,
+        messages=arguments.messages,
+        is_pinned=not arguments.no_pin,
+        has_instructions=arguments.instructions,
+    )
+
+
+def run_rows(names: tuple[str, ...], options: Options) -> tuple[list[Table], bool]:
+    """Measure and print each row; also tell whether all of them could run."""
+    tables: list[Table] = []
+    ran_all = True
+    for name in names:
+        progress(f"{name}:")
+        try:
+            for table in ROWS[name](options):
+                tables.append(table)
+                print(table.as_text(), end="\n\n", flush=True)
+        except (Unavailable, Failed) as reason:
+            ran_all = False
+            progress(f"{name}: {reason}")
+    return tables, ran_all
+
+
+def main() -> int:
+    arguments = make_parser().parse_args()
+    if arguments.check:
+        return 0 if check_load_generator() else 1
+    machine = describe_machine()
+    for key, value in machine.items():
+        progress(f"{key}: {value}")
+    options = read_options(arguments)
+    tables, ran_all = run_rows(arguments.rows, options)
+    if arguments.json is not None:
+        content = {"machine": machine, "tables": [table.as_json() for table in tables]}
+        arguments.json.write_text(json.dumps(content, indent=1) + "\n")
+    return 0 if ran_all else 1
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,59 @@
+"""Counts a server's user-space instructions per message, with valgrind's callgrind.
+
+Nearly the same on every run and every machine load, but blind to the kernel, where an
+echo server spends most of its time: read it beside CPU time, not instead. Two runs of
+different length are subtracted, so that starting and connecting drop out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.availability import Unavailable
+from benchmarks.processes import Failed, Load, Server
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MESSAGES_PER_CONNECTION = 10
+MESSAGES_MIN = 500
+COLLECTED = re.compile(r"Collected : (\d+)")
+
+
+def instructions_per_message(name: str, command: Sequence[str], load: Load) -> float:
+    """Return the user-space instructions that one message costs the server."""
+    if shutil.which("valgrind") is None:
+        raise Unavailable("--instructions needs valgrind")
+    messages = max(MESSAGES_MIN, load.connections * MESSAGES_PER_CONNECTION)
+    few = dataclasses.replace(load, warmup=load.connections, messages=messages)
+    many = dataclasses.replace(few, messages=3 * messages)
+    few_messages, few_instructions = _count(name, command, few)
+    many_messages, many_instructions = _count(name, command, many)
+    return (many_instructions - few_instructions) / (many_messages - few_messages)
+
+
+def _count(name: str, command: Sequence[str], load: Load) -> tuple[int, int]:
+    """Return how many messages were echoed, and all instructions of the server."""
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder, "log")
+        valgrind = (
+            "valgrind",
+            "--tool=callgrind",
+            "--callgrind-out-file=/dev/null",
+            f"--log-file={log}",
+        )
+        server = Server(name, [*valgrind, *command], None)
+        try:
+            with load.started(name, server.port) as generator:
+                messages = generator.run_messages()
+        finally:
+            server.end()
+        found = COLLECTED.search(log.read_text())
+    if found is None:
+        raise Failed(f"callgrind reported no count for {name}")
+    return messages, int(found[1])

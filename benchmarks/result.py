@@ -1,0 +1,87 @@
+"""A table of results: medians, ratios to the baseline, and their spread.
+
+Ratios are taken round by round and the median comes last: a slow phase of the
+machine hits both sides of a ratio and drops out.
+"""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The median of some values, and the middle half around it."""
+
+    median: float
+    lower: float
+    upper: float
+
+    @classmethod
+    def of(cls, values: list[float]) -> Spread:
+        if len(values) == 1:
+            return cls(values[0], values[0], values[0])
+        lower, median, upper = statistics.quantiles(values, n=4, method="inclusive")
+        return cls(median, lower, upper)
+
+    def as_json(self) -> dict[str, float]:
+        return {"median": self.median, "lower": self.lower, "upper": self.upper}
+
+
+@dataclass(frozen=True)
+class Table:
+    """The samples of every contender in one situation, less being better."""
+
+    row: str
+    situation: str
+    unit: str
+    baseline: str
+    samples: dict[str, list[float]]
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    def ratios(self, name: str) -> Spread | None:
+        base = self.samples.get(self.baseline)
+        if base is None:
+            return None
+        pairs = zip(self.samples[name], base, strict=True)
+        return Spread.of([own / other for own, other in pairs])
+
+    def as_json(self) -> dict[str, object]:
+        return {
+            "row": self.row,
+            "situation": self.situation,
+            "unit": self.unit,
+            "baseline": self.baseline,
+            "results": {name: self._entry(name) for name in self.samples},
+            "left_out": self.left_out,
+        }
+
+    def _entry(self, name: str) -> dict[str, object]:
+        ratios = self.ratios(name)
+        return {
+            "value": Spread.of(self.samples[name]).as_json(),
+            "ratio": ratios.as_json() if ratios else None,
+            "samples": self.samples[name],
+        }
+
+    def as_text(self) -> str:
+        rounds = len(next(iter(self.samples.values()), []))
+        plural = "" if rounds == 1 else "s"
+        lines = [
+            f"{self.row}: {self.situation}",
+            f"  {self.unit}; {rounds} round{plural}; ratio to {self.baseline}",
+            f"  {'':26}{'median':>10}{'ratio':>8}   middle half of the ratios",
+        ]
+        lines += [self._line(name) for name in self.samples]
+        lines += [f"  {name:26}left out: {why}" for name, why in self.left_out.items()]
+        return "\n".join(lines)
+
+    def _line(self, name: str) -> str:
+        median = Spread.of(self.samples[name]).median
+        ratios = self.ratios(name)
+        shown = f"{median:,.1f}" if median >= 100 else f"{median:.2f}"
+        if ratios is None:
+            return f"  {name:26}{shown:>10}{'-':>8}"
+        spread = f"{ratios.lower:.2f} to {ratios.upper:.2f}"
+        return f"  {name:26}{shown:>10}{ratios.median:>8.2f}   {spread}"

@@ -1,0 +1,57 @@
+"""Interleaved rounds: A B C, A B C, ... so that noise hits all contenders alike.
+
+A contender is a function that takes one sample. Knows nothing of what is measured.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import time
+from collections.abc import Callable, Mapping
+
+Sample = Callable[[], float]
+Repeat = Callable[[int], object]
+
+# Long enough that reading the clock is lost in it, short enough that a disturbance
+# spoils one sample and not the round.
+SAMPLE_SECONDS = 0.003
+
+
+def progress(text: str) -> None:
+    """Say on standard error what is going on."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def interleave(contenders: Mapping[str, Sample], rounds: int) -> dict[str, list[float]]:
+    """Take ``rounds`` samples of each contender, one of each in turn."""
+    samples: dict[str, list[float]] = {name: [] for name in contenders}
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(rounds):
+            for name, sample in contenders.items():
+                samples[name].append(sample())
+    finally:
+        gc.enable()
+    return samples
+
+
+def thread_nanoseconds(repeat: Repeat, count: int) -> float:
+    """Return the CPU time that ``repeat(count)`` takes in this thread."""
+    start = time.thread_time_ns()
+    repeat(count)
+    return float(time.thread_time_ns() - start)
+
+
+def calibrated(repeat: Repeat, units: int) -> Sample:
+    """Make a sampler: CPU nanoseconds for one unit of ``repeat``.
+
+    Args:
+        repeat: Does the operation as many times as it is told.
+        units: What one operation counts for, such as its number of ready fds.
+    """
+    count = 1
+    while thread_nanoseconds(repeat, count) < SAMPLE_SECONDS * 1e9:
+        count *= 2
+    return lambda: thread_nanoseconds(repeat, count) / (count * units)

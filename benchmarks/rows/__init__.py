@@ -1,0 +1,22 @@
+"""The rows of the suite: one file each, listed here in the order they run.
+
+A row is a function from `Options` to tables. To add one, write ``rows/<name>.py``
+with a ``measure`` function and add a line below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from benchmarks.options import Options
+from benchmarks.result import Table
+from benchmarks.rows import echo, resp, selector, wait
+
+Row = Callable[[Options], Iterator[Table]]
+
+ROWS: dict[str, Row] = {
+    "selector": selector.measure,
+    "wait": wait.measure,
+    "echo": echo.measure,
+    "resp": resp.measure,
+}
