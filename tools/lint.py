@@ -1,0 +1,183 @@
+"""Every check that needs no run of the program, in one command.
+
+    python tools/lint.py          check
+    python tools/lint.py --fix    format first, and repair what ruff can repair
+
+All tools come from the extra ``lint``, installed for the Python that runs this. Every
+check runs, whatever the ones before it said; the exit code is 1 if any of them failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+C_FOLDERS = ["csrc", "tests", "benchmarks", "examples"]
+PYTHON_FOLDERS = ["python", "tests", "benchmarks", "examples", "tools", "csrc"]
+# The flags of CMakeLists.txt, for C files that its plain build does not contain.
+C_FLAGS = [
+    "-std=c11",
+    "-Wall",
+    "-Wextra",
+    "-Wshadow",
+    "-Wconversion",
+    "-Wvla",
+    "-Werror",
+]
+STRICT = ["-Wpedantic", "-Wmissing-prototypes"]
+OTHER_FLAGS = {
+    "csrc/python": [*C_FLAGS, *STRICT],
+    "benchmarks": [*C_FLAGS, *STRICT, "-D_GNU_SOURCE"],
+    # PyModuleDef_Slot wants functions as void *; no PyInit_ function has a prototype.
+    "examples": C_FLAGS,
+}
+# Checked where libuv's header is installed, skipped where it is not.
+LIBUV_FILES = {"benchmarks/native/libuv_echo.c"}
+LIBUV_HEADER = Path("/usr/include/uv.h")
+
+
+class Checks:
+    """Runs one check after another and remembers which ones failed."""
+
+    def __init__(self) -> None:
+        self.failed: list[str] = []
+        self._path = os.pathsep.join(
+            [sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)]
+        )
+
+    def run(self, name: str, *command: str) -> bool:
+        """Run a tool in the root of the project; show what it says if it fails."""
+        tool = shutil.which(command[0], path=self._path)
+        if tool is None:
+            print(f"FAILED  {name}: no {command[0]}; pip install '.[test,lint]'")
+            self.failed.append(name)
+            return False
+        done = subprocess.run(
+            [tool, *command[1:]],
+            cwd=ROOT,
+            env={**os.environ, "PATH": self._path},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            check=False,
+        )
+        if done.returncode == 0:
+            print(f"ok      {name}", flush=True)
+            return True
+        print(f"FAILED  {name}: exit code {done.returncode}\n{done.stdout}", flush=True)
+        self.failed.append(name)
+        return False
+
+
+def files_in(folders: list[str], *suffixes: str) -> list[str]:
+    """List the sources below ``folders``, relative to the root, in a fixed order."""
+    return sorted(
+        str(path.relative_to(ROOT))
+        for folder in folders
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in suffixes and "build" not in path.parts
+    )
+
+
+def check_python(checks: Checks, *, fix: bool) -> None:
+    """Ruff's format and lint, and mypy; their settings are in pyproject.toml."""
+    folders = [name for name in PYTHON_FOLDERS if (ROOT / name).is_dir()]
+    if fix:
+        checks.run("ruff check --fix", "ruff", "check", "--fix", *folders)
+        checks.run("ruff format", "ruff", "format", *folders)
+    else:
+        checks.run("ruff format", "ruff", "format", "--check", *folders)
+        checks.run("ruff check", "ruff", "check", *folders)
+    checks.run("mypy", "mypy")
+
+
+def check_spelling(checks: Checks) -> None:
+    """Codespell over everything a person reads."""
+    documents = sorted(path.name for path in ROOT.glob("*.md"))
+    folders = [*PYTHON_FOLDERS, "docs"]
+    present = [name for name in folders if (ROOT / name).is_dir()]
+    checks.run("codespell", "codespell", *documents, *present)
+
+
+def check_c(checks: Checks, *, fix: bool) -> None:
+    """clang-format over all C files, then the compiler and clang-tidy."""
+    mode = ["-i"] if fix else ["--dry-run", "-Werror"]
+    every_file = files_in(C_FOLDERS, ".c", ".h")
+    checks.run("clang-format", "clang-format", *mode, *every_file)
+    check_core(checks)
+    for folder, flags in OTHER_FLAGS.items():
+        check_others(checks, folder, [*flags, *include_flags()])
+
+
+def check_core(checks: Checks) -> None:
+    """Build the core as a release, and as a test build with its C tests.
+
+    The second leaves the compile_commands.json from which clang-tidy takes its flags.
+    It does not look at the tests: a CHECK is a branch to it, and a test a list of them.
+    """
+    with tempfile.TemporaryDirectory() as build:
+        for kind in ("OFF", "ON"):
+            name = f"FDMUX_TESTING={kind}"
+            options = [f"-D{name}", f"-DFDMUX_BUILD_TESTS={kind}", "-DFDMUX_WERROR=ON"]
+            if checks.run(f"configure, {name}", "cmake", "-S.", f"-B{build}", *options):
+                checks.run(f"build, {name}", "cmake", "--build", build, "-j2")
+        sources = compiled_sources(Path(build) / "compile_commands.json")
+        checks.run("clang-tidy core", "clang-tidy", "--quiet", "-p", build, *sources)
+
+
+def compiled_sources(commands: Path) -> list[str]:
+    """List the files below csrc/ that CMake compiles."""
+    if not commands.exists():
+        return []  # the failed configure has been counted already
+    text = commands.read_text(encoding="utf-8")
+    return [name for name in files_in(["csrc"], ".c") if f'/{name}"' in text]
+
+
+def check_others(checks: Checks, folder: str, flags: list[str]) -> None:
+    """Compile and clang-tidy C files that the plain CMake build does not contain."""
+    sources = [
+        name
+        for name in files_in([folder], ".c")
+        if name not in LIBUV_FILES or LIBUV_HEADER.exists()
+    ]
+    if sources:
+        checks.run(f"compile {folder}", "gcc", "-fsyntax-only", *flags, *sources)
+        checks.run(
+            f"clang-tidy {folder}", "clang-tidy", "--quiet", *sources, "--", *flags
+        )
+
+
+def include_flags() -> list[str]:
+    """Every folder of headers, so that each file finds its own; and Python's."""
+    headers = files_in(["csrc", "benchmarks", "examples"], ".h")
+    folders = sorted({str(Path(header).parent) for header in headers})
+    python = sysconfig.get_path("include")
+    return [*(f"-I{folder}" for folder in folders), f"-isystem{python}"]
+
+
+def main() -> int:
+    """Run the checks that were asked for; all, if none was named."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--fix", action="store_true", help="format, and repair")
+    fix: bool = parser.parse_args().fix
+    checks = Checks()
+    check_python(checks, fix=fix)
+    check_spelling(checks)
+    check_c(checks, fix=fix)
+    if checks.failed:
+        print(f"lint: {len(checks.failed)} failed: {', '.join(checks.failed)}")
+        return 1
+    print("lint: all checks passed")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
