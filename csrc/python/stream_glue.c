@@ -171,7 +171,9 @@ int fdmux_py_stream_flush(struct fdmux_loop *loop, struct fdmux_stream_batch *ba
     batch->record_count = 0;
     batch->arena_used = 0;
     hub->batch_number++;
-    return r;
+    if (r == 0)
+        r = fdmux__hub_serve(loop);
+    return r < 0 ? r : (int)batch->record_count;
 }
 
 int fdmux_py_stream_serve(struct fdmux_loop *loop)

@@ -119,7 +119,7 @@ int fdmux__hub_serve(struct fdmux_loop *loop)
 {
     struct fdmux__batch batch = {.capacity = 0};
 
-    return serve_pending(loop, &batch);
+    return serve_list(loop, &batch, &hub_of(loop)->collected);
 }
 
 static void hub_prepare(struct fdmux_loop *loop)

@@ -120,7 +120,7 @@ void fdmux__hub_tick(struct fdmux_loop *loop, uint32_t ticks);
 /* Let a foreign host know that a stream is pending; inside a dispatch it will anyway.
  */
 void fdmux__hub_announce(struct fdmux_loop *loop);
-/* Serve those that are pending, outside of a dispatch. */
+/* Serve collected streams that are pending, outside of a dispatch. */
 int fdmux__hub_serve(struct fdmux_loop *loop);
 
 /* stream.c */

@@ -113,16 +113,18 @@ class Listener:
     @property
     def is_spent(self) -> bool:
         """Whether the listener has broken, and its last client has left."""
-        return self.failure is not None and self.stats.open <= 0
+        return self.failure is not None and not self.stats.open
 
     @property
     def stats(self) -> ServerStats:
         """A snapshot; from any thread."""
+        # Before the others: who has left was accepted before, and is counted in them.
+        closed = self._closed
         totals = ffi.new("struct fdmux_py_stream_totals *")
         lib.fdmux_py_totals_read(self._totals, totals)
         return ServerStats(
             accepted=totals.accepted,
-            open=totals.accepted - self._closed,
+            open=totals.accepted - closed,
             refused=totals.refused,
             expired=self._expired,
             overrun=self._overrun,

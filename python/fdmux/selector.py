@@ -284,10 +284,10 @@ class Selector(BaseSelector):
             batch,
             -1 if timeout is None else 0 if timeout <= 0 else timeout_ns(timeout),
         )
-        if count <= 0:
+        if count < 0:
             count = self._finish(batch, count)
-            if not count:
-                return []
+        if not count:
+            return []
         pairs = self._pairs
         if count == 1:
             pair = pairs[indices[0]]

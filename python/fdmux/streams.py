@@ -145,6 +145,7 @@ class StreamHub:
         batch.arena_size = ARENA_SIZE
         batch.record_count = 0
         batch.arena_used = 0
+        self._left = None
 
     def adopt(self, slot: int, endpoint: Endpoint) -> None:
         """Let the records of ``slot`` go to ``endpoint``."""
@@ -168,13 +169,14 @@ class StreamHub:
         """Tell the endpoints what happened, and send what they answer.
 
         An exception that is none of an endpoint's (KeyboardInterrupt) leaves the rest
-        of the batch for the next call.
+        for the next call.
 
         Returns:
             How many records there were.
         """
+        total = 0
         count = self._batch.record_count
-        if count:
+        while count:
             root = memoryview(self._arena)
             self._is_telling = True
             try:
@@ -189,11 +191,13 @@ class StreamHub:
                 self._is_telling = False
                 self.view = None
                 root.release()
-            self._do(flush_in_c)
-            # Somebody has kept a view, or a slice of one: the memory is theirs now.
+            # Somebody has kept a view, or a slice of one: the memory is theirs.
             if sys.getrefcount(self._arena) != self._own_references:
+                self._do(settle_in_c)
                 self._renew_arena()
-        return count
+            total += count
+            count = self._do(flush_in_c)
+        return total
 
     def _resume(self, root: memoryview, count: int) -> None:
         """Tell what an exception has left, and what C has added since."""
@@ -271,8 +275,8 @@ class StreamHub:
         """Call nobody any more: this is the child after a fork."""
         self.endpoints[:] = [NOBODY] * len(self.endpoints)
 
-    def _do(self, do_in_c: DoInC) -> None:
-        """Make one call of C.
+    def _do(self, do_in_c: DoInC) -> int:
+        """Make one call of C; return what it returned.
 
         Ctrl-C may come whenever a function is called: before C has seen the words they
         stay where they are, after it they are gone.
@@ -294,3 +298,4 @@ class StreamHub:
                 self._left = None
         if result < 0:
             check(result, "send what was written to streams")
+        return result

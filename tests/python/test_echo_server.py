@@ -189,7 +189,7 @@ def test_total_bound_closes_the_longest_queues_and_no_other(
         )
     )
     with connect(server) as other:
-        greedy = [connect(server) for _ in range(6)]
+        greedy = [connect(server) for _ in range(30)]
         while server.stats.overrun == 0:
             for sock in greedy:
                 sock.setblocking(False)
