@@ -39,8 +39,8 @@ int fdmux_py_select_again(struct fdmux_py_batch *batch);
 #define FDMUX_PY_SHUTDOWN 0x50000000u
 
 /* Do what `count` words say, in order, neighbours to one stream in one sendmsg(2), and
- * fill the batch again with what had no room in it. Streams that are over are passed by.
- * Returns how many records it has then, or -EINVAL for words that say nothing. */
+ * fill the batch again with what had no room in it. Streams that are over are passed
+ * by. Returns how many records it has then, or -EINVAL for words that say nothing. */
 int fdmux_py_stream_flush(struct fdmux_loop *loop, struct fdmux_stream_batch *batch,
                           const void *words, uint32_t count, const void *joined,
                           size_t joined_size);
