@@ -16,6 +16,8 @@ import socket
 from selectors import EVENT_READ, EVENT_WRITE
 from typing import TYPE_CHECKING
 
+from fdmux.selector import fd_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Protocol
@@ -41,20 +43,6 @@ if TYPE_CHECKING:
 
 
 BOTH = EVENT_READ | EVENT_WRITE
-
-
-def descriptor_of(fileobj: FileDescriptorLike) -> int:
-    """Return the number behind ``fileobj``, with the errors of `selectors`."""
-    if isinstance(fileobj, int):
-        fd = fileobj
-    else:
-        try:
-            fd = int(fileobj.fileno())
-        except (AttributeError, TypeError, ValueError):
-            raise ValueError(f"Invalid file object: {fileobj!r}") from None
-    if fd < 0:
-        raise ValueError(f"Invalid file descriptor: {fd}")
-    return fd
 
 
 def read_fileno(fileobj: HasFileno) -> int:
@@ -151,7 +139,7 @@ class InterestTable:
         """Set the callback of one direction, in place of an earlier one."""
         if not callable(callback):
             raise TypeError(f"register {fileobj!r}: {callback!r} is not callable")
-        fd = descriptor_of(fileobj)
+        fd = fd_of(fileobj)
         interest = self._by_fd.get(fd)
         if interest is not None and interest.is_stale():
             self._forget(interest)  # its socket was closed without `discard`
@@ -197,7 +185,7 @@ class InterestTable:
     def _find(self, fileobj: FileDescriptorLike) -> Interest | None:
         """Find by number, or a closed object by identity: O(n), as `selectors`."""
         try:
-            return self._by_fd.get(descriptor_of(fileobj))
+            return self._by_fd.get(fd_of(fileobj))
         except ValueError:
             for interest in self._by_fd.values():
                 if interest.reader is fileobj or interest.writer is fileobj:
