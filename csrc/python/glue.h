@@ -29,8 +29,8 @@ int fdmux_py_select_again(struct fdmux_py_batch *batch);
 
 /* ---- streams ------------------------------------------------------------------- */
 
-/* What Python did to its streams during one batch: words of one of these plus a slot.
- * Two of them have an operand, which is the next word. */
+/* What Python did to its streams during one batch: words of 64 bits, of one of these, a
+ * slot, and an operand in the upper half. */
 #define FDMUX_PY_ECHO 0x00000000u /* send the stream its own DATA of this batch */
 #define FDMUX_PY_SEND 0x10000000u /* operand: length; the next bytes of `joined` */
 #define FDMUX_PY_PASS 0x20000000u /* operand: slot whose DATA of this batch is sent */
@@ -41,14 +41,12 @@ int fdmux_py_select_again(struct fdmux_py_batch *batch);
 /* Do what `count` words say, in order, neighbours to one stream in one sendmsg(2), and
  * fill the batch again with what had no room in it. Streams that are over are passed
  * by. Returns how many records it has then, or -EINVAL for words that say nothing. */
-int fdmux_py_stream_flush(struct fdmux_loop *loop, struct fdmux_stream_batch *batch,
-                          const void *words, uint32_t count, const void *joined,
-                          size_t joined_size);
+int fdmux_py_stream_flush(struct fdmux_loop *loop, const void *words, uint32_t count,
+                          const void *joined, size_t joined_size);
 
 /* Only do what the words say: the batch is still being read. Returns 0 or -EINVAL. */
-int fdmux_py_stream_settle(struct fdmux_loop *loop, struct fdmux_stream_batch *batch,
-                           const void *words, uint32_t count, const void *joined,
-                           size_t joined_size);
+int fdmux_py_stream_settle(struct fdmux_loop *loop, const void *words, uint32_t count,
+                           const void *joined, size_t joined_size);
 
 /* Serve what is pending, without a dispatch: CLOSED records of streams that were ended,
  * and data for which the batch had no room. Returns 0, or -errno. */

@@ -9,14 +9,14 @@
 #include "stream.h"
 
 #define PARTS_MAX 64
-#define VERB(word) ((word) & 0xf0000000u)
-#define SLOT(word) ((word) & 0x0fffffffu)
+#define VERB(word) ((uint32_t)(word) & 0xf0000000u)
+#define SLOT(word) ((uint32_t)(word) & 0x0fffffffu)
+#define OPERAND(word) ((uint32_t)((word) >> 32))
 
 /* The state of one flush: what lies before it, and parts for one stream. */
 struct flush {
     struct fdmux_loop *loop;
     struct fdmux__hub *hub;
-    const struct fdmux_stream_batch *batch;
     const char *joined;
     size_t joined_left;
     struct iovec parts[PARTS_MAX];
@@ -43,8 +43,8 @@ static bool data_of(const struct flush *flush, uint32_t slot, struct iovec *ret_
     source = fdmux__hub_at(flush->hub, slot); /* it may have ended since */
     if (source->data_batch != flush->hub->batch_number)
         return false;
-    *ret_part =
-        (struct iovec){flush->batch->arena + source->data_offset, source->data_length};
+    *ret_part = (struct iovec){flush->hub->batch->arena + source->data_offset,
+                               source->data_length};
     return true;
 }
 
@@ -58,17 +58,16 @@ static bool next_joined(struct flush *flush, uint32_t length, struct iovec *ret_
     return true;
 }
 
-/* The bytes that a word and its operand send. */
-static bool part_of(struct flush *flush, uint32_t word, uint32_t operand,
-                    struct iovec *ret_part)
+/* The bytes that a word sends. */
+static bool part_of(struct flush *flush, uint64_t word, struct iovec *ret_part)
 {
     switch (VERB(word)) {
     case FDMUX_PY_ECHO:
         return data_of(flush, SLOT(word), ret_part);
     case FDMUX_PY_SEND:
-        return next_joined(flush, operand, ret_part);
+        return next_joined(flush, OPERAND(word), ret_part);
     default:
-        return data_of(flush, operand, ret_part);
+        return data_of(flush, OPERAND(word), ret_part);
     }
 }
 
@@ -113,28 +112,21 @@ static void end_stream(struct flush *flush, uint32_t slot, uint32_t verb)
                                  verb == FDMUX_PY_DROP ? FDMUX_STREAM_DROP : 0);
 }
 
-static bool has_operand(uint32_t word)
-{
-    return VERB(word) == FDMUX_PY_SEND || VERB(word) == FDMUX_PY_PASS;
-}
-
-static int do_words(struct flush *flush, const uint32_t *words, uint32_t count)
+static int do_words(struct flush *flush, const uint64_t *words, uint32_t count)
 {
     uint32_t slot = 0;
     struct iovec part;
 
     for (uint32_t i = 0; i < count; i++) {
-        uint32_t word = words[i];
+        uint64_t word = words[i];
         bool is_end = VERB(word) >= FDMUX_PY_CLOSE;
 
         if (SLOT(word) != slot || flush->part_count == PARTS_MAX || is_end)
             send_gathered(flush, slot);
         slot = SLOT(word);
-        if (has_operand(word) && ++i == count)
-            return -EINVAL;
         if (is_end)
             end_stream(flush, slot, VERB(word));
-        else if (part_of(flush, word, words[i], &part))
+        else if (part_of(flush, word, &part))
             gather(flush, part);
         else
             return -EINVAL;
@@ -143,37 +135,44 @@ static int do_words(struct flush *flush, const uint32_t *words, uint32_t count)
     return 0;
 }
 
-int fdmux_py_stream_settle(struct fdmux_loop *loop, struct fdmux_stream_batch *batch,
-                           const void *words, uint32_t count, const void *joined,
-                           size_t joined_size)
+static int settle(struct fdmux_loop *loop, struct fdmux__hub *hub, const void *words,
+                  uint32_t count, const void *joined, size_t joined_size)
 {
     struct flush flush; /* its parts are not worth the clearing */
-    int r;
 
     flush.loop = loop;
-    flush.batch = batch;
+    flush.hub = hub;
     flush.joined = joined;
     flush.joined_left = joined_size;
     flush.part_count = 0;
-    r = fdmux__hub_get(loop, &flush.hub);
-    return r < 0 ? r : do_words(&flush, words, count);
+    return hub->batch == NULL ? -EINVAL : do_words(&flush, words, count);
 }
 
-int fdmux_py_stream_flush(struct fdmux_loop *loop, struct fdmux_stream_batch *batch,
-                          const void *words, uint32_t count, const void *joined,
-                          size_t joined_size)
+int fdmux_py_stream_settle(struct fdmux_loop *loop, const void *words, uint32_t count,
+                           const void *joined, size_t joined_size)
 {
-    int r = fdmux_py_stream_settle(loop, batch, words, count, joined, joined_size);
     struct fdmux__hub *hub;
+    int r = fdmux__hub_get(loop, &hub);
 
-    if (fdmux__hub_get(loop, &hub) < 0)
-        return r;
-    batch->record_count = 0;
-    batch->arena_used = 0;
-    hub->batch_number++;
+    return r < 0 ? r : settle(loop, hub, words, count, joined, joined_size);
+}
+
+int fdmux_py_stream_flush(struct fdmux_loop *loop, const void *words, uint32_t count,
+                          const void *joined, size_t joined_size)
+{
+    struct fdmux__hub *hub;
+    int r = fdmux__hub_get(loop, &hub);
+
     if (r == 0)
+        r = settle(loop, hub, words, count, joined, joined_size);
+    if (r < 0)
+        return r;
+    hub->batch->record_count = 0;
+    hub->batch->arena_used = 0;
+    hub->batch_number++;
+    if (hub->collected.first != FDMUX__SLOT_NONE)
         r = fdmux__hub_serve(loop);
-    return r < 0 ? r : (int)batch->record_count;
+    return r < 0 ? r : (int)hub->batch->record_count;
 }
 
 int fdmux_py_stream_serve(struct fdmux_loop *loop)

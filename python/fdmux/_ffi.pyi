@@ -217,7 +217,6 @@ class Lib(Protocol):
     def fdmux_py_stream_flush(
         self,
         loop: CLoop,
-        batch: CStreamBatch,
         words: bytes,
         count: int,
         joined: bytes,
@@ -226,7 +225,6 @@ class Lib(Protocol):
     def fdmux_py_stream_settle(
         self,
         loop: CLoop,
-        batch: CStreamBatch,
         words: bytes,
         count: int,
         joined: bytes,

@@ -141,20 +141,21 @@ class Stream:
         if type(data) is bytes:
             chunk = data
         elif data is not None and data is hub.view:
-            hub.ops += (PASS | self._slot, hub.source)
+            hub.ops.append(hub.source << 32 | PASS | self._slot)
             return
         else:
             chunk = bytes(memoryview(data))
-        if len(chunk) < LARGE_SIZE:
-            if chunk:
-                hub.chunks.append(chunk)
-                hub.ops += (SEND | self._slot, len(chunk))
+        size = len(chunk)
+        if not size:
             return
-        if len(chunk) > QUEUE_MAX:
-            raise ValueError(f"write {len(chunk)} bytes at once: {QUEUE_MAX} at most")
-        hub.chunks.append(chunk)
-        hub.ops += (SEND | self._slot, len(chunk))
-        hub.settle()
+        if size > QUEUE_MAX:
+            raise ValueError(f"write {size} bytes at once: {QUEUE_MAX} at most")
+        word = size << 32 | SEND | self._slot
+        # Both or neither: Ctrl-C comes only where a function is called.
+        hub.chunks += (chunk,)
+        hub.ops.append(word)
+        if size >= LARGE_SIZE:
+            hub.settle()
 
     def writelines(self, lines: Iterable[Buffer]) -> None:
         """Write each of ``lines``; they leave in as few calls as one write would."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Buffer = bytes | bytearray | memoryview
     Record = tuple[int, int, int, int]
-    DoInC = Callable[[CLoop, CStreamBatch, bytes, int, bytes, int], int]
+    DoInC = Callable[[CLoop, bytes, int, bytes, int], int]
 
     class Endpoint(Protocol):
         """Whom a slot stands for: a stream, a listener, or `NOBODY`."""
@@ -48,8 +48,8 @@ if TYPE_CHECKING:
             """End this stream: one of its callbacks has raised."""
 
 
-RECORD_COUNT = 4096
-ARENA_SIZE = 1 << 20
+RECORD_COUNT = 128
+ARENA_SIZE = 1 << 18
 # A record: slot, kind, first, last; its token is for C.
 RECORD = struct.Struct("IIII8x")
 RECORD_SIZE = RECORD.size
@@ -114,7 +114,7 @@ class StreamHub:
         # Who a slot number stands for; a slot is not used again within a batch.
         self.endpoints: list[Endpoint] = []
         # What callbacks want done: words of FDMUX_PY_ECHO and the others in glue.h.
-        self.ops: list[int] = []
+        self.ops = array("Q")
         self.chunks: list[bytes] = []
         # The view that a callback has right now, and the slot it was received by.
         self.view: memoryview | None = None
@@ -286,11 +286,9 @@ class StreamHub:
         joined = b"".join(chunks) if chunks else b""
         joined_size = len(joined)
         count = len(ops)
-        words = array("I", ops).tobytes()
+        words = ops.tobytes()
         try:
-            result = do_in_c(
-                self.c_loop, self._batch, words, count, joined, joined_size
-            )
+            result = do_in_c(self.c_loop, words, count, joined, joined_size)
         finally:
             del ops[:]
             del chunks[:]
