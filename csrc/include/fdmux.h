@@ -227,7 +227,9 @@ FDMUX_API int fdmux_loop_stats(struct fdmux_loop *loop, struct fdmux_loop_stats 
  * Until then every call but fdmux_loop_destroy returns -ECHILD there. The parent is not
  * affected. Posted calls that the parent had not run yet are the parent's: the child
  * drops them. Call it in the child's only thread. A descriptor from fdmux_loop_fd must
- * be fetched again.
+ * be fetched again. A child that was forked inside a function of the loop must not
+ * return from that function after this call, nor after fdmux_loop_destroy: it would go
+ * on with a batch that is the parent's.
  *
  * Returns 0, also when nothing was forked; -EMFILE, -ENFILE, -ENOMEM: try again. */
 FDMUX_API int fdmux_loop_after_fork(struct fdmux_loop *loop);

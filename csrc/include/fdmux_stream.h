@@ -73,6 +73,7 @@ struct fdmux_stream_options {
     uint32_t queue_low; /* until here; 16384 */
     uint32_t connection_max; /* of a listener; 0: no limit but descriptors */
     uint32_t reserved;
+    /* With bytes queued the stall timeout takes the idle one's place, if it is set. */
     int64_t idle_timeout_ns; /* without a byte either way; 0: none */
     int64_t stall_timeout_ns; /* with bytes queued and none taken; 0: none */
 };
