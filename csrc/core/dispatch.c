@@ -116,6 +116,8 @@ static int batch_size(const struct fdmux_loop *loop, const struct fdmux__batch *
 
     if (loop->collected_live > (uint32_t)batch->capacity && batch->capacity > 0)
         size = batch->capacity;
+    if (loop->extension != NULL && loop->extension->room(loop) < size)
+        size = loop->extension->room(loop);
     return size;
 }
 

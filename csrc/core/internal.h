@@ -205,6 +205,7 @@ struct fdmux__extension {
     int (*dispatch)(struct fdmux_loop *loop, struct fdmux__batch *batch); /* after io */
     bool (*is_pending)(const struct fdmux_loop *loop); /* must not sleep */
     bool (*has_collected)(const struct fdmux_loop *loop); /* must return */
+    int (*room)(const struct fdmux_loop *loop); /* events worth asking for */
     void (*close)(struct fdmux_loop *loop);
 };
 

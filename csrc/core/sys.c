@@ -111,6 +111,20 @@ int fdmux__sys_recv(int fd, void *buffer, size_t size)
                : value_or_errno(recv(fd, buffer, fdmux__short(size), MSG_DONTWAIT));
 }
 
+bool fdmux__sys_was_short(int count, size_t size)
+{
+    return (size_t)count < fdmux__short(size);
+}
+
+bool fdmux__sys_is_tcp(int fd)
+{
+    int protocol = 0;
+    socklen_t size = sizeof protocol;
+
+    return getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &size) == 0 &&
+           protocol == IPPROTO_TCP;
+}
+
 int fdmux__sys_sendmsg(int fd, struct iovec *parts, int count)
 {
     struct msghdr message = {.msg_iov = parts, .msg_iovlen = (size_t)count};

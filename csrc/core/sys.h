@@ -29,6 +29,9 @@ int fdmux__sys_write(int fd, const void *buffer, size_t size);
 int fdmux__sys_pipe(int ret_fds[2]);
 struct iovec;
 int fdmux__sys_recv(int fd, void *buffer, size_t size);
+/* Did a receive of `size` bytes return `count` because there were no more? */
+bool fdmux__sys_was_short(int count, size_t size);
+bool fdmux__sys_is_tcp(int fd);
 int fdmux__sys_sendmsg(int fd, struct iovec *parts, int count); /* never SIGPIPE */
 struct sockaddr;
 int fdmux__sys_socket(int family); /* a stream; close-on-exec and non-blocking */

@@ -99,8 +99,9 @@ FDMUX_API int fdmux_stream_collect(struct fdmux_loop *loop,
 FDMUX_API int fdmux_stream_total_max(struct fdmux_loop *loop, size_t bytes_max);
 
 /* Serve a connected, non-blocking socket. On success the stream owns `fd` and closes it
- * at its end. Returns 0, -EBADF, -ENOMEM, -ENOBUFS for a collected stream while nothing
- * collects, or as fdmux_io_add. */
+ * at its end. It may watch it for edges, so a later fdmux_io_add of the same descriptor
+ * may return -EEXIST. Returns 0, -EBADF, -ENOMEM, -ENOBUFS for a collected stream while
+ * nothing collects, or as fdmux_io_add. */
 FDMUX_API int fdmux_stream_add(struct fdmux_loop *loop, int fd,
                                const struct fdmux_stream_options *options,
                                uint64_t *ret_stream);

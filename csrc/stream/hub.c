@@ -5,7 +5,9 @@
 #include "stream.h"
 
 #include <errno.h>
+#include <limits.h>
 
+#include "../backends/backend.h"
 #include "../core/sys.h"
 
 #define QUEUED_TOTAL_MAX ((size_t)64 << 20)
@@ -148,6 +150,17 @@ static bool hub_has_collected(const struct fdmux_loop *loop)
     return hub->batch != NULL && hub->batch->record_count > 0;
 }
 
+/* More than an empty batch holds would be deferred: looked at twice, and out of cache
+ * the second time. The kernel keeps what is not asked for, in its order. */
+static int hub_room(const struct fdmux_loop *loop)
+{
+    const struct fdmux__hub *hub = hub_of(loop);
+
+    if (hub->collected_live == 0 || hub->batch == NULL || hub->batch->record_count > 0)
+        return INT_MAX;
+    return (int)(hub->batch->record_capacity - FDMUX__RECORDS_MAX);
+}
+
 /* ---- records ------------------------------------------------------------------- */
 
 int fdmux__hub_deliver(struct fdmux_loop *loop, struct fdmux__stream *stream,
@@ -258,6 +271,7 @@ static const struct fdmux__extension extension = {
     .dispatch = serve_pending,
     .is_pending = hub_is_pending,
     .has_collected = hub_has_collected,
+    .room = hub_room,
     .close = hub_close,
 };
 
@@ -270,6 +284,7 @@ static int open_hub(struct fdmux_loop *loop, struct fdmux__hub *hub)
         return -ENOMEM;
     hub->called.first = hub->collected.first = hub->first_retired = FDMUX__SLOT_NONE;
     hub->queued_total_max = QUEUED_TOTAL_MAX;
+    hub->has_edges = (loop->backend->features(loop) & FDMUX_FEATURE_EDGE) != 0;
     hub->batch_number = 1; /* 0 is in no batch: what a new stream has */
     fdmux__slots_init(&hub->streams, FDMUX__KIND_STREAM, sizeof(struct fdmux__stream),
                       loop->ios.first_generation);

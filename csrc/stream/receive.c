@@ -46,8 +46,10 @@ int fdmux__stream_receive(struct fdmux_loop *loop, struct fdmux__stream *stream)
 
     if (!fdmux__stream_is_reading(loop, stream))
         return 0; /* paused since it was found readable */
-    if (stream->fn == NULL && stream->data_batch == hub->batch_number)
-        return 0; /* once a batch; level-triggered: reported again */
+    if (stream->fn == NULL && stream->data_batch == hub->batch_number) {
+        fdmux__stream_leave_edge(loop, stream); /* once a batch: reported again */
+        return 0;
+    }
     if (!fdmux__hub_has_room(hub, stream)) {
         fdmux__stream_defer(loop, stream);
         return 0;
@@ -57,6 +59,7 @@ int fdmux__stream_receive(struct fdmux_loop *loop, struct fdmux__stream *stream)
     do {
         count = fdmux__sys_recv(stream->fd, buffer, stream->limits->receive_max);
     } while (count == -EINTR);
+    fdmux__stream_count_receive(loop, stream, count);
     if (count > 0)
         return deliver_data(loop, hub, stream, buffer, (uint32_t)count);
     if (count == 0)

@@ -69,22 +69,30 @@ static bool is_timed(const struct fdmux__stream *stream)
 
 /* ---- interest ------------------------------------------------------------------ */
 
+/* Edges are for streams that only read: what cannot be written is level-triggered. */
+static uint32_t with_edge(const struct fdmux__stream *stream, uint32_t events)
+{
+    if (events != FDMUX_READ || (stream->state & FDMUX__STREAM_EDGE) == 0)
+        return events;
+    return FDMUX_READ | FDMUX_PEER_CLOSED | FDMUX_PRIORITY | FDMUX_EDGE;
+}
+
 static uint32_t wanted(const struct fdmux__hub *hub, const struct fdmux__stream *stream)
 {
     uint32_t state = stream->state;
     uint32_t no_reading = FDMUX__STREAM_PAUSED | FDMUX__STREAM_CHOKED |
                           FDMUX__STREAM_ENDED | FDMUX__STREAM_CLOSING |
                           FDMUX__STREAM_CONNECTING;
+    uint32_t events = (state & no_reading) == 0 ? FDMUX_READ : 0;
 
     if ((state & FDMUX__STREAM_FAILED) != 0)
         return 0;
     if ((state & FDMUX__STREAM_DEFERRED) != 0 && hub->batch == NULL)
         return 0; /* it would be reported again and again */
-    return ((state & no_reading) == 0 ? FDMUX_READ : 0) |
-           ((state & (FDMUX__STREAM_SENDING | FDMUX__STREAM_CONNECTING)) != 0 &&
-                    (state & FDMUX__STREAM_STARVED) == 0
-                ? FDMUX_WRITE
-                : 0);
+    if ((state & (FDMUX__STREAM_SENDING | FDMUX__STREAM_CONNECTING)) != 0 &&
+        (state & FDMUX__STREAM_STARVED) == 0)
+        events |= FDMUX_WRITE;
+    return with_edge(stream, events);
 }
 
 static void mark_failed(struct fdmux_loop *loop, struct fdmux__stream *stream,
@@ -109,6 +117,12 @@ void fdmux__stream_watch(struct fdmux_loop *loop, struct fdmux__stream *stream)
     if (events == stream->interest)
         return;
     r = fdmux_io_update(loop, stream->io, events);
+    if (r < 0 &&
+        (events & FDMUX_EDGE) != 0) { /* others watch it otherwise: no matter */
+        stream->state &= ~(uint32_t)FDMUX__STREAM_EDGE;
+        events = FDMUX_READ;
+        r = events == stream->interest ? 0 : fdmux_io_update(loop, stream->io, events);
+    }
     if (r == 0)
         stream->interest = events;
     else if (!atomic_load(&loop->is_closed))
@@ -196,6 +210,7 @@ int fdmux__stream_make(struct fdmux_loop *loop, int fd, uint32_t state,
         unmake(hub, stream);
         return r;
     }
+    hub->collected_live += stream->fn == NULL ? 1 : 0;
     if (is_timed(stream))
         fdmux__hub_count_timed(loop, 1);
     *ret_stream = stream;
@@ -294,6 +309,8 @@ int fdmux__stream_ready(struct fdmux_loop *loop, uint64_t io, uint32_t events,
     (void)io;
     if ((stream->state & FDMUX__STREAM_FAILED) != 0)
         return 0;
+    if ((events & ~(uint32_t)FDMUX_READ) != 0)
+        fdmux__stream_leave_edge(loop, stream); /* there is more than bytes */
     if (!fdmux__hub_has_records(hub, stream)) {
         fdmux__stream_defer(loop, stream); /* what is not data is reported again */
         return 0;
@@ -352,6 +369,7 @@ static void release(struct fdmux_loop *loop, struct fdmux__hub *hub,
         hub->starved_count--;
         fdmux__hub_count_timed(loop, -1);
     }
+    hub->collected_live -= stream->fn == NULL ? 1 : 0;
     leave_listener(hub, stream);
     fdmux__stream_release_limits(stream->limits);
     stream->limits = NULL;

@@ -34,6 +34,7 @@ enum {
     FDMUX__STREAM_FAILED = 0x200, /* CLOSED is to be delivered */
     FDMUX__STREAM_SENDING = 0x400, /* the kernel was full: waits for WRITE */
     FDMUX__STREAM_STARVED = 0x800, /* the kernel has no buffers: waits for a tick */
+    FDMUX__STREAM_EDGE = 0x1000, /* while it only reads: watched for edges */
 };
 
 /* Of a listener and all that it has accepted. Written by the dispatching thread; who
@@ -63,27 +64,30 @@ struct fdmux__stream_limits {
 struct fdmux__stream {
     struct fdmux__watcher base;
     fdmux_stream_fn fn;
+    /* What every message touches lies together: caches are cold at 1,000 streams. */
     struct fdmux__stream_limits *limits;
-    uint64_t io;
     int fd;
     uint32_t state;
     uint32_t interest; /* what the io watcher was told */
+    uint32_t queue_count;
+    uint32_t data_offset; /* of its DATA record in the batch, for who echoes it */
+    uint32_t data_length;
+    uint32_t data_batch; /* the batch of these; 0: none yet */
+    uint32_t tick; /* of the last byte either way */
+    uint32_t stall_tick; /* of the last byte sent, or the first queued */
+    uint32_t short_receives; /* in a row, while not watched for edges */
+    uint64_t received; /* of a listener: connections accepted */
+    uint64_t sent; /* of a listener: connections refused */
+    /* The rest. */
+    uint64_t io;
+    unsigned char *queue;
+    uint32_t queue_first;
+    uint32_t queue_capacity;
     int error;
     uint32_t next_pending;
     uint32_t listener; /* slot of the one that accepted it, or NONE */
     uint32_t connections;
-    uint32_t tick; /* of the last byte either way */
-    uint32_t stall_tick; /* of the last byte sent, or the first queued */
-    unsigned char *queue;
-    uint32_t queue_first;
-    uint32_t queue_count;
-    uint32_t queue_capacity;
-    uint32_t data_offset; /* of its DATA record in the batch, for who echoes it */
-    uint32_t data_length; /* 0: none in this batch */
-    uint32_t data_batch;
     uint32_t backoff_ticks; /* of a listener without descriptors; 0: it accepts */
-    uint64_t received; /* of a listener: connections accepted */
-    uint64_t sent; /* of a listener: connections refused */
 };
 
 /* Streams linked by next_pending. */
@@ -99,10 +103,12 @@ struct fdmux__hub {
     struct fdmux__stream_list called; /* those that are to be served */
     struct fdmux__stream_list collected; /* the same, as soon as there is room */
     uint32_t first_retired; /* over, their slots not yet to be used again */
+    uint32_t collected_live; /* streams without a function, listeners included */
     uint32_t starved_count; /* listeners without descriptors */
     uint32_t timed_count; /* streams that ticks matter to */
     uint32_t tick;
     uint64_t timer;
+    bool has_edges; /* the backend can report them */
     uint32_t batch_number; /* counts up with each batch that begins empty */
     size_t queued_total;
     size_t queued_total_max;
@@ -141,6 +147,13 @@ int fdmux__stream_ready(struct fdmux_loop *loop, uint64_t io, uint32_t events,
                         void *userdata);
 /* It is ready, but its turn comes when the pending list is served. */
 void fdmux__stream_defer(struct fdmux_loop *loop, struct fdmux__stream *stream);
+
+/* edge.c */
+/* Note what recv(2) returned: enough short receives, and the stream is watched for
+ * edges; anything else, and it no longer is. */
+void fdmux__stream_count_receive(struct fdmux_loop *loop, struct fdmux__stream *stream,
+                                 int count);
+void fdmux__stream_leave_edge(struct fdmux_loop *loop, struct fdmux__stream *stream);
 
 /* receive.c, accept.c, send.c */
 int fdmux__stream_receive(struct fdmux_loop *loop, struct fdmux__stream *stream);
