@@ -38,15 +38,29 @@ int fdmux_py_select_again(struct fdmux_py_batch *batch);
 #define FDMUX_PY_DROP 0x40000000u  /* close at once */
 #define FDMUX_PY_SHUTDOWN 0x50000000u
 
-/* Do what `count` words say, in order, neighbours to one stream in one sendmsg(2), and
- * fill the batch again with what had no room in it. Streams that are over are passed
- * by. Returns how many records it has then, or -EINVAL for words that say nothing. */
-int fdmux_py_stream_flush(struct fdmux_loop *loop, const void *words, uint32_t count,
-                          const void *joined, size_t joined_size);
+/* What the functions below work for; made once for each loop. */
+struct fdmux_py_streams {
+    struct fdmux_loop *loop;
+    struct fdmux_py_batch *select; /* what to wait with */
+    int64_t timeout_ns;            /* and how long; -1: no limit */
+};
 
-/* Only do what the words say: the batch is still being read. Returns 0 or -EINVAL. */
-int fdmux_py_stream_settle(struct fdmux_loop *loop, const void *words, uint32_t count,
-                           const void *joined, size_t joined_size);
+/* Only do what `count` words say, in order, neighbours to one stream in one sendmsg(2):
+ * the batch is still being read. Streams that are over are passed by. Returns 0, or
+ * -EINVAL for words that say nothing. */
+int fdmux_py_stream_settle(struct fdmux_py_streams *streams, const void *words,
+                           uint32_t count, const void *joined, size_t joined_size);
+
+/* The same at the end of a batch, which is then filled again with what had no room in
+ * it. Returns how many records it has then, or -errno. */
+int fdmux_py_stream_flush(struct fdmux_py_streams *streams, const void *words,
+                          uint32_t count, const void *joined, size_t joined_size);
+
+/* fdmux_py_stream_flush, and if that leaves no record, fdmux_py_select: what a loop
+ * does between one batch and the next. Returns 0 if there are records now, and
+ * otherwise as fdmux_py_select. */
+int fdmux_py_stream_turn(struct fdmux_py_streams *streams, const void *words,
+                         uint32_t count, const void *joined, size_t joined_size);
 
 /* Serve what is pending, without a dispatch: CLOSED records of streams that were ended,
  * and data for which the batch had no room. Returns 0, or -errno. */

@@ -135,7 +135,7 @@ static int do_words(struct flush *flush, const uint64_t *words, uint32_t count)
     return 0;
 }
 
-static int settle(struct fdmux_loop *loop, struct fdmux__hub *hub, const void *words,
+static int do_all(struct fdmux_loop *loop, struct fdmux__hub *hub, const void *words,
                   uint32_t count, const void *joined, size_t joined_size)
 {
     struct flush flush; /* its parts are not worth the clearing */
@@ -148,31 +148,41 @@ static int settle(struct fdmux_loop *loop, struct fdmux__hub *hub, const void *w
     return hub->batch == NULL ? -EINVAL : do_words(&flush, words, count);
 }
 
-int fdmux_py_stream_settle(struct fdmux_loop *loop, const void *words, uint32_t count,
-                           const void *joined, size_t joined_size)
+int fdmux_py_stream_settle(struct fdmux_py_streams *streams, const void *words,
+                           uint32_t count, const void *joined, size_t joined_size)
 {
     struct fdmux__hub *hub;
-    int r = fdmux__hub_get(loop, &hub);
+    int r = fdmux__hub_get(streams->loop, &hub);
 
-    return r < 0 ? r : settle(loop, hub, words, count, joined, joined_size);
+    return r < 0 ? r : do_all(streams->loop, hub, words, count, joined, joined_size);
 }
 
-int fdmux_py_stream_flush(struct fdmux_loop *loop, const void *words, uint32_t count,
-                          const void *joined, size_t joined_size)
+int fdmux_py_stream_flush(struct fdmux_py_streams *streams, const void *words,
+                          uint32_t count, const void *joined, size_t joined_size)
 {
     struct fdmux__hub *hub;
-    int r = fdmux__hub_get(loop, &hub);
+    int r = fdmux__hub_get(streams->loop, &hub);
 
     if (r == 0)
-        r = settle(loop, hub, words, count, joined, joined_size);
+        r = do_all(streams->loop, hub, words, count, joined, joined_size);
     if (r < 0)
         return r;
     hub->batch->record_count = 0;
     hub->batch->arena_used = 0;
     hub->batch_number++;
     if (hub->collected.first != FDMUX__SLOT_NONE)
-        r = fdmux__hub_serve(loop);
+        r = fdmux__hub_serve(streams->loop);
     return r < 0 ? r : (int)hub->batch->record_count;
+}
+
+int fdmux_py_stream_turn(struct fdmux_py_streams *streams, const void *words,
+                         uint32_t count, const void *joined, size_t joined_size)
+{
+    int r = fdmux_py_stream_flush(streams, words, count, joined, joined_size);
+
+    if (r != 0)
+        return r < 0 ? r : 0;
+    return fdmux_py_select(streams->select, streams->timeout_ns);
 }
 
 int fdmux_py_stream_serve(struct fdmux_loop *loop)

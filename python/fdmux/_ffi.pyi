@@ -86,6 +86,11 @@ class CStreamBatch(CData):
     record_count: int
     arena_used: int
 
+class CStreams(CData):
+    loop: CLoop
+    select: CBatch
+    timeout_ns: int
+
 class CTotals(CData): ...
 
 class CStreamTotals(CData):
@@ -130,6 +135,8 @@ class Ffi:
     def new(self, cdecl: Literal["struct fdmux_stream_stats *"]) -> CStreamStats: ...
     @overload
     def new(self, cdecl: Literal["struct fdmux_stream_batch *"]) -> CStreamBatch: ...
+    @overload
+    def new(self, cdecl: Literal["struct fdmux_py_streams *"]) -> CStreams: ...
     @overload
     def new(
         self, cdecl: Literal["struct fdmux_stream_record[]"], init: int
@@ -214,17 +221,25 @@ class Lib(Protocol):
     def fdmux_stream_stats(
         self, loop: CLoop, stream: int, stats: CStreamStats
     ) -> int: ...
-    def fdmux_py_stream_flush(
+    def fdmux_py_stream_settle(
         self,
-        loop: CLoop,
+        streams: CStreams,
         words: bytes,
         count: int,
         joined: bytes,
         joined_size: int,
     ) -> int: ...
-    def fdmux_py_stream_settle(
+    def fdmux_py_stream_flush(
         self,
-        loop: CLoop,
+        streams: CStreams,
+        words: bytes,
+        count: int,
+        joined: bytes,
+        joined_size: int,
+    ) -> int: ...
+    def fdmux_py_stream_turn(
+        self,
+        streams: CStreams,
         words: bytes,
         count: int,
         joined: bytes,

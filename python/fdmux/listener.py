@@ -194,9 +194,6 @@ class Listener:
             self._is_closing = True
             self._hub.ops.append(lib.FDMUX_PY_DROP | self._slot)
 
-    def on_data(self, _stream: Stream, _view: memoryview) -> None:
-        """Nothing: a listener has no data."""
-
     def write(self, _data: Buffer) -> None:
         """Nothing: `on_data` answers nothing."""
 

@@ -128,6 +128,7 @@ class SelectorEventLoop:
         self._outer: Carrier | None = None  # whose callback runs this loop
         self._is_stopping = False
         self._wakes_seen = 0
+        self._has_streams_alone = False  # in the last iteration
         self._unusable: str | None = None
         live_loops.add(self)
 
@@ -303,6 +304,8 @@ class SelectorEventLoop:
                 while left > 0:
                     self._iterate(limit)
                     left -= 1
+                    if left == math.inf and self._has_streams_alone:
+                        self._serve_streams(limit)
                     if self._is_stopping:
                         return
         finally:
@@ -428,7 +431,9 @@ class SelectorEventLoop:
         count = self._deliver(ready) if ready else 0
         hub = self._hub
         if hub is not None:
-            count += hub.deliver()
+            told = hub.deliver()
+            self._has_streams_alone = told > 0 and not ready
+            count += told
         if self._wakes_seen:
             count -= self._wakes_seen
             self._wakes_seen = 0
@@ -444,6 +449,28 @@ class SelectorEventLoop:
         if hub is not None and hub.ops:
             hub.settle()  # written outside of a batch
         return count
+
+    def _serve_streams(self, limit: float | None) -> None:
+        """Iterate for as long as only streams have something to do.
+
+        What one batch wrote is sent by the call of C that waits for the next. Whatever
+        else wants a turn ends it; descriptors are reported again by the next wait.
+        """
+        hub = self._hub
+        table = self._table
+        selector = table.selector
+        timers = self._timers
+        if hub is None or not isinstance(selector, Selector):
+            return
+        hub.wait_with(selector, limit)
+        while (
+            not (self._posted or self._due or self._is_stopping or table.has_ghosts)
+            and timers.next_deadline == math.inf
+            and self._unusable is None
+            and hub.turn()
+        ):
+            pass
+        hub.deliver()
 
     def _wait(self, limit: float | None) -> Sequence[tuple[WatchedKey, int]]:
         """Select, not past anything that is due."""

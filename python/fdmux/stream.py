@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, cast
 from fdmux._ffi import ffi, lib
 from fdmux._native import check
 from fdmux.limits import QUEUE_MAX, STREAM_LIMITS
+from fdmux.streams import ignore_data
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
     Buffer = bytes | bytearray | memoryview
     SocketAddress = tuple[str, int] | tuple[str, int, int, int] | str
-    DataCallback = Callable[["Stream", memoryview], Buffer | None]
     StartStream = Callable[[CLoop, int, CStreamOptions, CToken], int]
 
 logger = logging.getLogger(__name__)
@@ -100,7 +100,6 @@ class Stream:
         "_name",
         "_slot",
         "data",
-        "on_data",
     )
 
     def __init__(
@@ -115,8 +114,7 @@ class Stream:
         self._is_over = False
         self._error: Exception | None = None
         self.data: object = None
-        self.on_data: DataCallback = handler.on_data  # found once, not at every message
-        hub.adopt(slot, self)
+        hub.adopt(slot, self, handler.on_data)
 
     def __repr__(self) -> str:
         return f"<fdmux.Stream fd={self.fileno()}>"
@@ -195,7 +193,7 @@ class Stream:
 
     def _stop(self, verb: int) -> None:
         self._is_open = self._can_write = False
-        self.on_data = ignore_data
+        self._hub.takers[self._slot] = ignore_data
         self._hub.ops.append(verb | self._slot)
 
     # Reading -----------------------------------------------------------------------
@@ -292,7 +290,6 @@ class Stream:
         error = self._error
         if error is None and code:
             error = OSError(code, f"{self._name}: {os.strerror(code)}")
-        self.on_data = ignore_data
         self._error = None  # its traceback would keep frames alive
         self._handler.on_close(self, error)
 
@@ -300,10 +297,6 @@ class Stream:
         """Report an exception of the handler, and end the stream with it."""
         logger.error("a callback of %r raised", self, exc_info=error)
         self.abort(error)
-
-
-def ignore_data(_stream: Stream, _view: memoryview) -> None:
-    """Drop what arrives for a stream that was asked to end."""
 
 
 def add_stream(
