@@ -172,7 +172,7 @@ static int wait_for_events(struct fdmux_loop *loop, const struct fdmux__batch *b
 {
     int size = batch_size(loop, batch);
     int64_t timeout_ns = wait_time(loop, batch);
-    int r = loop->is_set_incomplete ? fdmux__io_tell_again(loop) : 0;
+    int r = loop->is_set_incomplete ? fdmux__node_tell_all(loop) : 0;
 
     *ret_is_interrupted = false;
     if (r == 0)

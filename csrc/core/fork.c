@@ -62,7 +62,7 @@ static int open_again(struct fdmux_loop *loop)
         return r;
     atomic_store(&loop->is_wake_closed, false);
     r = fdmux__backend_open(loop, name);
-    return r < 0 ? r : fdmux__io_tell_again(loop);
+    return r < 0 ? r : fdmux__node_tell_all(loop);
 }
 
 int fdmux_loop_after_fork(struct fdmux_loop *loop)

@@ -230,9 +230,11 @@ void fdmux__retire_init(struct fdmux_loop *loop);
  * Releases the lock during those calls. */
 void fdmux__reap(struct fdmux_loop *loop);
 
+/* node.c (and node.h, for io.c) */
+int fdmux__node_rebuild_all(struct fdmux_loop *loop); /* on a fresh kernel object */
+int fdmux__node_tell_all(struct fdmux_loop *loop);
+
 /* io.c */
-int fdmux__io_rebuild(struct fdmux_loop *loop); /* on a fresh kernel object */
-int fdmux__io_tell_again(struct fdmux_loop *loop);
 void fdmux__io_kill_all(struct fdmux_loop *loop);
 /* fdmux_io_add without its checks, for a binding that dispatches compact batches. */
 int fdmux__io_add(struct fdmux_loop *loop, const struct fdmux_io_options *options,

@@ -214,7 +214,7 @@ static int serve(struct fdmux_loop *loop, const struct fdmux__event *event,
 static void rebuild(struct fdmux_loop *loop)
 {
     pthread_mutex_lock(&loop->lock);
-    (void)fdmux__io_rebuild(loop); /* failed: the next stale event tries again */
+    (void)fdmux__node_rebuild_all(loop); /* failed: the next stale event tries again */
     pthread_mutex_unlock(&loop->lock);
 }
 

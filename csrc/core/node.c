@@ -1,0 +1,331 @@
+/* node.c: descriptors as the kernel knows them.
+ *
+ * A node is one descriptor, with the union of what its watchers want; the kernel's
+ * events carry the node's token. Watchers of a node form a list in the order of adding,
+ * which the dispatching thread walks without the lock: it is changed by single atomic
+ * stores, and a removed watcher keeps its link (retire.c). Everything here is called
+ * with the lock held. */
+#include "node.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "../backends/backend.h"
+#include "sys.h"
+
+/* What the kernel must know of a watcher's events: nothing, if it wants none. */
+uint32_t fdmux__node_kernel_mask(uint32_t events)
+{
+    if ((events & FDMUX__EVENT_MASK) == 0)
+        return 0;
+    return events & (FDMUX__EVENT_MASK | FDMUX__KERNEL_OPTIONS);
+}
+
+/* The union of a node's watchers. O(watchers of the node). */
+uint32_t fdmux__node_wanted(struct fdmux_loop *loop, const struct fdmux__node *node)
+{
+    uint32_t index = fdmux__load(&node->first);
+    uint32_t mask = 0;
+
+    while (index != FDMUX__SLOT_NONE) {
+        mask |=
+            fdmux__node_kernel_mask(fdmux__load(&fdmux__io_at(loop, index)->events));
+        index = fdmux__load(&fdmux__io_at(loop, index)->next);
+    }
+    return mask;
+}
+
+/* May `mask` join what the kernel already holds for this descriptor? */
+bool fdmux__node_options_agree(uint32_t held, uint32_t mask)
+{
+    return held == 0 || mask == 0 || ((held ^ mask) & FDMUX__KERNEL_OPTIONS) == 0;
+}
+
+/* Another file has taken the number. The old one may live on as a dup and stay in the
+ * kernel's set, so from now on its events find nothing. */
+static void renew_token(struct fdmux_loop *loop, struct fdmux__node *node)
+{
+    node->mask = 0;
+    node->changed = loop->batch;
+    fdmux__slots_renew(&loop->nodes, node->index);
+}
+
+/* Tell the kernel a node's interest, even if it is not new; remembered only if it
+ * agreed. A number that another file has taken since is registered anew: the caller
+ * says it is current. */
+int fdmux__node_tell_anyway(struct fdmux_loop *loop, struct fdmux__node *node,
+                            uint32_t mask)
+{
+    int r = loop->backend->update(loop, node, mask);
+
+    if (r == -ENOENT) {
+        renew_token(loop, node);
+        r = loop->backend->update(loop, node, mask);
+    }
+    if (r == 0)
+        node->mask = mask;
+    return r;
+}
+
+int fdmux__node_tell(struct fdmux_loop *loop, struct fdmux__node *node, uint32_t mask)
+{
+    return mask == node->mask ? 0 : fdmux__node_tell_anyway(loop, node, mask);
+}
+
+/* A watcher has left. A file that is gone is not registered anew for those that stay. A
+ * closed loop tells nothing: in a child of fork() the set is the parent's. */
+static void tell_less(struct fdmux_loop *loop, struct fdmux__node *node, uint32_t mask)
+{
+    int r;
+
+    if (mask == node->mask || node->mask == 0 || fdmux__load(&loop->is_closed))
+        return;
+    r = loop->backend->update(loop, node, mask);
+    if (r == 0 || r == -ENOENT || r == -EBADF)
+        node->mask = r == 0 ? mask : 0;
+}
+
+/* ---- descriptor numbers -------------------------------------------------------- */
+
+static struct fdmux__node *node_of_fd(struct fdmux_loop *loop, int fd)
+{
+    if ((uint32_t)fd >= loop->node_by_fd_capacity || loop->node_by_fd[fd] == 0)
+        return NULL;
+    return fdmux__node_at(loop, loop->node_by_fd[fd] - 1);
+}
+
+static int reserve_fd(struct fdmux_loop *loop, int fd)
+{
+    uint32_t capacity = loop->node_by_fd_capacity == 0 ? 64 : loop->node_by_fd_capacity;
+    uint32_t *table;
+
+    if ((uint32_t)fd < loop->node_by_fd_capacity)
+        return 0;
+    while (capacity <= (uint32_t)fd)
+        capacity *= 2;
+    table = fdmux__sys_realloc(loop->node_by_fd, capacity * sizeof *table);
+    if (table == NULL)
+        return -ENOMEM;
+    memset(table + loop->node_by_fd_capacity, 0,
+           (capacity - loop->node_by_fd_capacity) * sizeof *table);
+    loop->node_by_fd = table;
+    loop->node_by_fd_capacity = capacity;
+    return 0;
+}
+
+/* poll(2) reports POLLNVAL for a number that is not open: without this, a wild number
+ * would cost a table of its size. */
+int fdmux__node_check_fd(int fd)
+{
+    struct pollfd probe = {.fd = fd};
+    int r = fdmux__sys_ppoll(&probe, 1, 0);
+
+    return r > 0 && (probe.revents & POLLNVAL) != 0 ? -EBADF : 0;
+}
+
+/* ---- nodes --------------------------------------------------------------------- */
+
+static void drop_node(struct fdmux_loop *loop, struct fdmux__node *node)
+{
+    node->changed = loop->batch;
+    if (node_of_fd(loop, node->fd) == node)
+        loop->node_by_fd[node->fd] = 0;
+    fdmux__retire(loop, &loop->nodes, node->index);
+}
+
+static int new_node(struct fdmux_loop *loop, int fd, struct fdmux__node **ret_node)
+{
+    struct fdmux__node *node;
+    uint32_t index;
+    int r = 0;
+
+    if ((uint32_t)fd >= loop->node_by_fd_capacity)
+        r = fdmux__node_check_fd(fd);
+    if (r == 0)
+        r = reserve_fd(loop, fd);
+    if (r == 0)
+        r = fdmux__slots_take(&loop->nodes, &index);
+    if (r != 0)
+        return r;
+    node = fdmux__node_at(loop, index);
+    node->fd = fd;
+    node->index = index;
+    node->changed = loop->batch;
+    fdmux__store(&node->first, FDMUX__SLOT_NONE);
+    loop->node_by_fd[fd] = index + 1;
+    *ret_node = node;
+    return 0;
+}
+
+/* The descriptor behind this node was closed and its number reused: its watchers get
+ * nothing any more, and stay until they are removed. */
+static void orphan(struct fdmux_loop *loop, struct fdmux__node *node)
+{
+    uint32_t index = fdmux__load(&node->first);
+
+    while (index != FDMUX__SLOT_NONE) {
+        fdmux__io_at(loop, index)->node = FDMUX__SLOT_NONE;
+        index = fdmux__load(&fdmux__io_at(loop, index)->next);
+    }
+    fdmux__store(&node->first, FDMUX__SLOT_NONE);
+    drop_node(loop, node);
+}
+
+static _Atomic uint32_t *link_to(struct fdmux_loop *loop, struct fdmux__node *node,
+                                 uint32_t index)
+{
+    _Atomic uint32_t *link = &node->first;
+
+    while (fdmux__load(link) != index && fdmux__load(link) != FDMUX__SLOT_NONE)
+        link = &fdmux__io_at(loop, fdmux__load(link))->next;
+    return link;
+}
+
+void fdmux__node_append(struct fdmux_loop *loop, struct fdmux__node *node,
+                        uint32_t index)
+{
+    struct fdmux__io *io = fdmux__io_at(loop, index);
+
+    io->node = node->index;
+    fdmux__store(&io->born, loop->batch);
+    fdmux__store(&io->next, FDMUX__SLOT_NONE);
+    fdmux__store(link_to(loop, node, FDMUX__SLOT_NONE), index);
+}
+
+/* Take a watcher off its node. Never fails: the kernel's refusal to forget something is
+ * of no consequence, since the token of a dropped node finds nothing. */
+void fdmux__node_detach(struct fdmux_loop *loop, uint32_t index)
+{
+    struct fdmux__io *io = fdmux__io_at(loop, index);
+    struct fdmux__node *node;
+
+    if (io->node == FDMUX__SLOT_NONE)
+        return;
+    node = fdmux__node_at(loop, io->node);
+    io->node = FDMUX__SLOT_NONE;
+    fdmux__store(link_to(loop, node, index), fdmux__load(&io->next));
+    tell_less(loop, node, fdmux__node_wanted(loop, node));
+    if (fdmux__load(&node->first) == FDMUX__SLOT_NONE)
+        drop_node(loop, node);
+}
+
+/* A new descriptor. */
+static int attach_first(struct fdmux_loop *loop, uint32_t index, int fd, uint32_t mask)
+{
+    struct fdmux__node *node;
+    int r = new_node(loop, fd, &node);
+
+    if (r != 0)
+        return r;
+    fdmux__node_append(loop, node, index);
+    r = mask == 0 ? fdmux__node_check_fd(fd) : fdmux__node_tell(loop, node, mask);
+    if (r < 0) {
+        fdmux__io_at(loop, index)->node = FDMUX__SLOT_NONE;
+        fdmux__store(&node->first, FDMUX__SLOT_NONE);
+        drop_node(loop, node);
+    }
+    return r;
+}
+
+/* One more watcher of a descriptor. The kernel is told even if the union stays the
+ * same: that is how it says whether the number still means the same file. -ENOENT if it
+ * does not, or if the file was found closed before. */
+static int attach_another(struct fdmux_loop *loop, struct fdmux__node *node,
+                          uint32_t index, uint32_t mask)
+{
+    uint32_t held = node->mask;
+    int r;
+
+    if (held == 0 && fdmux__node_wanted(loop, node) != 0)
+        return -ENOENT;
+    if (!fdmux__node_options_agree(held, mask))
+        return -EEXIST;
+    r = (held | mask) == 0 ? fdmux__node_check_fd(node->fd)
+                           : loop->backend->update(loop, node, held | mask);
+    if (r < 0)
+        return r;
+    node->mask = held | mask;
+    fdmux__node_append(loop, node,
+                       index); /* the lock keeps back what the kernel may say now */
+    return 0;
+}
+
+int fdmux__node_attach(struct fdmux_loop *loop, uint32_t index, int fd, uint32_t events)
+{
+    uint32_t mask = fdmux__node_kernel_mask(events);
+    struct fdmux__node *node = fd < 0 ? NULL : node_of_fd(loop, fd);
+    int r = -ENOENT;
+
+    if (fd < 0)
+        return -EBADF;
+    if (node != NULL)
+        r = attach_another(loop, node, index, mask);
+    if (r != -ENOENT)
+        return r;
+    if (node != NULL) {
+        node->mask = 0; /* the kernel has forgotten it already */
+        orphan(loop, node);
+    }
+    return attach_first(loop, index, fd, mask);
+}
+
+/* ---- all at once --------------------------------------------------------------- */
+
+/* A node that was closed meanwhile, and perhaps reused for a file, is left out. One
+ * that the kernel has no memory for keeps its mask: telling all again tries again. */
+static int tell_new_set(struct fdmux_loop *loop, struct fdmux__node *node)
+{
+    uint32_t mask = node->mask;
+    int r;
+
+    node->mask = 0;
+    r = mask == 0 ? 0 : fdmux__node_tell(loop, node, mask);
+    if (r == -EBADF || r == -EPERM)
+        return 0;
+    node->mask = mask;
+    return r;
+}
+
+int fdmux__node_tell_all(struct fdmux_loop *loop)
+{
+    int error = 0;
+
+    for (uint32_t i = 0; i < fdmux__load(&loop->nodes.slot_count); i++) {
+        struct fdmux__node *node = fdmux__node_at(loop, i);
+        int r = fdmux__slot_is_live(&node->slot) ? tell_new_set(loop, node) : 0;
+
+        if (r < 0)
+            error = r;
+    }
+    loop->is_set_incomplete = error < 0;
+    return error;
+}
+
+/* A number that was closed and reused must not come back to life in the new set: the
+ * old one still knows which those are. */
+static void forget_reused(struct fdmux_loop *loop)
+{
+    for (uint32_t i = 0; i < fdmux__load(&loop->nodes.slot_count); i++) {
+        struct fdmux__node *node = fdmux__node_at(loop, i);
+        int r = fdmux__slot_is_live(&node->slot) && node->mask != 0
+                    ? loop->backend->update(loop, node, node->mask)
+                    : 0;
+
+        if (r == -ENOENT || r == -EBADF)
+            node->mask = 0;
+    }
+}
+
+int fdmux__node_rebuild_all(struct fdmux_loop *loop)
+{
+    int r;
+
+    if (loop->backend->reopen == NULL)
+        return 0;
+    forget_reused(loop);
+    r = loop->backend->reopen(loop);
+    if (r < 0)
+        return r; /* the old set goes on; the next stale event tries again */
+    fdmux__count(&loop->counters.rebuilds, 1);
+    return fdmux__node_tell_all(loop);
+}
