@@ -34,9 +34,11 @@ int fdmux_py_select_again(struct fdmux_py_batch *batch);
 #define FDMUX_PY_ECHO 0x00000000u /* send the stream its own DATA of this batch */
 #define FDMUX_PY_SEND 0x10000000u /* operand: length; the next bytes of `joined` */
 #define FDMUX_PY_PASS 0x20000000u /* operand: slot whose DATA of this batch is sent */
-#define FDMUX_PY_CLOSE 0x30000000u /* when what is queued has been sent */
-#define FDMUX_PY_DROP 0x40000000u  /* close at once */
-#define FDMUX_PY_SHUTDOWN 0x50000000u
+#define FDMUX_PY_PART 0x30000000u /* operand: where in the arena; then a word: length  \
+                                   */
+#define FDMUX_PY_CLOSE 0x40000000u /* when what is queued has been sent */
+#define FDMUX_PY_DROP 0x50000000u  /* close at once */
+#define FDMUX_PY_SHUTDOWN 0x60000000u
 
 /* What the functions below work for; made once for each loop. */
 struct fdmux_py_streams {

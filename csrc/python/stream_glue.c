@@ -58,16 +58,34 @@ static bool next_joined(struct flush *flush, uint32_t length, struct iovec *ret_
     return true;
 }
 
-/* The bytes that a word sends. */
-static bool part_of(struct flush *flush, uint64_t word, struct iovec *ret_part)
+static bool part_of_arena(const struct flush *flush, uint32_t first, uint64_t length,
+                          struct iovec *ret_part)
 {
+    const struct fdmux_stream_batch *batch = flush->hub->batch;
+
+    if (first > batch->arena_used || length > batch->arena_used - first)
+        return false;
+    *ret_part = (struct iovec){batch->arena + first, (size_t)length};
+    return true;
+}
+
+/* The bytes that the word at *index sends; a verb with two words steps to the second.
+ */
+static bool part_of(struct flush *flush, const uint64_t *words, uint32_t count,
+                    uint32_t *index, struct iovec *ret_part)
+{
+    uint64_t word = words[*index];
+
     switch (VERB(word)) {
     case FDMUX_PY_ECHO:
         return data_of(flush, SLOT(word), ret_part);
     case FDMUX_PY_SEND:
         return next_joined(flush, OPERAND(word), ret_part);
-    default:
+    case FDMUX_PY_PASS:
         return data_of(flush, OPERAND(word), ret_part);
+    default:
+        return ++*index < count &&
+               part_of_arena(flush, OPERAND(word), words[*index], ret_part);
     }
 }
 
@@ -126,7 +144,7 @@ static int do_words(struct flush *flush, const uint64_t *words, uint32_t count)
         slot = SLOT(word);
         if (is_end)
             end_stream(flush, slot, VERB(word));
-        else if (part_of(flush, word, &part))
+        else if (part_of(flush, words, count, &i, &part))
             gather(flush, part);
         else
             return -EINVAL;

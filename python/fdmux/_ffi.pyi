@@ -201,6 +201,7 @@ class Lib(Protocol):
     FDMUX_STREAM_REFUSED: int
     FDMUX_PY_SEND: int
     FDMUX_PY_PASS: int
+    FDMUX_PY_PART: int
     FDMUX_PY_CLOSE: int
     FDMUX_PY_DROP: int
     FDMUX_PY_SHUTDOWN: int

@@ -33,6 +33,9 @@ logger = logging.getLogger(__name__)
 
 SEND = lib.FDMUX_PY_SEND
 PASS = lib.FDMUX_PY_PASS
+PART = lib.FDMUX_PY_PART
+# From here on it is cheaper to find out where a part of the arena lies than to copy it.
+PART_SIZE_MIN = 4096
 # A chunk from here on is sent at once, instead of being joined with others.
 LARGE_SIZE = 64 * 1024
 SLOT_MASK = (1 << 28) - 1
@@ -124,10 +127,10 @@ class Stream:
     def write(self, data: Buffer) -> None:
         """Send ``data`` when the batch is over, after all that was written before.
 
-        The view that `on_data` has is sent from where it lies; everything else is
-        copied, so the caller may change it at once. More than ``queue_max`` that the
-        peer does not take ends the stream with ENOBUFS: look at `buffered`, and write
-        on from `on_writable` or `on_drain`.
+        The view that `on_data` has is sent from where it lies, and so is a part of it
+        from 4 KiB on; everything else is copied, so the caller may change it at once.
+        More than ``queue_max`` that the peer does not take ends the stream with
+        ENOBUFS: look at `buffered`, and write on from `on_writable` or `on_drain`.
 
         Raises:
             BrokenPipeError: The stream is closed, closing, or was shut down.
@@ -137,17 +140,30 @@ class Stream:
             raise BrokenPipeError(errno.EPIPE, f"write to {self!r}: it was closed")
         hub = self._hub
         if type(data) is bytes:
-            chunk = data
+            self._write_copy(data)
         elif data is not None and data is hub.view:
             hub.ops.append(hub.source << 32 | PASS | self._slot)
-            return
+        elif type(data) is memoryview and data.nbytes >= PART_SIZE_MIN:
+            self._write_part(data)
         else:
-            chunk = bytes(memoryview(data))
+            self._write_copy(bytes(memoryview(data)))
+
+    def _write_part(self, view: memoryview) -> None:
+        """Write what may be a part of the arena, and need no copy."""
+        place = self._hub.place_of(view)
+        if place is None:
+            self._write_copy(bytes(view))
+        else:
+            word = place << 32 | PART | self._slot
+            self._hub.ops.extend((word, view.nbytes))  # both or neither, as below
+
+    def _write_copy(self, chunk: bytes) -> None:
         size = len(chunk)
         if not size:
             return
         if size > QUEUE_MAX:
             raise ValueError(f"write {size} bytes at once: {QUEUE_MAX} at most")
+        hub = self._hub
         word = size << 32 | SEND | self._slot
         # Both or neither: Ctrl-C comes only where a function is called.
         hub.chunks += (chunk,)

@@ -175,6 +175,13 @@ class StreamHub:
         self.endpoints[slot] = endpoint
         self.takers[slot] = taker
 
+    def place_of(self, view: memoryview) -> int | None:
+        """Return where in the arena ``view`` begins; None if it lies elsewhere."""
+        if view.obj is not self._arena or not view.c_contiguous:
+            return None
+        first = int(ffi.cast("uintptr_t", ffi.from_buffer("unsigned char[]", view)))
+        return first - int(ffi.cast("uintptr_t", self._c_arena))
+
     def bound_total(self, bytes_max: int) -> None:
         """Bound what all streams of the loop queue together."""
         result = lib.fdmux_stream_total_max(self.c_loop, bytes_max)

@@ -161,6 +161,34 @@ def test_writes_of_a_batch_keep_their_order(
     assert receive(peer, len(expected)) == expected
 
 
+def test_parts_of_a_view_are_sent_from_where_they_lie(
+    loop: SelectorEventLoop, peer: socket.socket, stream: Stream, handler: Recorder
+) -> None:
+    """Small and large ones, strided, elsewhere, and of a view that was cast."""
+    sizes: list[int] = []
+
+    def answer(each: Stream, view: memoryview) -> None:
+        sizes.append(len(view))
+        each.write(view[10:])
+        each.write(view[:5000])
+        each.write(view[::2])
+        each.write(view[3 : len(view) // 4 * 4 - 1].toreadonly())
+        each.write(memoryview(bytes(9000)))
+        each.write(b"end")
+
+    handler.answer = answer
+    data = os.urandom(20_000)
+    peer.sendall(data)
+    loop.run_once(LONG)
+    size = sizes[0]
+    came = data[:size]
+    expected = came[10:] + came[:5000] + came[::2] + came[3 : size // 4 * 4 - 1]
+    expected += bytes(9000) + b"end"
+    loop.run_once(0)
+    assert receive(peer, len(expected))[: len(expected)] == expected
+    assert stream.buffered == 0
+
+
 def test_view_is_passed_on_to_another_stream(
     loop: SelectorEventLoop, peer: socket.socket, stream: Stream, handler: Recorder
 ) -> None:
