@@ -305,7 +305,7 @@ class SelectorEventLoop:
                     self._iterate(limit)
                     left -= 1
                     if left == math.inf and self._has_streams_alone:
-                        self._serve_streams(limit)
+                        self._serve_streams()
                     if self._is_stopping:
                         return
         finally:
@@ -450,11 +450,12 @@ class SelectorEventLoop:
             hub.settle()  # written outside of a batch
         return count
 
-    def _serve_streams(self, limit: float | None) -> None:
+    def _serve_streams(self) -> None:
         """Iterate for as long as only streams have something to do.
 
         What one batch wrote is sent by the call of C that waits for the next. Whatever
-        else wants a turn ends it; descriptors are reported again by the next wait.
+        else wants a turn ends it; descriptors are reported again by the next wait. No
+        wait needs a limit here: without timers of Python there is nothing to see to.
         """
         hub = self._hub
         table = self._table
@@ -462,7 +463,7 @@ class SelectorEventLoop:
         timers = self._timers
         if hub is None or not isinstance(selector, Selector):
             return
-        hub.wait_with(selector, limit)
+        hub.wait_with(selector, None)
         while (
             not (self._posted or self._due or self._is_stopping or table.has_ghosts)
             and timers.next_deadline == math.inf

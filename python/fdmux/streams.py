@@ -210,11 +210,11 @@ class StreamHub:
             count = self._do(flush_in_c)
         return total
 
-    def wait_with(self, selector: Selector, limit: float | None) -> None:
-        """Set what `turn` waits with, and for how many seconds."""
+    def wait_with(self, selector: Selector, timeout: float | None) -> None:
+        """Set what `turn` waits with, and how long; ``None`` costs no clock."""
         self._select = selector._batch  # noqa: SLF001 - ours; C has only its address
         self._streams.select = self._select
-        self._streams.timeout_ns = timeout_ns(limit)
+        self._streams.timeout_ns = timeout_ns(timeout)
 
     def turn(self) -> int:
         """Send what was written, wait for more, and tell it: an iteration of a loop.
