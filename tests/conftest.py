@@ -25,6 +25,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--c-werror", action="store_true", help="build the C tests with -Werror"
     )
+    bars = parser.getgroup("bars of reliability")
+    bars.addoption(
+        "--bars-to", metavar="FILE", help="write the table of bars as Markdown"
+    )
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
