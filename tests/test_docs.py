@@ -133,6 +133,14 @@ def test_native_extension_of_the_readme_counts_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_native_thread_of_the_documents_calls_python(tmp_path: Path) -> None:
+    compile_extension("counting", named("counting.c"), tmp_path)
+    done = run_python(named("counting.py"), tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "printed"), [("host", "3 ticks\n"), ("streams", "hello, stream\n")]
 )

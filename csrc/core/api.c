@@ -49,6 +49,14 @@ static const struct fdmux_api api = {
     .hook_add = fdmux_hook_add,
     .hook_remove = fdmux_hook_remove,
     .stream = &stream_api,
+    .queue_create = fdmux_queue_create,
+    .queue_ref = fdmux_queue_ref,
+    .queue_unref = fdmux_queue_unref,
+    .queue_set_drop = fdmux_queue_set_drop,
+    .queue_fd = fdmux_queue_fd,
+    .queue_put = fdmux_queue_put,
+    .queue_take = fdmux_queue_take,
+    .queue_close = fdmux_queue_close,
 };
 
 const struct fdmux_api *fdmux_get_api(void)

@@ -16,6 +16,9 @@
 #define SLICE_NS (50 * FDMUX__NS_PER_MS)
 #define AGAIN INT_MIN
 #define EVENTS_MIN 64
+/* Of those with functions no more are called before timers and others have their turn:
+ * with services that receive and send, a millisecond's worth. */
+#define CALLS_MAX 256
 
 /* What a batch calls, in this order; but after a batch that ended early, the next one
  * begins with what had to wait. */
@@ -108,7 +111,8 @@ static int grow_events(struct fdmux_loop *loop, int count)
 }
 
 /* All descriptors that are ready come in one batch, as selectors do it; but no more
- * than can be collected, so that the kernel's queue turns and none is passed over. */
+ * than can be collected, so that the kernel's queue turns and none is passed over, and
+ * where there are many functions to call not so many that a timer would be late. */
 static int batch_size(const struct fdmux_loop *loop, const struct fdmux__batch *batch)
 {
     uint32_t nodes = loop->nodes.live_count + 1; /* and the wake descriptor */
@@ -116,6 +120,9 @@ static int batch_size(const struct fdmux_loop *loop, const struct fdmux__batch *
 
     if (loop->collected_live > (uint32_t)batch->capacity && batch->capacity > 0)
         size = batch->capacity;
+    if (loop->ios.live_count - loop->collected_live > CALLS_MAX &&
+        size > CALLS_MAX + (int)loop->collected_live && loop->extension == NULL)
+        size = CALLS_MAX + (int)loop->collected_live;
     if (loop->extension != NULL && loop->extension->room(loop) < size)
         size = loop->extension->room(loop);
     return size;
@@ -290,8 +297,10 @@ static bool is_over(struct fdmux_loop *loop)
 static bool iterate(struct fdmux_loop *loop, struct fdmux__batch *batch, int *ret)
 {
     bool is_interrupted = false;
-    int r = run_hooks(loop);
+    int r;
 
+    loop->fn_error = 0;
+    r = run_hooks(loop);
     batch->called = 0;
     if (loop->extension != NULL)
         loop->extension->prepare(loop);

@@ -96,7 +96,7 @@ int fdmux__hook_dispatch(struct fdmux_loop *loop)
                          hook->base.userdata);
         index = fdmux__load(&hook->next);
     }
-    return r;
+    return fdmux__fn_result(loop, r);
 }
 
 void fdmux__hook_kill_all(struct fdmux_loop *loop)

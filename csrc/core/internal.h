@@ -136,6 +136,7 @@ struct fdmux_loop {
     uint8_t first_stage; /* of the next batch (dispatch.c) */
     uint32_t batch;
     int pending_error; /* of a callback, when events were collected before it */
+    int fn_error; /* of a callback in the last iteration; not the kernel's */
     int64_t wait_deadline_ns;
     int64_t armed_deadline_ns; /* in the timer of a hosted loop */
     struct fdmux__event *events;
@@ -184,6 +185,14 @@ static inline void fdmux__count(_Atomic uint64_t *counter, uint64_t change)
     uint64_t value = atomic_load_explicit(counter, memory_order_relaxed);
 
     atomic_store_explicit(counter, value + change, memory_order_relaxed);
+}
+
+/* What a function given to the loop returned, on the dispatching thread. */
+static inline int fdmux__fn_result(struct fdmux_loop *loop, int result)
+{
+    if (result < 0)
+        loop->fn_error = result;
+    return result;
 }
 
 /* What one call of fdmux_loop_dispatch carries through its iterations. */

@@ -16,6 +16,13 @@
 #define WALK_DONE 0
 #define WALK_FULL 1
 
+/* What an event leads to, found before its turn; see look_ahead. */
+struct target {
+    struct fdmux__node *node; /* NULL for the wake descriptor */
+    struct fdmux__io *io;     /* at slot `first`; NULL if there was none */
+    uint32_t first;
+};
+
 /* Detach before the call: a one-shot watcher wants nothing until it is updated. */
 static void take_shot(struct fdmux_loop *loop, struct fdmux__io *io)
 {
@@ -27,20 +34,19 @@ static void take_shot(struct fdmux_loop *loop, struct fdmux__io *io)
     pthread_mutex_unlock(&loop->lock);
 }
 
-static int call(struct fdmux_loop *loop, struct fdmux__io *io, uint64_t token,
-                uint32_t events, struct fdmux__batch *batch)
+static inline int call(struct fdmux_loop *loop, struct fdmux__io *io, uint64_t token,
+                       uint32_t events, struct fdmux__batch *batch)
 {
     int r;
 
     batch->called++;
-    fdmux__count(&loop->counters.io_called, 1);
-    r = io->fn(loop, token, events, io->base.userdata);
+    r = fdmux__fn_result(loop, io->fn(loop, token, events, io->base.userdata));
     return r < 0 ? r : WALK_DONE;
 }
 
 /* Call or collect one watcher. Returns WALK_DONE, WALK_FULL, or an error. */
-static int deliver(struct fdmux_loop *loop, struct fdmux__io *io, uint32_t index,
-                   uint32_t events, struct fdmux__batch *batch)
+static inline int deliver(struct fdmux_loop *loop, struct fdmux__io *io, uint32_t index,
+                          uint32_t events, struct fdmux__batch *batch)
 {
     uint32_t wanted = atomic_load_explicit(&io->events, memory_order_relaxed);
     uint32_t generation = fdmux__load(&io->base.slot.generation);
@@ -65,24 +71,32 @@ static int deliver(struct fdmux_loop *loop, struct fdmux__io *io, uint32_t index
     return WALK_DONE;
 }
 
+static struct fdmux__io *io_at(struct fdmux_loop *loop, uint32_t index,
+                               const struct target *target)
+{
+    if (index == target->first)
+        return target->io;
+    return fdmux__slots_at_sized(&loop->ios, index, sizeof(struct fdmux__io));
+}
+
 /* Watchers from `index` up to `end`. Ended early, it notes whose turn is next. */
-static int walk_until(struct fdmux_loop *loop, struct fdmux__node *node, uint32_t index,
-                      uint32_t end, const struct fdmux__event *event,
+static int walk_until(struct fdmux_loop *loop, const struct target *target,
+                      uint32_t index, uint32_t end, uint32_t events,
                       struct fdmux__batch *batch)
 {
     int r = WALK_DONE;
 
     while (index != FDMUX__SLOT_NONE && index != end && r == WALK_DONE &&
            !atomic_load_explicit(&loop->is_closed, memory_order_relaxed)) {
-        struct fdmux__io *io = fdmux__slots_at(&loop->ios, index);
+        struct fdmux__io *io = io_at(loop, index, target);
         uint32_t next;
 
-        r = deliver(loop, io, index, event->events, batch);
+        r = deliver(loop, io, index, events, batch);
         next = fdmux__load(&io->next);
         if (r == WALK_FULL)
-            node->resume = index + 1;
+            target->node->resume = index + 1;
         else if (r < 0 && next != end && next != FDMUX__SLOT_NONE)
-            node->resume = next + 1;
+            target->node->resume = next + 1;
         index = next;
     }
     return r;
@@ -102,39 +116,41 @@ static uint32_t take_resume(struct fdmux_loop *loop, struct fdmux__node *node)
     return is_here ? index : fdmux__load(&node->first);
 }
 
-/* The one watcher of a node, as nearly all have; or NULL. */
-static struct fdmux__io *only_watcher(struct fdmux_loop *loop,
-                                      const struct fdmux__node *node, uint32_t index)
-{
-    struct fdmux__io *io;
-
-    if (node->resume != 0 || index == FDMUX__SLOT_NONE)
-        return NULL;
-    io = fdmux__slots_at(&loop->ios, index);
-    return fdmux__load(&io->next) == FDMUX__SLOT_NONE ? io : NULL;
-}
-
 /* All watchers of the event's node, in the order of adding; but those first that had to
  * wait when the last walk ended early, so that the ones before them take no more than
  * their turn. An edge that was kept is not for those that had it. */
-static int walk(struct fdmux_loop *loop, struct fdmux__node *node,
+static int walk(struct fdmux_loop *loop, const struct target *target,
                 const struct fdmux__event *event, struct fdmux__batch *batch)
 {
+    struct fdmux__node *node = target->node;
     uint32_t first = fdmux__load(&node->first);
-    struct fdmux__io *only = only_watcher(loop, node, first);
-    uint32_t start;
+    uint32_t start = node->resume == 0 ? first : take_resume(loop, node);
+    int r = walk_until(loop, target, start, FDMUX__SLOT_NONE, event->events, batch);
+
+    if (r == WALK_DONE && start != first && (event->events & FDMUX__KEPT) == 0)
+        r = walk_until(loop, target, first, start, event->events, batch);
+    return r;
+}
+
+/* The one watcher of a node, as nearly all have. */
+static inline bool is_only(const struct target *target)
+{
+    return target->io != NULL && target->node->resume == 0 &&
+           fdmux__load(&target->node->first) == target->first &&
+           fdmux__load(&target->io->next) == FDMUX__SLOT_NONE;
+}
+
+static inline int serve_node(struct fdmux_loop *loop, const struct target *target,
+                             const struct fdmux__event *event,
+                             struct fdmux__batch *batch)
+{
     int r;
 
-    if (only != NULL) {
-        r = deliver(loop, only, first, event->events, batch);
-        if (r == WALK_FULL)
-            node->resume = first + 1;
-        return r;
-    }
-    start = node->resume == 0 ? first : take_resume(loop, node);
-    r = walk_until(loop, node, start, FDMUX__SLOT_NONE, event, batch);
-    if (r == WALK_DONE && start != first && (event->events & FDMUX__KEPT) == 0)
-        r = walk_until(loop, node, first, start, event, batch);
+    if (!is_only(target))
+        return walk(loop, target, event, batch);
+    r = deliver(loop, target->io, target->first, event->events, batch);
+    if (r == WALK_FULL)
+        target->node->resume = target->first + 1;
     return r;
 }
 
@@ -192,20 +208,18 @@ static void keep_edges(struct fdmux_loop *loop, int from)
 }
 
 /* One event. Returns WALK_DONE, WALK_FULL, or an error. */
-static int serve(struct fdmux_loop *loop, const struct fdmux__event *event,
-                 struct fdmux__batch *batch, bool *ret_is_stale)
+static inline int serve(struct fdmux_loop *loop, const struct fdmux__event *event,
+                        const struct target *target, struct fdmux__batch *batch,
+                        bool *ret_is_stale)
 {
-    struct fdmux__node *node;
-
-    if (event->token == FDMUX__WAKE_TOKEN)
+    if (target->node == NULL)
         return fdmux__wake_drain(loop);
     if ((event->events & FDMUX__GONE) != 0) {
         forget(loop, event->token);
         return WALK_DONE;
     }
-    node = fdmux__slots_find(&loop->nodes, event->token);
-    if (node != NULL)
-        return walk(loop, node, event, batch);
+    if (fdmux__load(&target->node->slot.generation) == event->token >> 32)
+        return serve_node(loop, target, event, batch);
     if (is_stale(loop, event->token))
         *ret_is_stale = true;
     return WALK_DONE;
@@ -220,53 +234,81 @@ static void rebuild(struct fdmux_loop *loop)
 
 /* ---- ahead of the caches ------------------------------------------------------- */
 
-static struct fdmux__node *node_ahead(const struct fdmux_loop *loop, int i)
+/* With many descriptors an event finds its node, its watcher and what that serves out
+ * of cache, one after the other; but the events to come are known. So each step is made
+ * ahead of its turn, for one event a time. */
+#define AHEAD_COUNT 4 /* targets on their way: node, watcher, userdata, served */
+
+static inline struct fdmux__node *node_of_event(const struct fdmux_loop *loop, int i)
 {
     if (i >= loop->event_count || loop->events[i].token == FDMUX__WAKE_TOKEN)
         return NULL;
-    return fdmux__slots_at(&loop->nodes, fdmux__token_slot(loop->events[i].token));
+    return fdmux__slots_at_sized(&loop->nodes, fdmux__token_slot(loop->events[i].token),
+                                 sizeof(struct fdmux__node));
 }
 
-static struct fdmux__io *io_ahead(const struct fdmux_loop *loop, int i)
+/* Of a node that has gone before the batch began nothing is looked at: another thread
+ * may be making a new one of it. What goes from now on stays until the batch is over.
+ */
+static inline void find_io(const struct fdmux_loop *loop, int i, struct target *target)
 {
-    const struct fdmux__node *node = node_ahead(loop, i);
-    uint32_t first = node == NULL ? FDMUX__SLOT_NONE : fdmux__load(&node->first);
-
-    return first == FDMUX__SLOT_NONE ? NULL : fdmux__slots_at(&loop->ios, first);
-}
-
-/* With many descriptors an event finds its node, its watcher and what that serves out
- * of cache, one after the other; but the events to come are known. A node or watcher
- * that has gone leaves its memory where it is. */
-static void look_ahead(const struct fdmux_loop *loop, int i)
-{
-    const struct fdmux__io *io = io_ahead(loop, i + 1);
-
-    __builtin_prefetch(node_ahead(loop, i + 3));
-    __builtin_prefetch(io_ahead(loop, i + 2));
-    if (io == NULL)
+    target->io = NULL;
+    target->first = FDMUX__SLOT_NONE;
+    if (target->node == NULL ||
+        fdmux__load(&target->node->slot.generation) != loop->events[i].token >> 32)
         return;
-    __builtin_prefetch(io->base.userdata, 1);
-    __builtin_prefetch((const char *)io->base.userdata + 64, 1);
+    target->first = fdmux__load(&target->node->first);
+    if (target->first != FDMUX__SLOT_NONE)
+        target->io =
+            fdmux__slots_at_sized(&loop->ios, target->first, sizeof(struct fdmux__io));
+}
+
+/* Everybody moves up; then targets[0] is that of event `i`. */
+static inline void look_ahead(const struct fdmux_loop *loop, int i,
+                              struct target *targets)
+{
+    targets[0] = targets[1];
+    targets[1] = targets[2];
+    targets[2].node = targets[3].node;
+    targets[3].node = node_of_event(loop, i + 3);
+    __builtin_prefetch(targets[3].node);
+    find_io(loop, i + 2, &targets[2]);
+    __builtin_prefetch(targets[2].io);
+    if (targets[1].io == NULL)
+        return;
+    __builtin_prefetch(targets[1].io->base.userdata, 1);
+    __builtin_prefetch((const char *)targets[1].io->base.userdata + 64, 1);
+}
+
+static void look_at_first(const struct fdmux_loop *loop, struct target *targets)
+{
+    for (int i = 0; i < AHEAD_COUNT - 1; i++)
+        targets[i + 1].node = node_of_event(loop, i);
+    find_io(loop, 0, &targets[1]);
+    find_io(loop, 1, &targets[2]);
 }
 
 int fdmux__io_dispatch(struct fdmux_loop *loop, struct fdmux__batch *batch)
 {
+    struct target targets[AHEAD_COUNT];
     int collected_before = batch->collected;
+    uint32_t called_before = batch->called;
     bool found_stale = false;
     int r = WALK_DONE;
     int i = 0;
 
+    look_at_first(loop, targets);
     while (i < loop->event_count && r == WALK_DONE &&
            !atomic_load_explicit(&loop->is_closed, memory_order_relaxed)) {
-        look_ahead(loop, i);
-        r = serve(loop, &loop->events[i], batch, &found_stale);
+        look_ahead(loop, i, targets);
+        r = serve(loop, &loop->events[i], targets, batch, &found_stale);
         i += r == WALK_DONE ? 1 : 0;
     }
     if (i == loop->event_count)
         loop->event_count = 0;
     else
         keep_edges(loop, i);
+    fdmux__count(&loop->counters.io_called, batch->called - called_before);
     fdmux__count(&loop->counters.io_collected,
                  (uint64_t)(batch->collected - collected_before));
     if (found_stale)

@@ -238,8 +238,10 @@ static int attach_another(struct fdmux_loop *loop, struct fdmux__node *node,
 
     if (held == 0 && fdmux__node_wanted(loop, node) != 0)
         return -ENOENT;
-    if (!fdmux__node_options_agree(held, mask))
-        return -EEXIST;
+    if (!fdmux__node_options_agree(held, mask)) {
+        r = loop->backend->update(loop, node, held); /* are they a closed file's? */
+        return r < 0 ? r : -EEXIST;
+    }
     r = (held | mask) == 0 ? fdmux__node_check_fd(node->fd)
                            : loop->backend->update(loop, node, held | mask);
     if (r < 0)
@@ -271,8 +273,9 @@ int fdmux__node_attach(struct fdmux_loop *loop, uint32_t index, int fd, uint32_t
 
 /* ---- all at once --------------------------------------------------------------- */
 
-/* A node that was closed meanwhile, and perhaps reused for a file, is left out. One
- * that the kernel has no memory for keeps its mask: telling all again tries again. */
+/* A node that was closed meanwhile, and perhaps reused for a file or for a descriptor
+ * of the loop's own, is left out. One that the kernel has no memory for keeps its mask:
+ * telling all again tries again. */
 static int tell_new_set(struct fdmux_loop *loop, struct fdmux__node *node)
 {
     uint32_t mask = node->mask;
@@ -280,7 +283,7 @@ static int tell_new_set(struct fdmux_loop *loop, struct fdmux__node *node)
 
     node->mask = 0;
     r = mask == 0 ? 0 : fdmux__node_tell(loop, node, mask);
-    if (r == -EBADF || r == -EPERM)
+    if (r == -EBADF || r == -EPERM || r == -ELOOP || r == -EINVAL)
         return 0;
     node->mask = mask;
     return r;

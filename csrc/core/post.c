@@ -95,7 +95,7 @@ int fdmux__post_dispatch(struct fdmux_loop *loop, struct fdmux__batch *batch)
 
         batch->called++;
         fdmux__count(&loop->counters.posts, 1);
-        r = post.fn(loop, post.userdata);
+        r = fdmux__fn_result(loop, post.fn(loop, post.userdata));
     }
     return r;
 }

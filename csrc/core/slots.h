@@ -78,8 +78,10 @@ static inline uint32_t fdmux__token_kind(uint64_t token)
     return (uint32_t)token >> FDMUX__SLOT_BITS;
 }
 
-/* The item at a slot number below slot_count. */
-static inline void *fdmux__slots_at(const struct fdmux__slots *slots, uint32_t index)
+/* The item at a slot number below slot_count; `item_size` is that of the table, for
+ * callers to whom it is a constant. */
+static inline void *fdmux__slots_at_sized(const struct fdmux__slots *slots,
+                                          uint32_t index, size_t item_size)
 {
     /* Chunk k begins at slot 64 * (2^k - 1) and holds 64 * 2^k. */
     uint32_t shifted = index + FDMUX__CHUNK_FIRST;
@@ -87,7 +89,12 @@ static inline void *fdmux__slots_at(const struct fdmux__slots *slots, uint32_t i
     uint32_t offset = shifted - ((uint32_t)FDMUX__CHUNK_FIRST << chunk);
     char *base = fdmux__load(&slots->chunks[chunk]);
 
-    return base + (size_t)offset * slots->item_size;
+    return base + (size_t)offset * item_size;
+}
+
+static inline void *fdmux__slots_at(const struct fdmux__slots *slots, uint32_t index)
+{
+    return fdmux__slots_at_sized(slots, index, slots->item_size);
 }
 
 /* The live item that `token` names, or NULL. */

@@ -173,7 +173,7 @@ static int expire(struct fdmux_loop *loop, uint32_t index, struct fdmux__batch *
     }
     batch->called++;
     pthread_mutex_unlock(&loop->lock);
-    r = timer->fn(loop, token, timer->base.userdata);
+    r = fdmux__fn_result(loop, timer->fn(loop, token, timer->base.userdata));
     pthread_mutex_lock(&loop->lock);
     return r;
 }

@@ -74,6 +74,29 @@ static inline struct fdmux_loop *fdmux_from_object(PyObject *object)
     return loop;
 }
 
+/* The queue of any object that answers __fdmux_queue__(): fdmux.NativeQueue. Imports
+ * the table too if that was not done.
+ *
+ * Lives at least as long as `object`, which closes it at its end: a thread that puts
+ * needs its own reference, from fdmux_queue_ref. Returns NULL with an exception set. */
+static inline struct fdmux_queue *fdmux_queue_from_object(PyObject *object)
+{
+    struct fdmux_queue *queue = NULL;
+    PyObject *capsule = PyObject_CallMethod(object, "__fdmux_queue__", NULL);
+    const struct fdmux_queue_handle *handle;
+
+    if (capsule == NULL)
+        return NULL;
+    handle =
+        (const struct fdmux_queue_handle *)PyCapsule_GetPointer(capsule, "fdmux.queue");
+    if (handle != NULL && fdmux_check_api(handle->api) == 0) {
+        fdmux_table = handle->api;
+        queue = handle->queue;
+    }
+    Py_DECREF(capsule);
+    return queue;
+}
+
 /* The names of fdmux.h, by way of the table. */
 #define fdmux_loop_create(...) fdmux_table->loop_create(__VA_ARGS__)
 #define fdmux_loop_destroy(...) fdmux_table->loop_destroy(__VA_ARGS__)
@@ -98,6 +121,14 @@ static inline struct fdmux_loop *fdmux_from_object(PyObject *object)
 #define fdmux_post(...) fdmux_table->post(__VA_ARGS__)
 #define fdmux_hook_add(...) fdmux_table->hook_add(__VA_ARGS__)
 #define fdmux_hook_remove(...) fdmux_table->hook_remove(__VA_ARGS__)
+#define fdmux_queue_create(...) fdmux_table->queue_create(__VA_ARGS__)
+#define fdmux_queue_ref(...) fdmux_table->queue_ref(__VA_ARGS__)
+#define fdmux_queue_unref(...) fdmux_table->queue_unref(__VA_ARGS__)
+#define fdmux_queue_set_drop(...) fdmux_table->queue_set_drop(__VA_ARGS__)
+#define fdmux_queue_fd(...) fdmux_table->queue_fd(__VA_ARGS__)
+#define fdmux_queue_put(...) fdmux_table->queue_put(__VA_ARGS__)
+#define fdmux_queue_take(...) fdmux_table->queue_take(__VA_ARGS__)
+#define fdmux_queue_close(...) fdmux_table->queue_close(__VA_ARGS__)
 #define fdmux_stream_collect(...) fdmux_table->stream->collect(__VA_ARGS__)
 #define fdmux_stream_total_max(...) fdmux_table->stream->total_max(__VA_ARGS__)
 #define fdmux_stream_add(...) fdmux_table->stream->add(__VA_ARGS__)

@@ -17,6 +17,11 @@
 extern "C" {
 #endif
 
+#if defined(__cplusplus) && defined(__GNUC__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wshadow" /* a struct and a function of one name */
+#endif
+
 /* cffi:begin */
 
 /* Kinds of records. */
@@ -89,13 +94,15 @@ struct fdmux_stream_stats {
     uint64_t refused; /* over connection_max */
 };
 
-/* Say where collected streams of this loop deliver; NULL for nowhere: they wait. */
+/* Say where collected streams of this loop deliver; NULL for nowhere: they wait.
+ *
+ * Returns 0; -EINVAL for a batch without memory or with too little of it; -ENOMEM. */
 FDMUX_API int fdmux_stream_collect(struct fdmux_loop *loop,
                                    struct fdmux_stream_batch *batch);
 
 /* Bound what all streams of the loop queue together; 64 MiB by default. From three
  * quarters of it on, a stream with a queue is not read; who would pass it ends, or
- * whoever queues more, with ENOBUFS. */
+ * whoever queues more, with ENOBUFS. Returns 0 or -ENOMEM. */
 FDMUX_API int fdmux_stream_total_max(struct fdmux_loop *loop, size_t bytes_max);
 
 /* Serve a connected, non-blocking socket. On success the stream owns `fd` and closes it
@@ -108,13 +115,15 @@ FDMUX_API int fdmux_stream_add(struct fdmux_loop *loop, int fd,
 
 /* Accept on a bound, listening, non-blocking socket; ownership as fdmux_stream_add.
  * At most 16 connections an iteration; out of descriptors it pauses, and tries again
- * when a stream of the loop closes, or after 250 ms, later 1 s. */
+ * when a stream of the loop closes, or after 250 ms, later 1 s. Returns as
+ * fdmux_stream_add. */
 FDMUX_API int fdmux_stream_listen(struct fdmux_loop *loop, int fd,
                                   const struct fdmux_stream_options *options,
                                   uint64_t *ret_stream);
 
 /* Serve a non-blocking socket on which connect(2) has returned EINPROGRESS or 0:
- * CONNECTED, or CLOSED with the error, follows. Ownership as fdmux_stream_add. */
+ * CONNECTED, or CLOSED with the error, follows. Ownership and result as
+ * fdmux_stream_add. */
 FDMUX_API int fdmux_stream_connect(struct fdmux_loop *loop, int fd,
                                    const struct fdmux_stream_options *options,
                                    uint64_t *ret_stream);
@@ -153,6 +162,7 @@ FDMUX_API int fdmux_stream_connect_to(struct fdmux_loop *loop,
 FDMUX_API int fdmux_stream_write(struct fdmux_loop *loop, uint64_t stream,
                                  const void *data, size_t length);
 
+/* One write of fdmux_stream_write_batch. `data` may be NULL if `length` is 0. */
 struct fdmux_stream_write_op {
     uint64_t stream;
     const void *data;
@@ -177,7 +187,7 @@ FDMUX_API int fdmux_stream_resume(struct fdmux_loop *loop, uint64_t stream);
 FDMUX_API int fdmux_stream_close(struct fdmux_loop *loop, uint64_t stream,
                                  uint32_t flags);
 
-/* The socket of a live stream; it stays the stream's. */
+/* The socket of a live stream; it stays the stream's. Returns the descriptor. */
 FDMUX_API int fdmux_stream_fd(struct fdmux_loop *loop, uint64_t stream);
 
 /* Fill `stats`, whose struct_size the caller has set. Returns 0. */
@@ -216,6 +226,10 @@ struct fdmux_stream_api {
 };
 
 /* cffi:end */
+
+#if defined(__cplusplus) && defined(__GNUC__)
+#pragma GCC diagnostic pop
+#endif
 
 #ifdef __cplusplus
 }

@@ -58,9 +58,60 @@ int fdmux_py_select_again(struct fdmux_py_batch *batch)
     return collect(batch, left_ns);
 }
 
+int fdmux_py_is_fn_error(const struct fdmux_loop *loop, int error)
+{
+    return loop != NULL && error < 0 && loop->fn_error == error;
+}
+
 int fdmux_py_loop_close(struct fdmux_loop *loop)
 {
     return fdmux__loop_close(loop);
+}
+
+static const char *const capsule_names[] = {
+    [FDMUX_PY_NAME_API] = "fdmux._C_API",
+    [FDMUX_PY_NAME_LOOP] = "fdmux.loop",
+    [FDMUX_PY_NAME_QUEUE] = "fdmux.queue",
+    [FDMUX_PY_NAME_MEMORY] = "fdmux.memory",
+};
+
+/* From here on whoever drops the capsule drops the owner. */
+static int give_owner(PyObject *capsule, PyObject *owner)
+{
+    if (PyCapsule_SetContext(capsule, owner) < 0)
+        return -ENOMEM; /* cannot be: it is a capsule */
+    Py_XINCREF(owner);
+    return 0;
+}
+
+/* With the GIL. */
+static int append_capsule(PyObject *list, PyObject *capsule, PyObject *owner)
+{
+    int r = capsule == NULL ? -ENOMEM : give_owner(capsule, owner);
+
+    if (r == 0 && PyList_Append(list, capsule) < 0)
+        r = -ENOMEM;
+    if (r < 0)
+        PyErr_Clear();
+    Py_XDECREF(capsule); /* the list has it, or nobody */
+    return r;
+}
+
+int fdmux_py_capsule_append(uintptr_t list, uintptr_t pointer, uint32_t name,
+                            uintptr_t destructor, uintptr_t owner)
+{
+    PyGILState_STATE state;
+    PyObject *capsule;
+    int r;
+
+    if (name >= sizeof capsule_names / sizeof capsule_names[0])
+        return -EINVAL;
+    state = PyGILState_Ensure();
+    capsule = PyCapsule_New((void *)pointer, capsule_names[name],
+                            (PyCapsule_Destructor)destructor);
+    r = append_capsule((PyObject *)list, capsule, (PyObject *)owner);
+    PyGILState_Release(state);
+    return r;
 }
 
 static void release_context(PyObject *capsule)
@@ -88,6 +139,28 @@ static void destroy_loop(PyObject *capsule)
 uintptr_t fdmux_py_loop_destructor(void)
 {
     return (uintptr_t)destroy_loop;
+}
+
+/* Its owner is gone: closed, whoever still holds a reference to put. */
+static void end_queue(struct fdmux_queue *queue)
+{
+    (void)fdmux_queue_close(queue); /* of a sound queue: 0 */
+    fdmux_queue_unref(queue);
+}
+
+/* `drop` of native code runs here, which may wait for a thread that wants the GIL. */
+static void destroy_queue(PyObject *capsule)
+{
+    void *queue = PyCapsule_GetPointer(capsule, PyCapsule_GetName(capsule));
+
+    Py_BEGIN_ALLOW_THREADS
+    end_queue(queue);
+    Py_END_ALLOW_THREADS
+}
+
+uintptr_t fdmux_py_queue_destructor(void)
+{
+    return (uintptr_t)destroy_queue;
 }
 
 const char *fdmux_py_version(void)

@@ -27,6 +27,11 @@ struct fdmux_py_batch {
 int fdmux_py_select(struct fdmux_py_batch *batch, int64_t timeout_ns);
 int fdmux_py_select_again(struct fdmux_py_batch *batch);
 
+/* Is `error`, which a dispatch has returned to this thread, what a function given to
+ * the loop returned, and not the kernel's or our own? `loop` may be NULL. Returns 0 or
+ * 1. */
+int fdmux_py_is_fn_error(const struct fdmux_loop *loop, int error);
+
 /* ---- streams ------------------------------------------------------------------- */
 
 /* What Python did to its streams during one batch: words of 64 bits, of one of these, a
@@ -34,8 +39,7 @@ int fdmux_py_select_again(struct fdmux_py_batch *batch);
 #define FDMUX_PY_ECHO 0x00000000u /* send the stream its own DATA of this batch */
 #define FDMUX_PY_SEND 0x10000000u /* operand: length; the next bytes of `joined` */
 #define FDMUX_PY_PASS 0x20000000u /* operand: slot whose DATA of this batch is sent */
-#define FDMUX_PY_PART 0x30000000u /* operand: where in the arena; then a word: length  \
-                                   */
+#define FDMUX_PY_PART 0x30000000u /* operand: place in the arena; a word: length */
 #define FDMUX_PY_CLOSE 0x40000000u /* when what is queued has been sent */
 #define FDMUX_PY_DROP 0x50000000u  /* close at once */
 #define FDMUX_PY_SHUTDOWN 0x60000000u
@@ -67,6 +71,40 @@ int fdmux_py_stream_turn(struct fdmux_py_streams *streams, const void *words,
 /* Serve what is pending, without a dispatch: CLOSED records of streams that were ended,
  * and data for which the batch had no room. Returns 0, or -errno. */
 int fdmux_py_stream_serve(struct fdmux_loop *loop);
+
+/* ---- transports: the streams of a host with buffers and sockets of its own ------ */
+
+/* Append two functions of Python to a list. They hold the GIL but while they send and
+ * wait, and what they give is made in C: an object for a record costs a third of what
+ * it does in Python.
+ *
+ * settle(writes) -> result: send. `writes` is a list, a word (FDMUX_PY_SEND and above,
+ * with no operand) and the bytes for it in turn; it is empty afterwards.
+ *
+ * turn(writes, timeout_ns) -> result, slots, datas: send, and begin a new batch; if
+ * that is empty, fdmux_py_select with `streams->select`; FDMUX_PY_AGAIN goes on with
+ * the last wait. Then give the batch: for each record the slot and its bytes, or for
+ * what is not DATA minus one less the slot, and the kind with an errno 8 bits above.
+ *
+ * `streams` must outlive them. Returns 0 or -ENOMEM. */
+#define FDMUX_PY_AGAIN (-2)
+int fdmux_py_stream_functions(uintptr_t list, struct fdmux_py_streams *streams);
+
+/* fdmux_stream_add of a descriptor that stays the caller's: it is not closed here, and
+ * must not be closed before fdmux_py_stream_give_back, the CLOSED record, or the end of
+ * the loop. */
+int fdmux_py_stream_lend(struct fdmux_loop *loop, int fd,
+                         const struct fdmux_stream_options *options,
+                         uint64_t *ret_stream);
+
+/* End a lent stream, and let go of its descriptor before this returns; what is queued
+ * is dropped. A CLOSED record follows. Returns 0, or -ENOENT if it is over. */
+int fdmux_py_stream_give_back(struct fdmux_loop *loop, uint64_t stream);
+
+/* Let a WRITABLE record come, once, when the queue has fallen to `queue_low` bytes: for
+ * a lent stream, whose limits no other shares. Returns 0 or -ENOENT. */
+int fdmux_py_stream_await_low(struct fdmux_loop *loop, uint64_t stream,
+                              uint32_t queue_low);
 
 /* The token of the live stream in `slot`, which is > 0; or -ENOENT. */
 int64_t fdmux_py_stream_token(struct fdmux_loop *loop, uint32_t slot);
@@ -100,6 +138,21 @@ uintptr_t fdmux_py_capsule_destructor(void);
 
 /* A capsule destructor that destroys the loop in the capsule, without the GIL. */
 uintptr_t fdmux_py_loop_destructor(void);
+
+/* A capsule destructor that closes the queue in the capsule and gives up its reference,
+ * without the GIL. */
+uintptr_t fdmux_py_queue_destructor(void);
+
+/* What capsules are called: a name must live as long as its capsule, so C has them. */
+#define FDMUX_PY_NAME_API 0    /* fdmux._C_API */
+#define FDMUX_PY_NAME_LOOP 1   /* fdmux.loop */
+#define FDMUX_PY_NAME_QUEUE 2  /* fdmux.queue */
+#define FDMUX_PY_NAME_MEMORY 3 /* fdmux.memory */
+
+/* Append a new capsule to the list at address `list`, as id() gives it; its context is
+ * a reference to the object at `owner`, 0 for none. Returns 0, or -ENOMEM. */
+int fdmux_py_capsule_append(uintptr_t list, uintptr_t pointer, uint32_t name,
+                            uintptr_t destructor, uintptr_t owner);
 
 /* FDMUX_VERSION of the core in this extension. */
 const char *fdmux_py_version(void);

@@ -324,7 +324,7 @@ int fdmux_stream_collect(struct fdmux_loop *loop, struct fdmux_stream_batch *bat
     if (batch != NULL &&
         (fdmux__options_check(batch, sizeof *batch) < 0 || batch->records == NULL ||
          batch->arena == NULL || batch->record_capacity < 16 ||
-         batch->arena_size < FDMUX__RECEIVE_MAX ||
+         batch->record_capacity > INT32_MAX || batch->arena_size < FDMUX__RECEIVE_MAX ||
          batch->record_count > batch->record_capacity ||
          batch->arena_used > batch->arena_size))
         return -EINVAL;

@@ -248,11 +248,13 @@ static int drained(struct fdmux_loop *loop, struct fdmux__stream *stream)
 
 static int unchoke(struct fdmux_loop *loop, struct fdmux__stream *stream)
 {
-    if ((stream->state & FDMUX__STREAM_CHOKED) == 0 ||
+    const uint32_t waiting = FDMUX__STREAM_CHOKED | FDMUX__STREAM_AWAITED;
+
+    if ((stream->state & waiting) == 0 ||
         stream->queue_count > stream->limits->queue_low ||
         (stream->queue_count > 0 && is_tight(loop->extension_data)))
         return 0;
-    stream->state &= ~(uint32_t)FDMUX__STREAM_CHOKED;
+    stream->state &= ~waiting;
     return fdmux__hub_deliver(
         loop, stream, (struct fdmux_stream_record){.kind = FDMUX_STREAM_WRITABLE},
         NULL);
@@ -312,9 +314,12 @@ int fdmux_stream_write_batch(struct fdmux_loop *loop,
                              const struct fdmux_stream_write_op *ops, uint32_t count)
 {
     struct iovec parts[PARTS_MAX];
-    int accepted = 0;
+    struct fdmux__hub *hub;
+    int accepted = fdmux__hub_get(loop, &hub);
     uint32_t i = 0;
 
+    if (accepted < 0)
+        return accepted;
     if (count > INT32_MAX || (count > 0 && !are_ops_valid(ops, count)))
         return -EINVAL;
     while (i < count) {

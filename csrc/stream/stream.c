@@ -358,7 +358,8 @@ static void release(struct fdmux_loop *loop, struct fdmux__hub *hub,
     uint32_t slot = fdmux__hub_slot(stream);
 
     (void)fdmux_io_remove(loop, stream->io); /* -ESTALE when the loop is closing */
-    (void)fdmux__sys_close(stream->fd);      /* close(2): released in any case */
+    if ((stream->state & FDMUX__STREAM_LENT) == 0)
+        (void)fdmux__sys_close(stream->fd); /* close(2): released in any case */
     fdmux__count(&stream->limits->totals.dropped, stream->queue_count);
     fdmux__stream_drop_queue(hub, stream);
     if (is_timed(stream))

@@ -35,6 +35,8 @@ enum {
     FDMUX__STREAM_SENDING = 0x400, /* the kernel was full: waits for WRITE */
     FDMUX__STREAM_STARVED = 0x800, /* the kernel has no buffers: waits for a tick */
     FDMUX__STREAM_EDGE = 0x1000, /* while it only reads: watched for edges */
+    FDMUX__STREAM_LENT = 0x2000, /* its descriptor is somebody else's to close */
+    FDMUX__STREAM_AWAITED = 0x4000, /* WRITABLE is wanted, also if it never choked */
 };
 
 /* Of a listener and all that it has accepted. Written by the dispatching thread; who

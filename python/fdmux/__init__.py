@@ -27,6 +27,7 @@ from fdmux.framing import (
 from fdmux.limits import ServerLimits, StreamLimits
 from fdmux.listener import ServerStats
 from fdmux.loop import SelectorEventLoop
+from fdmux.native_queue import NativeQueue
 from fdmux.pool import ClientPool
 from fdmux.read import IncompleteReadError, ReadTimeoutError, read_with_timeout
 from fdmux.sdk import __version__, get_cmake_dir, get_include, get_pkgconfig_dir
@@ -54,6 +55,7 @@ __all__ = [
     "LengthPrefixed",
     "LoopClosed",
     "NativeLoop",
+    "NativeQueue",
     "ReadTimeoutError",
     "ReceiveBuffer",
     "Selector",

@@ -6,7 +6,6 @@ exception everywhere. Knows nothing about selectors or callbacks in Python.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import math
 import os
@@ -71,6 +70,25 @@ def check(result: int, attempted: str) -> int:
     if code == errno.ENOMEM:
         raise MemoryError(f"{attempted}: out of memory")
     raise OSError(code, f"{attempted}: {os.strerror(code)}")
+
+
+def check_dispatch(c_loop: CLoop, result: int, attempted: str) -> int:
+    """`check` what a dispatch of ``c_loop`` returned to this thread.
+
+    What a native function returned is raised as just that, whatever the number means
+    elsewhere: its ``-ESTALE`` does not say that this loop is closed.
+
+    Raises:
+        OSError: Also: a function given to the loop returned this error.
+    """
+    if result >= 0 or not lib.fdmux_py_is_fn_error(c_loop, result):
+        return check(result, attempted)
+    name = errno.errorcode.get(-result, str(-result))
+    raise OSError(
+        -result,
+        f"{attempted}: a function given to the loop returned -{name}: "
+        f"{os.strerror(-result)}",
+    )
 
 
 def timeout_ns(timeout: float | None) -> int:
@@ -223,12 +241,15 @@ class NativeLoop:
         Raises:
             RuntimeError: The loop is being dispatched already.
             LoopClosed: It is closed, perhaps by what was called.
-            OSError: A native function returned this error.
+            OSError: A function given to the loop returned this error, and the message
+                says so; the loop stays usable.
         """
         result = lib.fdmux_loop_dispatch(self._c_loop, timeout_ns(timeout), ffi.NULL, 0)
-        if result == -errno.EINTR:
+        if result == -errno.EINTR and not lib.fdmux_py_is_fn_error(
+            self._c_loop, result
+        ):
             return True
-        return check(result, "dispatch the loop") > 0
+        return check_dispatch(self._c_loop, result, "dispatch the loop") > 0
 
     def next_deadline(self) -> float | None:
         """Return when the next native timer expires, on `time.monotonic`'s clock.
@@ -268,29 +289,25 @@ class NativeLoop:
 
 
 # ---- capsules ------------------------------------------------------------------------
-# PyCapsule_New keeps the pointer to its name, so these live as long as the process.
-API_NAME = ctypes.c_char_p(b"fdmux._C_API")
-LOOP_NAME = ctypes.c_char_p(b"fdmux.loop")
-MEMORY_NAME = ctypes.c_char_p(b"fdmux.memory")
+# Made in C, and not by ctypes, whose import ends some programs that start Python a
+# second time (docs/embedding.md).
+API_NAME = lib.FDMUX_PY_NAME_API
+LOOP_NAME = lib.FDMUX_PY_NAME_LOOP
+QUEUE_NAME = lib.FDMUX_PY_NAME_QUEUE
+MEMORY_NAME = lib.FDMUX_PY_NAME_MEMORY
 
 
-def new_capsule(pointer: int, name: ctypes.c_char_p, destructor: int) -> object:
+def new_capsule(pointer: int, name: int, destructor: int, owner_id: int = 0) -> object:
     """Wrap a C pointer; ``destructor`` is the address of a C function."""
-    new = ctypes.pythonapi.PyCapsule_New
-    new.restype = ctypes.py_object
-    new.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
-    capsule: object = new(pointer, name, destructor)
-    return capsule
+    made: list[object] = []
+    result = lib.fdmux_py_capsule_append(id(made), pointer, name, destructor, owner_id)
+    check(result, "make a capsule")
+    return made[0]
 
 
-def make_capsule(pointer: int, name: ctypes.c_char_p, owner: object) -> object:
+def make_capsule(pointer: int, name: int, owner: object) -> object:
     """Wrap a C pointer; ``owner`` lives at least as long as the capsule."""
-    capsule = new_capsule(pointer, name, lib.fdmux_py_capsule_destructor())
-    set_context = ctypes.pythonapi.PyCapsule_SetContext
-    set_context.argtypes = [ctypes.py_object, ctypes.c_void_p]
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(owner))
-    set_context(capsule, id(owner))
-    return capsule
+    return new_capsule(pointer, name, lib.fdmux_py_capsule_destructor(), id(owner))
 
 
 C_API = make_capsule(int(ffi.cast("uintptr_t", lib.fdmux_get_api())), API_NAME, lib)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from fdmux._ffi import ffi, lib
-from fdmux._native import NativeLoop, check, timeout_ns
+from fdmux._native import NativeLoop, check, check_dispatch, timeout_ns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -47,6 +47,7 @@ make_key = tuple.__new__
 io_add = lib.fdmux_py_io_add
 io_remove = lib.fdmux_io_remove
 io_update = lib.fdmux_io_update
+is_fn_error = lib.fdmux_py_is_fn_error
 wait = lib.fdmux_py_select
 # The array a batch points at must live as long as the batch.
 BUFFERS: WeakKeyDictionary[CBatch, CIndices] = WeakKeyDictionary()
@@ -275,7 +276,8 @@ class Selector(BaseSelector):
         Raises:
             ValueError: The selector is closed, or ``timeout`` is NaN.
             RuntimeError: Another thread is in `select`.
-            OSError: A native function returned this error.
+            OSError: A function given to the loop returned this error, and the message
+                says so; the loop stays usable.
         """
         batch = self._batch
         indices = self._indices
@@ -401,10 +403,10 @@ class Selector(BaseSelector):
 
     def _finish(self, batch: CBatch, count: int) -> int:
         """Go on after signals, whose handlers run in between; raise for errors."""
-        while count == -errno.EINTR:
+        while count == -errno.EINTR and not is_fn_error(batch.loop, count):
             count = lib.fdmux_py_select_again(batch)
         if batch is CLOSED:
             self._check_open("select")
-        if count == -errno.ESTALE:
+        if count == -errno.ESTALE and not is_fn_error(batch.loop, count):
             return 0  # closed by another thread during this wait
-        return check(count, "wait in a Selector")
+        return check_dispatch(batch.loop, count, "wait in a Selector")

@@ -15,7 +15,7 @@ from sys import getrefcount
 from typing import TYPE_CHECKING
 
 from fdmux._ffi import ffi, lib
-from fdmux._native import LoopClosed, check, timeout_ns
+from fdmux._native import LoopClosed, check, check_dispatch, timeout_ns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -351,6 +351,8 @@ class StreamHub:
             del chunks[:]
             if do_in_c is not settle_in_c:
                 self._left = None
-        if result < 0 and not (do_in_c is turn_in_c and result in UNDONE):
-            check(result, "serve streams")
+        if result < 0:
+            is_undone = do_in_c is turn_in_c and result in UNDONE
+            if not is_undone or lib.fdmux_py_is_fn_error(self.c_loop, result):
+                check_dispatch(self.c_loop, result, "serve streams")
         return result

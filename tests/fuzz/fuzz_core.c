@@ -7,7 +7,9 @@
  * live, sometimes stale, of the wrong kind or made up. A callback reads on in the same
  * bytes, three levels deep. After each call the structures are verified, at the end
  * memory, `destroyed` and descriptors must balance; anything else aborts. */
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 #include "fuzz_core.h"
 
 #include <errno.h>
@@ -81,10 +83,10 @@ static void keep_token(struct run *run, uint64_t token)
 /* What the header allows anywhere. */
 static int allowed(int result)
 {
-    static const int errors[] = {EINVAL,     ENOENT,      ESTALE, EBUSY, ENOMEM,
-                                 EMFILE,     EBADF,       EEXIST, EPERM, ENOBUFS,
-                                 EOPNOTSUPP, ECANCELED,   EPIPE,  EINTR, EAGAIN,
-                                 ENOTCONN,   ECONNREFUSED};
+    static const int errors[] = {EINVAL,     ENOENT,       ESTALE, EBUSY, ENOMEM,
+                                 EMFILE,     EBADF,        EEXIST, EPERM, ENOBUFS,
+                                 EOPNOTSUPP, ECANCELED,    EPIPE,  EINTR, EAGAIN,
+                                 ENOTCONN,   ECONNREFUSED, ELOOP};
 
     for (size_t i = 0; i < sizeof errors / sizeof *errors; i++)
         if (result >= 0 || result == -errors[i])

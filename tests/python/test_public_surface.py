@@ -36,6 +36,7 @@ REVIEWED = {
     "LengthPrefixed",
     "LoopClosed",
     "NativeLoop",
+    "NativeQueue",
     "ReadTimeoutError",
     "ReceiveBuffer",
     "Selector",

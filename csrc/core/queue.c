@@ -1,0 +1,313 @@
+/* queue.c: items that any thread puts and one thread takes, in batches.
+ *
+ * A ring of pointers under one lock, and a bell that has been rung exactly while the
+ * ring holds something. Ringing and silencing happen under the lock, so no wake-up can
+ * be lost, and cost one system call at each change between empty and not. Knows nothing
+ * about loops: whoever watches a descriptor can watch the bell's. */
+#include "internal.h"
+
+#include <errno.h>
+
+#include "bell.h"
+#include "sys.h"
+
+#define MAGIC UINT64_C(0x66646d7578717565) /* "fdmuxque" */
+#define ITEMS_MIN 64u
+
+struct ring {
+    void **items;
+    uint32_t first;
+    uint32_t count;
+    uint32_t capacity; /* 0 or a power of two */
+};
+
+struct fdmux_queue {
+    uint64_t magic;
+    _Atomic uint32_t reference_count;
+    uint32_t fork_generation;
+    uint32_t count_max; /* 0: no bound */
+    atomic_bool is_closed; /* written under the lock; but in a child of fork */
+    pthread_mutex_t lock;  /* of all below */
+    bool is_rung;
+    int read_fd;
+    int write_fd;
+    fdmux_queue_drop_fn drop;
+    void *userdata;
+    struct ring ring;
+};
+
+/* ---- the ring ------------------------------------------------------------------ */
+
+static void copy(void **to, void *const *from, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        to[i] = from[i];
+}
+
+static int grow(struct ring *ring)
+{
+    uint32_t capacity = ring->capacity == 0 ? ITEMS_MIN : ring->capacity * 2;
+    void **items;
+
+    if (capacity <= ring->capacity)
+        return -ENOMEM; /* the count would not fit its type */
+    items = (void **)fdmux__sys_realloc((void *)ring->items, capacity * sizeof *items);
+    if (items == NULL)
+        return -ENOMEM;
+    /* Full, so [0, first) is what came last: it follows what was the end. */
+    copy(items + ring->capacity, items, ring->first);
+    ring->items = items;
+    ring->capacity = capacity;
+    return 0;
+}
+
+static void push(struct ring *ring, void *item)
+{
+    ring->items[(ring->first + ring->count++) & (ring->capacity - 1)] = item;
+}
+
+/* Move the first `count` items, which are there, to `items`. */
+static void pop(struct ring *ring, void **items, uint32_t count)
+{
+    uint32_t straight = ring->capacity - ring->first;
+
+    if (count == 0)
+        return;
+    if (straight > count)
+        straight = count;
+    copy(items, ring->items + ring->first, straight);
+    copy(items + straight, ring->items, count - straight);
+    ring->first = (ring->first + count) & (ring->capacity - 1);
+    ring->count -= count;
+}
+
+/* ---- checks -------------------------------------------------------------------- */
+
+static bool is_queue(const struct fdmux_queue *queue)
+{
+    return queue != NULL && queue->magic == MAGIC;
+}
+
+static bool is_forked(const struct fdmux_queue *queue)
+{
+    return queue->fork_generation != fdmux__fork_generation();
+}
+
+/* Before the lock, which a thread of the parent may hold for ever in a child. */
+static int check(struct fdmux_queue *queue)
+{
+    if (!is_queue(queue))
+        return -EINVAL;
+    if (atomic_load(&queue->is_closed))
+        return -ESTALE;
+    return is_forked(queue) ? -ECHILD : 0;
+}
+
+/* Check, then lock. */
+static int enter(struct fdmux_queue *queue)
+{
+    int r = check(queue);
+
+    if (r < 0)
+        return r;
+    pthread_mutex_lock(&queue->lock);
+    if (!atomic_load(&queue->is_closed))
+        return 0;
+    pthread_mutex_unlock(&queue->lock);
+    return -ESTALE;
+}
+
+static int leave(struct fdmux_queue *queue, int result)
+{
+    pthread_mutex_unlock(&queue->lock);
+    return result;
+}
+
+/* ---- life ---------------------------------------------------------------------- */
+
+static int check_options(const struct fdmux_queue_options *options)
+{
+    if (options == NULL)
+        return 0;
+    return fdmux__options_check(options, sizeof *options) < 0 || options->reserved != 0
+               ? -EINVAL
+               : 0;
+}
+
+static int open_queue(struct fdmux_queue *queue)
+{
+    int r = -pthread_mutex_init(&queue->lock, NULL);
+
+    return r < 0 ? r : fdmux__bell_open(&queue->read_fd, &queue->write_fd);
+}
+
+int fdmux_queue_create(const struct fdmux_queue_options *options,
+                       struct fdmux_queue **ret_queue)
+{
+    struct fdmux_queue *queue;
+    int r = check_options(options);
+
+    if (r < 0 || ret_queue == NULL)
+        return -EINVAL;
+    queue = fdmux__sys_calloc(1, sizeof *queue);
+    if (queue == NULL)
+        return -ENOMEM;
+    fdmux__fork_watch();
+    queue->fork_generation = fdmux__fork_generation();
+    atomic_store(&queue->reference_count, 1);
+    queue->read_fd = queue->write_fd = -1;
+    queue->magic = MAGIC;
+    if (options != NULL) {
+        queue->drop = options->drop;
+        queue->userdata = options->userdata;
+        queue->count_max = options->capacity;
+    }
+    r = open_queue(queue);
+    if (r < 0) {
+        fdmux_queue_unref(queue);
+        return r;
+    }
+    *ret_queue = queue;
+    return 0;
+}
+
+struct fdmux_queue *fdmux_queue_ref(struct fdmux_queue *queue)
+{
+    if (!is_queue(queue))
+        return NULL;
+    atomic_fetch_add(&queue->reference_count, 1);
+    return queue;
+}
+
+static void free_queue(struct fdmux_queue *queue)
+{
+    /* Held in a child of fork: a thread of the parent was changing the ring, which is
+     * then left alone. */
+    if (pthread_mutex_trylock(&queue->lock) == 0) {
+        fdmux__sys_free((void *)queue->ring.items);
+        pthread_mutex_unlock(&queue->lock);
+        (void)pthread_mutex_destroy(&queue->lock); /* nobody else is left */
+    }
+    queue->magic = 0;
+    fdmux__sys_free(queue);
+}
+
+struct fdmux_queue *fdmux_queue_unref(struct fdmux_queue *queue)
+{
+    if (is_queue(queue) && atomic_fetch_sub(&queue->reference_count, 1) == 1) {
+        (void)fdmux_queue_close(queue); /* of a sound queue: 0 */
+        free_queue(queue);
+    }
+    return NULL;
+}
+
+static void drop_all(struct fdmux_queue *queue, struct ring *ring)
+{
+    while (ring->count > 0) {
+        void *item;
+
+        pop(ring, &item, 1);
+        if (queue->drop != NULL)
+            queue->drop(item, queue->userdata);
+    }
+    fdmux__sys_free((void *)ring->items);
+}
+
+/* The descriptors are the child's copies; the items are the parent's. */
+static void close_in_child(struct fdmux_queue *queue)
+{
+    if (!atomic_exchange(&queue->is_closed, true))
+        fdmux__bell_close(queue->read_fd, queue->write_fd);
+}
+
+int fdmux_queue_close(struct fdmux_queue *queue)
+{
+    struct ring left;
+    int r = check(queue);
+
+    if (r == -ECHILD)
+        close_in_child(queue);
+    else if (r == 0)
+        r = enter(queue);
+    if (r < 0)
+        return r == -EINVAL ? r : 0;
+    atomic_store(&queue->is_closed, true);
+    left = queue->ring;
+    queue->ring = (struct ring){0};
+    pthread_mutex_unlock(&queue->lock);
+    fdmux__bell_close(queue->read_fd, queue->write_fd); /* nobody rings any more */
+    drop_all(queue, &left);
+    return 0;
+}
+
+/* ---- use ----------------------------------------------------------------------- */
+
+int fdmux_queue_set_drop(struct fdmux_queue *queue, fdmux_queue_drop_fn drop,
+                         void *userdata)
+{
+    int r = drop == NULL ? -EINVAL : enter(queue);
+
+    if (r < 0)
+        return r;
+    if (queue->drop == NULL) {
+        queue->drop = drop;
+        queue->userdata = userdata;
+    } else if (queue->drop != drop || queue->userdata != userdata) {
+        r = -EBUSY;
+    }
+    return leave(queue, r);
+}
+
+int fdmux_queue_fd(struct fdmux_queue *queue)
+{
+    int r = enter(queue);
+
+    return r < 0 ? r : leave(queue, queue->read_fd);
+}
+
+static int append(struct fdmux_queue *queue, void *item)
+{
+    struct ring *ring = &queue->ring;
+    int r;
+
+    if (queue->count_max > 0 && ring->count >= queue->count_max)
+        return -ENOBUFS;
+    if (ring->count == ring->capacity && grow(ring) < 0)
+        return -ENOMEM;
+    if (!queue->is_rung) {
+        r = fdmux__bell_ring(queue->write_fd);
+        if (r < 0)
+            return r;
+        queue->is_rung = true;
+    }
+    push(ring, item);
+    return 0;
+}
+
+int fdmux_queue_put(struct fdmux_queue *queue, void *item)
+{
+    int r = enter(queue);
+
+    return r < 0 ? r : leave(queue, append(queue, item));
+}
+
+/* A bell that could not be silenced stays rung: the next call tries again. */
+static int take(struct fdmux_queue *queue, void **items, uint32_t capacity)
+{
+    uint32_t count = queue->ring.count < capacity ? queue->ring.count : capacity;
+    int r = 0;
+
+    pop(&queue->ring, items, count);
+    if (queue->ring.count == 0 && queue->is_rung) {
+        r = fdmux__bell_silence(queue->read_fd);
+        queue->is_rung = r < 0;
+    }
+    return count > 0 ? (int)count : r;
+}
+
+int fdmux_queue_take(struct fdmux_queue *queue, void **items, int capacity)
+{
+    int r = capacity < 0 || (capacity > 0 && items == NULL) ? -EINVAL : enter(queue);
+
+    return r < 0 ? r : leave(queue, take(queue, items, (uint32_t)capacity));
+}

@@ -1,0 +1,22 @@
+"""Build factors.c by setuptools: all it needs of fdmux is where the headers lie."""
+
+from setuptools import Extension, setup
+
+import fdmux
+
+setup(
+    ext_modules=[
+        Extension(
+            "factors",
+            ["factors.c"],
+            include_dirs=[fdmux.get_include()],
+            # One build for every CPython from 3.10 on.
+            define_macros=[("Py_LIMITED_API", "0x030A0000")],
+            extra_compile_args=["-pthread"],
+            extra_link_args=["-pthread"],
+            py_limited_api=True,
+        )
+    ],
+    options={"bdist_wheel": {"py_limited_api": "cp310"}},
+    py_modules=[],
+)

@@ -1,0 +1,322 @@
+/* every_call.c: see every_call.h. */
+#include "every_call.h"
+
+#include <unistd.h>
+
+static int call_fd(struct fdmux_loop *loop, uint64_t token)
+{
+    (void)token;
+    return fdmux_loop_fd(loop);
+}
+
+static int call_next_deadline(struct fdmux_loop *loop, uint64_t token)
+{
+    int64_t deadline_ns;
+
+    (void)token;
+    return fdmux_loop_next_deadline(loop, &deadline_ns);
+}
+
+static int call_dispatch(struct fdmux_loop *loop, uint64_t token)
+{
+    (void)token;
+    return fdmux_loop_dispatch(loop, 0, NULL, 0);
+}
+
+static int call_run(struct fdmux_loop *loop, uint64_t token)
+{
+    (void)token;
+    return fdmux_loop_run(loop);
+}
+
+static int call_stop(struct fdmux_loop *loop, uint64_t token)
+{
+    (void)token;
+    return fdmux_loop_stop(loop);
+}
+
+static int call_wake(struct fdmux_loop *loop, uint64_t token)
+{
+    (void)token;
+    return fdmux_loop_wake(loop);
+}
+
+static int call_stats(struct fdmux_loop *loop, uint64_t token)
+{
+    struct fdmux_loop_stats stats = {.struct_size = sizeof stats};
+
+    (void)token;
+    return fdmux_loop_stats(loop, &stats);
+}
+
+static int call_after_fork(struct fdmux_loop *loop, uint64_t token)
+{
+    (void)token;
+    return fdmux_loop_after_fork(loop);
+}
+
+static int call_io_add(struct fdmux_loop *loop, uint64_t token)
+{
+    struct fdmux_io_options options = {.struct_size = sizeof options};
+    struct channel channel = open_channel();
+    int r;
+
+    options.fd = channel.read_fd;
+    options.fn = count_io;
+    r = fdmux_io_add(loop, &options, &token);
+    if (r == 0)
+        CHECK_EQ(fdmux_io_remove(loop, token), 0);
+    close_channel(&channel);
+    return r;
+}
+
+static int call_io_update(struct fdmux_loop *loop, uint64_t token)
+{
+    return fdmux_io_update(loop, token, FDMUX_READ);
+}
+
+static int call_io_replace_fd(struct fdmux_loop *loop, uint64_t token)
+{
+    return fdmux_io_replace_fd(loop, token, 0);
+}
+
+static int call_io_remove(struct fdmux_loop *loop, uint64_t token)
+{
+    return fdmux_io_remove(loop, token);
+}
+
+static int call_timer_add(struct fdmux_loop *loop, uint64_t token)
+{
+    struct fdmux_timer_options options = {.struct_size = sizeof options};
+
+    return fdmux_timer_add(loop, &options, &token);
+}
+
+static int call_timer_arm(struct fdmux_loop *loop, uint64_t token)
+{
+    return fdmux_timer_arm(loop, token, 1, 1);
+}
+
+static int call_timer_cancel(struct fdmux_loop *loop, uint64_t token)
+{
+    return fdmux_timer_cancel(loop, token);
+}
+
+static int call_timer_remove(struct fdmux_loop *loop, uint64_t token)
+{
+    return fdmux_timer_remove(loop, token);
+}
+
+static int do_nothing(struct fdmux_loop *loop, void *userdata)
+{
+    (void)loop, (void)userdata;
+    return 0;
+}
+
+static int call_post(struct fdmux_loop *loop, uint64_t token)
+{
+    (void)token;
+    return fdmux_post(loop, do_nothing, NULL);
+}
+
+static int hook_nothing(struct fdmux_loop *loop, uint64_t hook, void *userdata)
+{
+    (void)loop, (void)hook, (void)userdata;
+    return 0;
+}
+
+static int call_hook_add(struct fdmux_loop *loop, uint64_t token)
+{
+    struct fdmux_hook_options options = {sizeof options, hook_nothing, NULL, NULL};
+
+    return fdmux_hook_add(loop, &options, &token);
+}
+
+static int call_hook_remove(struct fdmux_loop *loop, uint64_t token)
+{
+    return fdmux_hook_remove(loop, token);
+}
+
+static int call_collect(struct fdmux_loop *loop, uint64_t token)
+{
+    (void)token;
+    return fdmux_stream_collect(loop, NULL);
+}
+
+static int call_total_max(struct fdmux_loop *loop, uint64_t token)
+{
+    (void)token;
+    return fdmux_stream_total_max(loop, 1 << 20);
+}
+
+static int ignore_record(struct fdmux_loop *loop,
+                         const struct fdmux_stream_record *record, const void *data,
+                         void *userdata)
+{
+    (void)loop, (void)record, (void)data, (void)userdata;
+    return 0;
+}
+
+static const struct fdmux_stream_options plain_stream = {
+    .struct_size = sizeof plain_stream,
+    .fn = ignore_record,
+};
+
+/* The three that take a socket own it on success. */
+typedef int (*take_socket_fn)(struct fdmux_loop *loop, int fd,
+                              const struct fdmux_stream_options *options,
+                              uint64_t *ret_stream);
+
+static int take_socket(take_socket_fn take, struct fdmux_loop *loop)
+{
+    uint64_t stream = 7;
+    int fds[2];
+    int r;
+
+    open_sockets(fds);
+    r = take(loop, fds[0], &plain_stream, &stream);
+    if (r < 0) {
+        CHECK_EQ(stream, 7);
+        CHECK_EQ(close(fds[0]), 0);
+    }
+    CHECK_EQ(close(fds[1]), 0);
+    return r;
+}
+
+static int call_stream_add(struct fdmux_loop *loop, uint64_t token)
+{
+    (void)token;
+    return take_socket(fdmux_stream_add, loop);
+}
+
+static int call_stream_listen(struct fdmux_loop *loop, uint64_t token)
+{
+    (void)token;
+    return take_socket(fdmux_stream_listen, loop);
+}
+
+static int call_stream_connect(struct fdmux_loop *loop, uint64_t token)
+{
+    (void)token;
+    return take_socket(fdmux_stream_connect, loop);
+}
+
+static int call_listen_at(struct fdmux_loop *loop, uint64_t token)
+{
+    struct fdmux_stream_address address = {
+        .struct_size = sizeof address,
+        .host = "127.0.0.1",
+    };
+
+    return fdmux_stream_listen_at(loop, &address, &plain_stream, &token);
+}
+
+/* Port 9 of loopback: nobody is there, or somebody who discards. */
+static int call_connect_to(struct fdmux_loop *loop, uint64_t token)
+{
+    struct fdmux_stream_address address = {
+        .struct_size = sizeof address,
+        .host = "127.0.0.1",
+        .port = 9,
+    };
+
+    return fdmux_stream_connect_to(loop, &address, &plain_stream, &token);
+}
+
+static int call_stream_write(struct fdmux_loop *loop, uint64_t token)
+{
+    return fdmux_stream_write(loop, token, "x", 1);
+}
+
+/* Passes by what is over: that is 0 writes, not an error. */
+static int call_write_batch(struct fdmux_loop *loop, uint64_t token)
+{
+    struct fdmux_stream_write_op op = {token, "x", 1};
+
+    return fdmux_stream_write_batch(loop, &op, 1);
+}
+
+static int call_stream_shutdown(struct fdmux_loop *loop, uint64_t token)
+{
+    return fdmux_stream_shutdown(loop, token);
+}
+
+static int call_stream_pause(struct fdmux_loop *loop, uint64_t token)
+{
+    return fdmux_stream_pause(loop, token);
+}
+
+static int call_stream_resume(struct fdmux_loop *loop, uint64_t token)
+{
+    return fdmux_stream_resume(loop, token);
+}
+
+static int call_stream_close(struct fdmux_loop *loop, uint64_t token)
+{
+    return fdmux_stream_close(loop, token, 0);
+}
+
+static int call_stream_fd(struct fdmux_loop *loop, uint64_t token)
+{
+    return fdmux_stream_fd(loop, token);
+}
+
+static int call_stream_stats(struct fdmux_loop *loop, uint64_t token)
+{
+    struct fdmux_stream_stats stats = {.struct_size = sizeof stats};
+
+    return fdmux_stream_stats(loop, token, &stats);
+}
+
+const struct call every_call[] = {
+    {"loop_fd", KINDLESS, call_fd},
+    {"loop_next_deadline", KINDLESS, call_next_deadline},
+    {"loop_dispatch", KINDLESS, call_dispatch},
+    {"loop_stop", KINDLESS, call_stop},
+    {"loop_run", KINDLESS, call_run}, /* ends at once: stopped before */
+    {"loop_wake", KINDLESS, call_wake},
+    {"loop_stats", KINDLESS, call_stats},
+    {"loop_after_fork", KINDLESS, call_after_fork},
+    {"io_add", KINDLESS, call_io_add},
+    {"io_update", IO, call_io_update},
+    {"io_replace_fd", IO, call_io_replace_fd},
+    {"io_remove", IO, call_io_remove},
+    {"timer_add", KINDLESS, call_timer_add},
+    {"timer_arm", TIMER, call_timer_arm},
+    {"timer_cancel", TIMER, call_timer_cancel},
+    {"timer_remove", TIMER, call_timer_remove},
+    {"post", KINDLESS, call_post},
+    {"hook_add", KINDLESS, call_hook_add},
+    {"hook_remove", HOOK, call_hook_remove},
+    {"stream_collect", KINDLESS, call_collect},
+    {"stream_total_max", KINDLESS, call_total_max},
+    {"stream_add", KINDLESS, call_stream_add},
+    {"stream_listen", KINDLESS, call_stream_listen},
+    {"stream_connect", KINDLESS, call_stream_connect},
+    {"stream_listen_at", KINDLESS, call_listen_at},
+    {"stream_connect_to", KINDLESS, call_connect_to},
+    {"stream_write", STREAM, call_stream_write},
+    {"stream_write_batch", KINDLESS, call_write_batch},
+    {"stream_shutdown", STREAM, call_stream_shutdown},
+    {"stream_pause", STREAM, call_stream_pause},
+    {"stream_resume", STREAM, call_stream_resume},
+    {"stream_close", STREAM, call_stream_close},
+    {"stream_fd", STREAM, call_stream_fd},
+    {"stream_stats", STREAM, call_stream_stats},
+};
+
+const size_t every_call_count = sizeof every_call / sizeof *every_call;
+
+bool is_call(const struct call *call, const char *name)
+{
+    return strcmp(call->name, name) == 0;
+}
+
+int call_by_name(const char *name, struct fdmux_loop *loop, uint64_t token)
+{
+    size_t i = 0;
+
+    while (!is_call(&every_call[i], name))
+        i++;
+    return every_call[i].call(loop, token);
+}

@@ -1,0 +1,25 @@
+/* every_call.h: a call of each function that takes a loop, with nothing wrong in it but
+ * perhaps the loop or the token.
+ *
+ * The table must grow with the function table: test_misuse.c counts. */
+#ifndef FDMUX_TESTS_EVERY_CALL_H
+#define FDMUX_TESTS_EVERY_CALL_H
+
+#include "stream_fixtures.h"
+
+/* What a token is for; KINDLESS functions take none. */
+enum kind { KINDLESS, IO, TIMER, HOOK, STREAM, TOKEN_KINDS };
+
+struct call {
+    const char *name; /* that of fdmux.h or fdmux_stream.h, without fdmux_ */
+    enum kind kind;
+    int (*call)(struct fdmux_loop *loop, uint64_t token);
+};
+
+extern const struct call every_call[];
+extern const size_t every_call_count;
+
+bool is_call(const struct call *call, const char *name);
+int call_by_name(const char *name, struct fdmux_loop *loop, uint64_t token);
+
+#endif

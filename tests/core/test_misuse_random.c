@@ -1,0 +1,631 @@
+/* test_misuse_random.c: random calls with mostly hostile arguments, over two loops.
+ *
+ * Whatever is called in whatever order, a call succeeds or returns one of the errors
+ * its header names, the structures stay sound, and in the end every watcher that was
+ * accepted was destroyed once and every posted call has run once.
+ *
+ * 20,000 calls, or a million in a build with ASan. FDMUX_TEST_CALLS and
+ * FDMUX_TEST_SEED choose otherwise; the seed is printed when a case fails. */
+#include "stream_fixtures.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "internal.h"
+
+#if defined(__SANITIZE_ADDRESS__) /* by gcc */
+#define CALLS_DEFAULT 1000000
+#else
+#define CALLS_DEFAULT 20000
+#endif
+#define VERIFY_EVERY 500
+#define LOOP_COUNT 2
+#define TOKEN_COUNT 256 /* remembered; what is forgotten ends with its loop */
+#define FD_COUNT 16
+#define STREAM_MAX 24
+#define DEPTH_MAX 3
+#define OWN_ERROR 4000 /* what functions return; no errno has this number */
+
+struct place {
+    struct fdmux_loop *loop;
+    struct fdmux_stream_batch batch;
+    struct fdmux_stream_record records[32];
+    unsigned char arena[ARENA_MIN];
+};
+
+static struct world {
+    uint64_t random;
+    struct place places[LOOP_COUNT];
+    uint64_t tokens[TOKEN_COUNT];
+    int fds[FD_COUNT]; /* pairs of pipes and sockets, replaced now and then */
+    int peers[STREAM_MAX];
+    int depth;
+    int64_t accepted; /* watchers and streams with a `destroyed` */
+    int64_t destroyed;
+    int64_t posted;
+    int64_t post_runs;
+    int64_t refusals; /* so that a run of nothing but errors is noticed */
+    int64_t successes;
+} world;
+
+/* ---- choosing ------------------------------------------------------------------- */
+
+static uint32_t below(uint32_t bound)
+{
+    return check_random(&world.random) % bound;
+}
+
+static bool one_in(uint32_t count)
+{
+    return below(count) == 0;
+}
+
+static uint64_t any_word(void)
+{
+    uint64_t high = (uint64_t)check_random(&world.random) << 33;
+
+    return high ^ (uint64_t)check_random(&world.random) << 16 ^
+           check_random(&world.random);
+}
+
+static struct fdmux_loop *any_loop(void)
+{
+    static uint64_t garbage[512];
+
+    if (one_in(50))
+        return NULL;
+    if (one_in(50))
+        return (void *)garbage;
+    return world.places[below(LOOP_COUNT)].loop;
+}
+
+/* One that was given out, by either loop, now perhaps stale; or none at all. */
+static uint64_t any_token(void)
+{
+    uint64_t token = world.tokens[below(TOKEN_COUNT)];
+
+    if (one_in(16))
+        return any_word();
+    return one_in(16) ? token ^ UINT64_C(1) << below(64) : token;
+}
+
+static void remember(uint64_t token)
+{
+    world.tokens[below(TOKEN_COUNT)] = token;
+}
+
+static int any_fd(void)
+{
+    static const int wild[] = {-1, INT32_MIN, INT32_MAX, 99999, 1 << 20};
+
+    if (one_in(12))
+        return wild[below(sizeof wild / sizeof *wild)];
+    if (one_in(40))
+        return 0; /* /dev/null: epoll refuses it */
+    if (one_in(40)) /* loops in loops, and in themselves */
+        return fdmux_loop_fd(world.places[below(LOOP_COUNT)].loop);
+    return world.fds[below(FD_COUNT)];
+}
+
+static uint32_t any_events(void)
+{
+    static const uint32_t usual[] = {0, FDMUX_READ, FDMUX_WRITE, FDMUX_READ,
+                                     FDMUX_READ | FDMUX_WRITE};
+
+    if (one_in(4))
+        return (uint32_t)any_word() & 0x73f; /* known bits in any company */
+    return one_in(12) ? (uint32_t)any_word() : usual[below(5)];
+}
+
+static int64_t any_time(struct fdmux_loop *loop)
+{
+    static const int64_t wild[] = {INT64_MIN, -1, 0, 1, INT64_MAX - 1, INT64_MAX};
+
+    if (one_in(4))
+        return wild[below(6)];
+    return fdmux_loop_now(loop) + below(2000000) - 1000000;
+}
+
+static size_t any_size(size_t right)
+{
+    return one_in(10) ? (size_t)any_word() % (2 * right) : right;
+}
+
+static void *or_null(void *pointer)
+{
+    return one_in(30) ? NULL : pointer;
+}
+
+/* ---- judging -------------------------------------------------------------------- */
+
+#define ANY_CALL -EINVAL, -ESTALE
+#define SYSTEM_IO -EBADF, -EPERM, -EEXIST, -EOPNOTSUPP, -ELOOP
+
+static int judge_result(const char *name, int r, const int *known, size_t count)
+{
+    bool is_known = r >= 0;
+
+    for (size_t i = 0; i < count && !is_known; i++)
+        is_known = r == known[i];
+    if (!is_known)
+        check_fail(__FILE__, __LINE__, "%s returned %d", name, r);
+    world.successes += r >= 0 ? 1 : 0;
+    world.refusals += r < 0 ? 1 : 0;
+    return r;
+}
+
+/* The result of a call must be >= 0 or one of these. */
+#define JUDGE(name, r, ...)                                                            \
+    judge_result(name, r, (const int[]){ANY_CALL, __VA_ARGS__},                        \
+                 sizeof (int[]){ANY_CALL, __VA_ARGS__} / sizeof(int))
+
+/* ---- functions given to the loops, which call on --------------------------------- */
+
+static void call_something(void);
+
+static int any_result(void)
+{
+    return one_in(12) ? -OWN_ERROR : (int)below(2);
+}
+
+static int act(void)
+{
+    world.depth++;
+    for (uint32_t i = below(3); i > 0 && world.depth <= DEPTH_MAX; i--)
+        call_something();
+    world.depth--;
+    return any_result();
+}
+
+static int on_io(struct fdmux_loop *loop, uint64_t io, uint32_t events, void *userdata)
+{
+    char bytes[64];
+
+    (void)loop, (void)events, (void)userdata;
+    remember(io);
+    /* Whatever it is: what is readable is read, most of the time. */
+    if (!one_in(4))
+        (void)!read(world.fds[below(FD_COUNT)], bytes, sizeof bytes);
+    return act();
+}
+
+static int on_timer(struct fdmux_loop *loop, uint64_t timer, void *userdata)
+{
+    (void)loop, (void)userdata;
+    remember(timer);
+    return act();
+}
+
+static int on_hook(struct fdmux_loop *loop, uint64_t hook, void *userdata)
+{
+    (void)loop, (void)userdata;
+    remember(hook);
+    return one_in(8) ? act() : 0;
+}
+
+static int on_post(struct fdmux_loop *loop, void *userdata)
+{
+    (void)userdata;
+    world.post_runs++;
+    return loop == NULL ? 0 : act();
+}
+
+static int on_record(struct fdmux_loop *loop, const struct fdmux_stream_record *record,
+                     const void *data, void *userdata)
+{
+    (void)userdata;
+    CHECK(record->kind > 0 && record->kind < KINDS);
+    if (atomic_load(&loop->is_closed))
+        return 0;
+    remember(record->stream);
+    if (record->kind == FDMUX_STREAM_DATA && one_in(2))
+        (void)fdmux_stream_write(loop, record->stream, data,
+                                 record->last - record->first);
+    return act();
+}
+
+static void on_destroyed(void *userdata)
+{
+    (void)userdata;
+    world.destroyed++;
+}
+
+/* Of what was accepted, if it was. */
+static void accepted(int r, uint64_t token)
+{
+    if (r != 0)
+        return;
+    world.accepted++;
+    remember(token);
+}
+
+/* ---- one random call of each ----------------------------------------------------- */
+
+static void try_io_add(void)
+{
+    struct fdmux_io_options options = {
+        .struct_size = any_size(sizeof options),
+        .fd = any_fd(),
+        .events = any_events(),
+        .fn = one_in(4) ? NULL : on_io,
+        .destroyed = on_destroyed,
+        .reserved = one_in(30) ? 1 : 0,
+    };
+    uint64_t io = 0;
+    int r = fdmux_io_add(any_loop(), or_null(&options), or_null(&io));
+
+    accepted(JUDGE("io_add", r, SYSTEM_IO), io);
+}
+
+static void try_io_change(void)
+{
+    int r = fdmux_io_update(any_loop(), any_token(), any_events());
+
+    (void)JUDGE("io_update", r, -ENOENT, SYSTEM_IO);
+    r = fdmux_io_replace_fd(any_loop(), any_token(), any_fd());
+    (void)JUDGE("io_replace_fd", r, -ENOENT, SYSTEM_IO);
+}
+
+static void try_remove(void)
+{
+    uint64_t token = any_token();
+    struct fdmux_loop *loop = any_loop();
+
+    (void)JUDGE("io_remove", fdmux_io_remove(loop, token), -ENOENT);
+    (void)JUDGE("timer_remove", fdmux_timer_remove(loop, token), -ENOENT);
+    (void)JUDGE("hook_remove", fdmux_hook_remove(loop, token), -ENOENT);
+}
+
+static void try_timer_add(void)
+{
+    struct fdmux_timer_options options = {
+        .struct_size = any_size(sizeof options),
+        .fn = one_in(4) ? NULL : on_timer,
+        .destroyed = on_destroyed,
+    };
+    uint64_t timer = 0;
+    int r = fdmux_timer_add(any_loop(), or_null(&options), or_null(&timer));
+
+    accepted(JUDGE("timer_add", r, -EINVAL), timer);
+}
+
+static void try_timer_arm(void)
+{
+    struct fdmux_loop *loop = any_loop();
+    int64_t period_ns = one_in(2) ? 0 : any_time(loop);
+    int r = fdmux_timer_arm(loop, any_token(), any_time(loop), period_ns);
+
+    (void)JUDGE("timer_arm", r, -ENOENT);
+    r = fdmux_timer_cancel(any_loop(), any_token());
+    (void)JUDGE("timer_cancel", r, -ENOENT);
+}
+
+static void try_post(void)
+{
+    bool has_function = !one_in(20);
+    int r = fdmux_post(any_loop(), has_function ? on_post : NULL, NULL);
+
+    world.posted += JUDGE("post", r, -EINVAL) == 0 ? 1 : 0;
+}
+
+static void try_hook_add(void)
+{
+    struct fdmux_hook_options options = {
+        .struct_size = any_size(sizeof options),
+        .fn = one_in(20) ? NULL : on_hook,
+        .destroyed = on_destroyed,
+    };
+    uint64_t hook = 0;
+    int r;
+
+    if (!one_in(8))
+        return; /* each runs in every iteration */
+    r = fdmux_hook_add(any_loop(), or_null(&options), or_null(&hook));
+    accepted(JUDGE("hook_add", r, -EINVAL), hook);
+}
+
+static void try_dispatch(void)
+{
+    struct fdmux_loop *loop = any_loop();
+    struct fdmux_ready ready[8];
+    int capacity = one_in(10) ? (int)any_word() % 9 : (int)below(9);
+    int64_t timeout_ns = one_in(3) ? (int64_t)below(2000) : 0;
+    int r;
+
+    /* One that would wait for ever is woken before. */
+    if (one_in(10) && fdmux_loop_wake(loop) == 0)
+        timeout_ns = one_in(2) ? INT64_MIN : INT64_MAX;
+    r = fdmux_loop_dispatch(loop, timeout_ns, or_null(ready), capacity);
+    (void)JUDGE("dispatch", r, -EBUSY, -EINTR, -ENOBUFS, -OWN_ERROR);
+    for (int i = 0; i < r; i++)
+        remember(ready[i].token);
+    if (one_in(4) && fdmux_loop_stop(loop) == 0)
+        (void)JUDGE("run", fdmux_loop_run(loop), -EBUSY, -ENOBUFS, -OWN_ERROR);
+}
+
+static void try_asking(void)
+{
+    struct fdmux_loop_stats stats = {.struct_size = any_size(sizeof stats)};
+    struct fdmux_stream_stats numbers = {.struct_size = any_size(sizeof numbers)};
+    int64_t deadline_ns;
+    int r = fdmux_loop_stats(any_loop(), or_null(&stats));
+
+    (void)JUDGE("loop_stats", r, -EINVAL);
+    r = fdmux_loop_next_deadline(any_loop(), or_null(&deadline_ns));
+    (void)JUDGE("next_deadline", r, -EINVAL);
+    (void)JUDGE("loop_fd", fdmux_loop_fd(any_loop()), -EOPNOTSUPP);
+    (void)JUDGE("after_fork", fdmux_loop_after_fork(any_loop()), -EINVAL);
+    r = fdmux_stream_stats(any_loop(), any_token(), or_null(&numbers));
+    (void)JUDGE("stream_stats", r, -ENOENT);
+    (void)JUDGE("stream_fd", fdmux_stream_fd(any_loop(), any_token()), -ENOENT);
+    CHECK(fdmux_loop_now(any_loop()) > 0);
+    (void)fdmux_loop_backend(any_loop());
+}
+
+/* ---- streams --------------------------------------------------------------------- */
+
+static struct fdmux_stream_options any_stream_options(void)
+{
+    struct fdmux_stream_options options = {
+        .struct_size = any_size(sizeof options),
+        .fn = one_in(2) ? NULL : on_record,
+        .destroyed = on_destroyed,
+        .connection_max = 4,
+    };
+    uint32_t *limits[] = {&options.receive_max, &options.queue_max, &options.queue_high,
+                          &options.queue_low};
+
+    for (int i = 0; i < 4; i++)
+        *limits[i] = one_in(4) ? (uint32_t)any_word() >> below(32) : 0;
+    if (one_in(4))
+        options.idle_timeout_ns = (int64_t)any_word() >> below(64);
+    if (one_in(4))
+        options.stall_timeout_ns = (int64_t)any_word() >> below(64);
+    return options;
+}
+
+/* The other ends of streams: some bytes come from them, and one day their end. */
+static void keep_peer(int fd)
+{
+    uint32_t index = below(STREAM_MAX);
+
+    if (world.peers[index] >= 0)
+        CHECK_EQ(close(world.peers[index]), 0);
+    world.peers[index] = fd;
+}
+
+static void try_stream_add(void)
+{
+    struct fdmux_stream_options options = any_stream_options();
+    uint64_t stream = 0;
+    int fds[2];
+    int r;
+
+    open_sockets(fds);
+    if (one_in(8))
+        r = fdmux_stream_listen(any_loop(), fds[0], &options, or_null(&stream));
+    else if (one_in(8))
+        r = fdmux_stream_connect(any_loop(), fds[0], &options, or_null(&stream));
+    else
+        r = fdmux_stream_add(any_loop(), fds[0], or_null(&options), or_null(&stream));
+    accepted(JUDGE("stream_add", r, -ENOBUFS), stream);
+    if (r < 0)
+        CHECK_EQ(close(fds[0]), 0);
+    keep_peer(fds[1]);
+}
+
+static void try_stream_address(void)
+{
+    static const char *const hosts[] = {"127.0.0.1", "::1", "", "localhost", NULL};
+    struct fdmux_stream_options options = any_stream_options();
+    struct fdmux_stream_address address = {
+        .struct_size = any_size(sizeof address),
+        .host = hosts[one_in(2) ? below(5) : 0],
+        .path = one_in(20) ? "" : NULL,
+        .flags = one_in(20) ? (uint32_t)any_word() : 0,
+        .backlog = one_in(20) ? (int)any_word() : 0,
+    };
+    uint64_t stream = 0;
+    int r;
+
+    if (!one_in(16))
+        return; /* these cost sockets */
+    r = one_in(2)
+            ? fdmux_stream_listen_at(any_loop(), &address, &options, or_null(&stream))
+            : fdmux_stream_connect_to(any_loop(), &address, &options, or_null(&stream));
+    accepted(JUDGE("stream_at", r, -ENOBUFS, -EADDRNOTAVAIL, -EADDRINUSE, -EACCES,
+                   -ECONNREFUSED, -EAFNOSUPPORT, -ENETUNREACH),
+             stream);
+}
+
+static void try_write(void)
+{
+    static char bytes[70000];
+    size_t length = below(one_in(16) ? sizeof bytes : 100);
+    struct fdmux_stream_write_op ops[3];
+    int r = fdmux_stream_write(any_loop(), any_token(), or_null(bytes), length);
+
+    (void)JUDGE("write", r, -ENOENT, -EPIPE, -ENOBUFS);
+    for (int i = 0; i < 3; i++)
+        ops[i] = (struct fdmux_stream_write_op){any_token(), or_null(bytes),
+                                                one_in(4) ? 0 : length};
+    r = fdmux_stream_write_batch(any_loop(), or_null(ops), below(4));
+    (void)JUDGE("write_batch", r, -EINVAL);
+    if (world.peers[below(STREAM_MAX)] >= 0)
+        (void)send(world.peers[below(STREAM_MAX)], bytes, length,
+                   MSG_DONTWAIT | MSG_NOSIGNAL); /* a refusal is fine as well */
+}
+
+static void try_stream_verb(void)
+{
+    int r = fdmux_stream_pause(any_loop(), any_token());
+
+    (void)JUDGE("pause", r, -ENOENT);
+    r = fdmux_stream_resume(any_loop(), any_token());
+    (void)JUDGE("resume", r, -ENOENT);
+    r = one_in(4) ? fdmux_stream_shutdown(any_loop(), any_token()) : 0;
+    (void)JUDGE("shutdown", r, -ENOENT);
+    r = fdmux_stream_close(any_loop(), any_token(), one_in(8) ? below(8) : below(2));
+    (void)JUDGE("close", r, -ENOENT);
+    r = one_in(16) ? fdmux_stream_total_max(any_loop(), any_word() >> below(64)) : 0;
+    (void)JUDGE("total_max", r, -EINVAL);
+}
+
+static void try_collect(void)
+{
+    struct place *place = &world.places[below(LOOP_COUNT)];
+    struct fdmux_stream_batch *batch = &place->batch;
+    size_t size = any_size(sizeof *batch);
+    int r;
+
+    /* What was collected is read; but not while a dispatch is filling it. */
+    for (uint32_t i = 0; i < batch->record_count; i++)
+        remember(batch->records[i].stream);
+    if (world.depth == 0)
+        batch->record_count = batch->arena_used = 0;
+    batch->struct_size = size;
+    r = fdmux_stream_collect(place->loop, one_in(8) ? NULL : batch);
+    batch->struct_size = sizeof *batch;
+    (void)JUDGE("collect", r, -EINVAL);
+}
+
+/* ---- the world around ------------------------------------------------------------ */
+
+/* Descriptors come and go, sometimes while they are watched. */
+static void replace_fds(void)
+{
+    uint32_t index = below(FD_COUNT / 2) * 2;
+    int *fds = &world.fds[index];
+
+    if (fds[0] >= 0) {
+        CHECK_EQ(close(fds[0]), 0);
+        CHECK_EQ(close(fds[1]), 0);
+    }
+    if (one_in(2))
+        open_sockets(fds);
+    else
+        CHECK_EQ(pipe2(fds, O_CLOEXEC | O_NONBLOCK), 0);
+}
+
+static void feed_something(void)
+{
+    (void)!write(world.fds[below(FD_COUNT)], "x", 1); /* full, or no writing end */
+    if (one_in(50))
+        replace_fds();
+}
+
+static void open_place(struct place *place)
+{
+    place->loop = check_open_loop();
+    place->batch = (struct fdmux_stream_batch){
+        .struct_size = sizeof place->batch,
+        .records = place->records,
+        .arena = place->arena,
+        .record_capacity = sizeof place->records / sizeof *place->records,
+        .arena_size = sizeof place->arena,
+    };
+    CHECK_EQ(fdmux_stream_collect(place->loop, &place->batch), 0);
+}
+
+static void reopen(struct place *place)
+{
+    fdmux_loop_destroy(place->loop);
+    open_place(place);
+}
+
+/* Inside a function a loop is only closed: a dispatch may need its memory. */
+static void close_something(void)
+{
+    struct place *place = &world.places[below(LOOP_COUNT)];
+
+    CHECK_EQ(fdmux__loop_close(place->loop), 0);
+    if (world.depth == 0)
+        reopen(place);
+}
+
+/* For a while every call with a closed loop is -ESTALE. */
+static void reopen_something(void)
+{
+    struct place *place = &world.places[below(LOOP_COUNT)];
+
+    if (atomic_load(&place->loop->is_closed))
+        reopen(place);
+}
+
+static void call_something(void)
+{
+    static void (*const tries[])(void) = {
+        try_io_add,   try_io_add,    try_io_change,      try_remove,
+        try_post,     try_timer_add, try_timer_arm,      try_timer_arm,
+        try_write,    try_hook_add,  try_asking,         try_stream_add,
+        try_write,    try_collect,   try_stream_address, try_stream_verb,
+        try_dispatch, try_dispatch,  try_dispatch,       feed_something,
+    };
+
+    tries[below(sizeof tries / sizeof *tries)]();
+    if (one_in(1000))
+        close_something();
+}
+
+/* ---- the cases ------------------------------------------------------------------- */
+
+static uint64_t setting(const char *name, uint64_t otherwise)
+{
+    const char *text = getenv(name);
+
+    return text == NULL ? otherwise : strtoull(text, NULL, 0);
+}
+
+static void open_world(uint64_t seed)
+{
+    world = (struct world){.random = seed};
+    for (int i = 0; i < FD_COUNT; i += 2)
+        open_sockets(&world.fds[i]);
+    for (int i = 0; i < STREAM_MAX; i++)
+        world.peers[i] = -1;
+    for (int i = 0; i < LOOP_COUNT; i++)
+        open_place(&world.places[i]);
+}
+
+static void verify_world(void)
+{
+    for (int i = 0; i < LOOP_COUNT; i++) {
+        if (!atomic_load(&world.places[i].loop->is_closed))
+            VERIFY(world.places[i].loop);
+    }
+}
+
+static void close_world(void)
+{
+    for (int i = 0; i < LOOP_COUNT; i++)
+        fdmux_loop_destroy(world.places[i].loop);
+    for (int i = 0; i < FD_COUNT; i++)
+        CHECK_EQ(close(world.fds[i]), 0);
+    for (int i = 0; i < STREAM_MAX; i++)
+        CHECK(world.peers[i] < 0 || close(world.peers[i]) == 0);
+    CHECK_EQ(world.destroyed, world.accepted);
+    CHECK_EQ(world.post_runs, world.posted);
+}
+
+TEST(random_calls_succeed_or_return_what_the_headers_say)
+{
+    uint64_t seed = setting("FDMUX_TEST_SEED", 20240229);
+    uint64_t count = setting("FDMUX_TEST_CALLS", CALLS_DEFAULT);
+
+    (void)printf("FDMUX_TEST_SEED=%llu\n", (unsigned long long)seed);
+    (void)fflush(stdout); /* a crash must not swallow it */
+    open_world(seed);
+    for (uint64_t i = 0; i < count; i++) {
+        call_something();
+        if (one_in(30))
+            reopen_something();
+        if (i % VERIFY_EVERY == 0)
+            verify_world();
+    }
+    verify_world();
+    CHECK(world.successes > world.refusals / 8);
+    CHECK(world.refusals > world.successes / 8);
+    close_world();
+}
