@@ -38,9 +38,15 @@ OTHER_FLAGS = {
     # PyModuleDef_Slot wants functions as void *; no PyInit_ function has a prototype.
     "examples": C_FLAGS,
 }
-# Checked where libuv's header is installed, skipped where it is not.
-LIBUV_FILES = {"benchmarks/native/libuv_echo.c"}
-LIBUV_HEADER = Path("/usr/include/uv.h")
+# What others have made, or what must stay as it was released.
+FROZEN_OR_BUILT = {"build", *(path.name for path in ROOT.glob("tests/abi/[0-9]*"))}
+# Files that include one of these are checked where it is installed, and else skipped.
+OPTIONAL_HEADERS = {
+    "uv.h": "libuv",
+    "ev.h": "libev",
+    "event2/event.h": "libevent",
+    "glib.h": "glib-2.0",
+}
 
 
 class Checks:
@@ -83,7 +89,7 @@ def files_in(folders: list[str], *suffixes: str) -> list[str]:
         str(path.relative_to(ROOT))
         for folder in folders
         for path in (ROOT / folder).rglob("*")
-        if path.suffix in suffixes and "build" not in path.parts
+        if path.suffix in suffixes and not FROZEN_OR_BUILT.intersection(path.parts)
     )
 
 
@@ -141,13 +147,20 @@ def compiled_sources(commands: Path) -> list[str]:
     return [name for name in files_in(["csrc"], ".c") if f'/{name}"' in text]
 
 
+def has_headers(name: str, flags: list[str]) -> bool:
+    """Tell whether the libraries that a file is written for are installed."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    folders = ["/usr/include", *(flag.removeprefix("-isystem") for flag in flags)]
+    return all(
+        any(Path(folder, header).exists() for folder in folders)
+        for header in OPTIONAL_HEADERS
+        if f"#include <{header}>" in text
+    )
+
+
 def check_others(checks: Checks, folder: str, flags: list[str]) -> None:
     """Compile and clang-tidy C files that the plain CMake build does not contain."""
-    sources = [
-        name
-        for name in files_in([folder], ".c")
-        if name not in LIBUV_FILES or LIBUV_HEADER.exists()
-    ]
+    sources = [name for name in files_in([folder], ".c") if has_headers(name, flags)]
     if sources:
         checks.run(f"compile {folder}", "gcc", "-fsyntax-only", *flags, *sources)
         checks.run(
@@ -159,8 +172,27 @@ def include_flags() -> list[str]:
     """Every folder of headers, so that each file finds its own; and Python's."""
     headers = files_in(["csrc", "benchmarks", "examples"], ".h")
     folders = sorted({str(Path(header).parent) for header in headers})
-    python = sysconfig.get_path("include")
-    return [*(f"-I{folder}" for folder in folders), f"-isystem{python}"]
+    foreign = [sysconfig.get_path("include"), *library_folders()]
+    return [
+        *(f"-I{folder}" for folder in folders),
+        *(f"-isystem{folder}" for folder in foreign),
+    ]
+
+
+def library_folders() -> list[str]:
+    """Where the optional libraries have headers that are not in /usr/include."""
+    if shutil.which("pkg-config") is None:
+        return []
+    found: list[str] = []
+    for library in OPTIONAL_HEADERS.values():
+        asked = subprocess.run(
+            ["pkg-config", "--cflags-only-I", library],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        found += [word.removeprefix("-I") for word in asked.stdout.split()]
+    return found
 
 
 def main() -> int:

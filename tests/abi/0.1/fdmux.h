@@ -1,0 +1,375 @@
+/* fdmux.h: the public C interface of fdmux, a small I/O event core.
+ *
+ * One `struct fdmux_loop` holds file descriptors, timers, posted calls and hooks.
+ * A watcher either has a function, which the core calls in C, or has none, and then
+ * its readiness is collected into an array that fdmux_loop_dispatch fills.
+ *
+ * Every fallible function returns >= 0, or -errno and leaves everything as it was;
+ * `ret_` parameters are written on success only. Time is int64_t nanoseconds on
+ * CLOCK_MONOTONIC. Nothing here prints, aborts, exits or touches signal dispositions.
+ *
+ * Threads: every function may be called from any thread at any time, also while
+ * another thread waits in fdmux_loop_dispatch: the change takes effect at once. One
+ * thread dispatches at a time. Only fdmux_loop_wake and fdmux_loop_stop may be called
+ * from a signal handler. Functions given to a loop run on the dispatching thread,
+ * without any lock of ours held: they may call everything here, except that
+ * fdmux_loop_dispatch and fdmux_loop_run of the same loop return -EBUSY.
+ *
+ * Common errors, not repeated below: -EINVAL for a NULL or foreign loop, an unknown
+ * flag, or an options struct of an unknown size; -ENOENT for a token that is not of
+ * this loop, or no longer; -ESTALE for a loop that is closed; -ECHILD in a child of
+ * fork() before fdmux_loop_after_fork.
+ *
+ * Python extensions include fdmux_python.h instead, which finds these functions at
+ * run time and needs nothing to link. */
+#ifndef FDMUX_H
+#define FDMUX_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define FDMUX_VERSION "0.1.0"
+
+#ifndef FDMUX_API
+#define FDMUX_API /* the core is a static library; set this to build a shared one */
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* cffi:begin */
+
+#define FDMUX_ABI_MAJOR 0
+#define FDMUX_ABI_MINOR 1
+
+/* Readiness. READ and WRITE have the numbers of Python's selectors. */
+#define FDMUX_READ 0x01        /* reading does not block */
+#define FDMUX_WRITE 0x02       /* writing does not block */
+#define FDMUX_PRIORITY 0x04    /* out-of-band or exceptional data, poll(2) POLLPRI */
+#define FDMUX_PEER_CLOSED 0x08 /* the peer shut down its writing side */
+#define FDMUX_HANGUP 0x10      /* hung up; always watched, wakes READ and WRITE too */
+#define FDMUX_ERROR 0x20       /* error; always watched, wakes READ and WRITE too */
+#define FDMUX_TIMER 0x40       /* only in a struct fdmux_ready: a timer expired */
+
+/* Options of one io watcher, added to its events. */
+#define FDMUX_EDGE 0x100      /* report changes only; -EOPNOTSUPP on poll */
+#define FDMUX_ONESHOT 0x200   /* report once, then nothing until fdmux_io_update */
+#define FDMUX_EXCLUSIVE 0x400 /* wake one of several loops; -EOPNOTSUPP on poll */
+
+/* Kernel features a loop found, in struct fdmux_loop_stats. */
+#define FDMUX_FEATURE_FD 0x01          /* fdmux_loop_fd works */
+#define FDMUX_FEATURE_TIMER_IN_FD 0x02 /* that fd becomes readable for timers too */
+#define FDMUX_FEATURE_NANOSECONDS 0x04 /* waits are exact below a millisecond */
+#define FDMUX_FEATURE_EDGE 0x08        /* FDMUX_EDGE works */
+#define FDMUX_FEATURE_EXCLUSIVE 0x10   /* FDMUX_EXCLUSIVE works */
+
+struct fdmux_loop;
+
+/* A collected event: the watcher's token and tag, and what is ready. */
+struct fdmux_ready {
+    uint64_t token;
+    uint32_t events;
+    uint32_t tag;
+};
+
+/* Functions given to a loop. A negative result ends the batch: dispatch returns it,
+ * the watcher stays, what was not yet reported is reported again. */
+typedef int (*fdmux_io_fn)(struct fdmux_loop *loop, uint64_t io, uint32_t events,
+                           void *userdata);
+typedef int (*fdmux_timer_fn)(struct fdmux_loop *loop, uint64_t timer, void *userdata);
+typedef int (*fdmux_hook_fn)(struct fdmux_loop *loop, uint64_t hook, void *userdata);
+/* `loop` is NULL when the loop was closed before the call could run. */
+typedef int (*fdmux_post_fn)(struct fdmux_loop *loop, void *userdata);
+/* Called exactly once, last: no call with this userdata follows or is under way. */
+typedef void (*fdmux_destroyed_fn)(void *userdata);
+
+/* Options begin with their own size: set it with sizeof, zero the rest. */
+struct fdmux_loop_options {
+    size_t struct_size;
+    uint32_t flags;      /* none yet: 0 */
+    const char *backend; /* "epoll", "poll", or NULL for the best */
+};
+
+struct fdmux_io_options {
+    size_t struct_size;
+    int fd;            /* open; stays the caller's; never closed here */
+    uint32_t events;   /* readiness and options; 0 watches nothing until updated */
+    fdmux_io_fn fn;    /* NULL: collected */
+    void *userdata;    /* given back to fn and destroyed */
+    fdmux_destroyed_fn destroyed; /* may be NULL */
+    uint32_t tag; /* given back in struct fdmux_ready; yours to choose */
+    uint32_t reserved;            /* 0 */
+};
+
+struct fdmux_timer_options {
+    size_t struct_size;
+    fdmux_timer_fn fn; /* NULL: collected, as FDMUX_TIMER */
+    void *userdata;
+    fdmux_destroyed_fn destroyed;
+    uint32_t tag; /* given back in struct fdmux_ready */
+    uint32_t reserved; /* 0 */
+};
+
+struct fdmux_hook_options {
+    size_t struct_size;
+    fdmux_hook_fn fn; /* not NULL */
+    void *userdata;
+    fdmux_destroyed_fn destroyed;
+};
+
+/* Counters since the loop was created, and what it holds now. */
+struct fdmux_loop_stats {
+    size_t struct_size;
+    uint64_t iteration_count;
+    uint64_t io_called_count;
+    uint64_t io_collected_count;
+    uint64_t timer_count;       /* expiries */
+    uint64_t post_count;        /* posted calls run */
+    uint64_t stale_event_count; /* events of descriptors closed without removal */
+    uint64_t rebuild_count;     /* kernel sets rebuilt to silence such a descriptor */
+    uint32_t io_live;
+    uint32_t timer_live;
+    uint32_t hook_live;
+    uint32_t fd_live;  /* distinct descriptors */
+    uint32_t features; /* FDMUX_FEATURE_ bits */
+    uint32_t reserved;
+};
+
+/* ---- loop ---------------------------------------------------------------------- */
+
+/* Create a loop. `options` may be NULL.
+ *
+ * Costs two descriptors, both close-on-exec and non-blocking.
+ *
+ * Returns 0, -EINVAL, -ENOENT (no such backend), -ENOMEM, -EMFILE, -ENFILE. */
+FDMUX_API int fdmux_loop_create(const struct fdmux_loop_options *options,
+                                struct fdmux_loop **ret_loop);
+
+/* Close the loop, call every `destroyed`, free the memory. Accepts NULL.
+ *
+ * Posted calls that did not run yet are called with a NULL loop, then every
+ * `destroyed`, in no certain order. Descriptors stay open: they are yours.
+ * During a dispatch (inside a callback, or in another thread) the dispatch returns
+ * -ESTALE as soon as it can, and all this happens at its end. The caller sees to it
+ * that no other call with this loop begins afterwards.
+ *
+ * Returns NULL, always. */
+FDMUX_API struct fdmux_loop *fdmux_loop_destroy(struct fdmux_loop *loop);
+
+/* The one pollable descriptor that stands for the whole loop.
+ *
+ * It polls readable when fdmux_loop_dispatch has something to do: descriptors, timers
+ * and posted calls. From this call on, the next deadline is kept in a timer inside it.
+ * The descriptor belongs to the loop; watch it level-triggered, for reading only.
+ * Dispatching when there is nothing to do is harmless.
+ *
+ * Returns the descriptor, -EOPNOTSUPP on the poll backend, -EMFILE, -ENFILE, -ENOMEM.
+ * Without FDMUX_FEATURE_TIMER_IN_FD use fdmux_loop_next_deadline as the timeout. */
+FDMUX_API int fdmux_loop_fd(struct fdmux_loop *loop);
+
+/* When the next timer expires, for hosts that want a timeout; INT64_MAX for never,
+ * and a time in the past when posted calls or events wait.
+ *
+ * Returns 0. Cost: O(1). */
+FDMUX_API int fdmux_loop_next_deadline(struct fdmux_loop *loop,
+                                       int64_t *ret_deadline_ns);
+
+/* Wait, call the functions of what is ready, and collect the rest.
+ *
+ * Order of one iteration: hooks, wait, io, timers by (deadline, arming), posted calls
+ * in the order of posting. Iterations follow each other until something was collected,
+ * `timeout_ns` has passed (0 polls once, negative waits for ever), fdmux_loop_wake was
+ * called, or a signal may want handling. `ready` gets at most `capacity` events; what
+ * does not fit is reported by the next call. Give NULL and 0 if nothing is collected.
+ *
+ * Every ready watcher is served once an iteration, so none starves another; after an
+ * iteration that ended early, the next one begins with what had to wait.
+ *
+ * Returns the count of collected events, 0 for a timeout or a wake, or
+ * -EINTR: a signal arrived, or native functions kept the call for 50 ms: handle
+ *         signals and call again;
+ * -EBUSY: the loop is being dispatched, by this thread or another;
+ * -ENOBUFS: a collected watcher is ready and `capacity` is 0;
+ * -ESTALE: the loop was closed meanwhile;
+ * the negative result of a function given to the loop, after which everything still
+ *         works; -EBADF, -ENOMEM from the kernel. */
+FDMUX_API int fdmux_loop_dispatch(struct fdmux_loop *loop, int64_t timeout_ns,
+                                  struct fdmux_ready *ready, int capacity);
+
+/* Dispatch until fdmux_loop_stop. For programs without collected watchers.
+ *
+ * Returns 0 when stopped, or what fdmux_loop_dispatch returned, but for -EINTR. */
+FDMUX_API int fdmux_loop_run(struct fdmux_loop *loop);
+
+/* Make fdmux_loop_run return after the callback under way; before a run, make the next
+ * one return at once. Any thread, or a signal handler. Returns 0. */
+FDMUX_API int fdmux_loop_stop(struct fdmux_loop *loop);
+
+/* Make the dispatch that waits, or the next one, return 0 at once.
+ *
+ * Wakes are coalesced: several may cause one return. Never lost, never blocks.
+ * Any thread, or a signal handler. Returns 0, or the error of write(2) on the wake
+ * descriptor when a sandbox forbids it. */
+FDMUX_API int fdmux_loop_wake(struct fdmux_loop *loop);
+
+/* CLOCK_MONOTONIC now, in nanoseconds, read at each call. */
+FDMUX_API int64_t fdmux_loop_now(struct fdmux_loop *loop);
+
+/* The name of the backend in use: static storage; NULL for a NULL loop. */
+FDMUX_API const char *fdmux_loop_backend(struct fdmux_loop *loop);
+
+/* Fill `stats`, whose struct_size the caller has set. Returns 0. */
+FDMUX_API int fdmux_loop_stats(struct fdmux_loop *loop, struct fdmux_loop_stats *stats);
+
+/* Make the loop usable in a child of fork(): new kernel objects, same registrations.
+ *
+ * Until then every call but fdmux_loop_destroy returns -ECHILD there. The parent is not
+ * affected. Posted calls that the parent had not run yet are the parent's: the child
+ * drops them. Call it in the child's only thread. A descriptor from fdmux_loop_fd must
+ * be fetched again. A child that was forked inside a function of the loop must not
+ * return from that function after this call, nor after fdmux_loop_destroy: it would go
+ * on with a batch that is the parent's.
+ *
+ * Returns 0, also when nothing was forked; -EMFILE, -ENFILE, -ENOMEM: try again. */
+FDMUX_API int fdmux_loop_after_fork(struct fdmux_loop *loop);
+
+/* ---- io ------------------------------------------------------------------------ */
+
+/* Watch a descriptor. Several watchers may share one; the kernel sees their union.
+ *
+ * Applied before the call returns. Level-triggered unless FDMUX_EDGE. A watcher added
+ * during a batch gets its first event in the next one. Remove it before you close the
+ * descriptor. Cost: O(1) and one system call.
+ *
+ * Returns 0; -EBADF; -EPERM for a regular file (epoll_ctl(2)); -EEXIST when the fd is
+ * watched with other FDMUX_EDGE or FDMUX_EXCLUSIVE options; -EOPNOTSUPP for an option
+ * the backend lacks; -ENOSPC (epoll_ctl(2), max_user_watches); -ENOMEM. On failure
+ * `fn` and `destroyed` are never called and `userdata` is still the caller's. */
+FDMUX_API int fdmux_io_add(struct fdmux_loop *loop,
+                           const struct fdmux_io_options *options, uint64_t *ret_io);
+
+/* Change what is watched; `events` as in fdmux_io_add. Re-arms EDGE and ONESHOT.
+ *
+ * Cost: O(watchers of this fd) and at most one system call. Returns 0 or as
+ * fdmux_io_add. */
+FDMUX_API int fdmux_io_update(struct fdmux_loop *loop, uint64_t io, uint32_t events);
+
+/* Watch `fd` instead: a library has reconnected, perhaps under the same number.
+ *
+ * The kernel registration is made anew in any case. Returns 0 or as fdmux_io_add. */
+FDMUX_API int fdmux_io_replace_fd(struct fdmux_loop *loop, uint64_t io, int fd);
+
+/* Forget a watcher. Its function does not start again on the calling thread.
+ *
+ * May be called by anyone, inside any callback, also its own. `destroyed` runs before
+ * this returns, or at the end of the batch when a dispatch is calling functions.
+ * Cost: O(watchers of this fd) and at most one system call. Returns 0. */
+FDMUX_API int fdmux_io_remove(struct fdmux_loop *loop, uint64_t io);
+
+/* ---- timer --------------------------------------------------------------------- */
+
+/* Create a timer, not armed. Reserves what arming needs. Returns 0 or -ENOMEM. */
+FDMUX_API int fdmux_timer_add(struct fdmux_loop *loop,
+                              const struct fdmux_timer_options *options,
+                              uint64_t *ret_timer);
+
+/* Arm `timer` to expire at `deadline_ns` (fdmux_loop_now clock), never early, and then
+ * every `period_ns` after that deadline; 0 for once.
+ *
+ * Replaces the old deadline. A deadline in the past counts as now: the timer expires in
+ * the next iteration, never inside this call. Periodic deadlines do not drift; ticks
+ * that were missed altogether are skipped. Cost: O(log n) in armed timers; never fails
+ * for memory.
+ *
+ * Returns 0, or -EINVAL for a negative deadline or period. */
+FDMUX_API int fdmux_timer_arm(struct fdmux_loop *loop, uint64_t timer,
+                              int64_t deadline_ns, int64_t period_ns);
+
+/* Disarm; it may be armed again. Returns 1 if it was armed, 0 if not. */
+FDMUX_API int fdmux_timer_cancel(struct fdmux_loop *loop, uint64_t timer);
+
+/* Cancel and forget; rules and order as fdmux_io_remove. Returns 0. */
+FDMUX_API int fdmux_timer_remove(struct fdmux_loop *loop, uint64_t timer);
+
+/* ---- post ---------------------------------------------------------------------- */
+
+/* Run fn(loop, userdata) once on the dispatching thread.
+ *
+ * Exactly once, in the order of posting as seen by each thread. A call posted by a
+ * posted call runs in the next iteration. If the loop closes first, `fn` runs with a
+ * NULL loop. Not for signal handlers. Cost: O(1) amortised, and one write(2) when the
+ * loop may sleep. Returns 0, -EINVAL (no fn), -ENOMEM. */
+FDMUX_API int fdmux_post(struct fdmux_loop *loop, fdmux_post_fn fn, void *userdata);
+
+/* ---- hook ---------------------------------------------------------------------- */
+
+/* Run a function before each wait of the loop, in the order of adding.
+ *
+ * What Wayland, sd-bus and ZeroMQ need. With a foreign host (fdmux_loop_fd), hooks run
+ * at the end of each dispatch, that is before the host waits. Returns 0 or -ENOMEM. */
+FDMUX_API int fdmux_hook_add(struct fdmux_loop *loop,
+                             const struct fdmux_hook_options *options,
+                             uint64_t *ret_hook);
+
+/* Forget a hook; rules and order as fdmux_io_remove. Cost: O(hooks). Returns 0. */
+FDMUX_API int fdmux_hook_remove(struct fdmux_loop *loop, uint64_t hook);
+
+/* ---- the function table -------------------------------------------------------- */
+
+struct fdmux_stream_api;
+
+/* All of the above for callers that do not link us. Append-only within one major:
+ * a consumer needs an equal abi_major and at least the struct_size it was made with. */
+struct fdmux_api {
+    uint32_t abi_major;
+    uint32_t abi_minor;
+    size_t struct_size;
+    int (*loop_create)(const struct fdmux_loop_options *options,
+                       struct fdmux_loop **ret_loop);
+    struct fdmux_loop *(*loop_destroy)(struct fdmux_loop *loop);
+    int (*loop_fd)(struct fdmux_loop *loop);
+    int (*loop_next_deadline)(struct fdmux_loop *loop, int64_t *ret_deadline_ns);
+    int (*loop_dispatch)(struct fdmux_loop *loop, int64_t timeout_ns,
+                         struct fdmux_ready *ready, int capacity);
+    int (*loop_run)(struct fdmux_loop *loop);
+    int (*loop_stop)(struct fdmux_loop *loop);
+    int (*loop_wake)(struct fdmux_loop *loop);
+    int64_t (*loop_now)(struct fdmux_loop *loop);
+    const char *(*loop_backend)(struct fdmux_loop *loop);
+    int (*loop_stats)(struct fdmux_loop *loop, struct fdmux_loop_stats *stats);
+    int (*loop_after_fork)(struct fdmux_loop *loop);
+    int (*io_add)(struct fdmux_loop *loop, const struct fdmux_io_options *options,
+                  uint64_t *ret_io);
+    int (*io_update)(struct fdmux_loop *loop, uint64_t io, uint32_t events);
+    int (*io_replace_fd)(struct fdmux_loop *loop, uint64_t io, int fd);
+    int (*io_remove)(struct fdmux_loop *loop, uint64_t io);
+    int (*timer_add)(struct fdmux_loop *loop, const struct fdmux_timer_options *options,
+                     uint64_t *ret_timer);
+    int (*timer_arm)(struct fdmux_loop *loop, uint64_t timer, int64_t deadline_ns,
+                     int64_t period_ns);
+    int (*timer_cancel)(struct fdmux_loop *loop, uint64_t timer);
+    int (*timer_remove)(struct fdmux_loop *loop, uint64_t timer);
+    int (*post)(struct fdmux_loop *loop, fdmux_post_fn fn, void *userdata);
+    int (*hook_add)(struct fdmux_loop *loop, const struct fdmux_hook_options *options,
+                    uint64_t *ret_hook);
+    int (*hook_remove)(struct fdmux_loop *loop, uint64_t hook);
+    const struct fdmux_stream_api *stream; /* fdmux_stream.h */
+};
+
+/* The table of this core: static, valid as long as the process. */
+FDMUX_API const struct fdmux_api *fdmux_get_api(void);
+
+/* What a capsule named "fdmux.loop" points at (see fdmux_python.h). */
+struct fdmux_loop_ref {
+    const struct fdmux_api *api;
+    struct fdmux_loop *loop;
+};
+
+/* cffi:end */
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* FDMUX_H */

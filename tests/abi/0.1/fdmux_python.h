@@ -1,0 +1,121 @@
+/* fdmux_python.h: use fdmux from a Python extension that links nothing of ours.
+ *
+ * Call fdmux_import() once, in your module's init function; after it the functions of
+ * fdmux.h work by their own names. Turn "any object with a loop" that Python hands you
+ * into a loop with fdmux_from_object(). Both need the GIL; nothing else here does.
+ *
+ * Include Python.h first, with or without Py_LIMITED_API. Each file that includes this
+ * header has its own table pointer: import once per file, or share yours. Never also
+ * link the static core: that would be a second one. */
+#ifndef FDMUX_PYTHON_H
+#define FDMUX_PYTHON_H
+
+#include "fdmux.h"
+#include "fdmux_stream.h"
+
+#ifndef Py_PYTHON_H
+#error "include Python.h before fdmux_python.h"
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* The function table; NULL until fdmux_import has succeeded. */
+static const struct fdmux_api *fdmux_table;
+
+/* Is `api` one that code compiled with this header can use? */
+static inline int fdmux_check_api(const struct fdmux_api *api)
+{
+    if (api->abi_major == FDMUX_ABI_MAJOR && api->abi_minor >= FDMUX_ABI_MINOR &&
+        api->struct_size >= sizeof(struct fdmux_api))
+        return 0;
+    PyErr_Format(PyExc_ImportError,
+                 "fdmux: this extension was compiled for ABI %d.%d, the installed "
+                 "fdmux has %u.%u: upgrade fdmux, or rebuild the extension",
+                 FDMUX_ABI_MAJOR, FDMUX_ABI_MINOR, (unsigned)api->abi_major,
+                 (unsigned)api->abi_minor);
+    return -1;
+}
+
+/* Find the table of the installed fdmux, importing it if need be.
+ *
+ * Returns 0, or -1 with an exception set. Needs the GIL. */
+static inline int fdmux_import(void)
+{
+    const struct fdmux_api *api =
+        (const struct fdmux_api *)PyCapsule_Import("fdmux._C_API", 0);
+
+    if (api == NULL || fdmux_check_api(api) < 0)
+        return -1;
+    fdmux_table = api;
+    return 0;
+}
+
+/* The loop of any object that answers __fdmux_loop__(): fdmux.Selector, NativeLoop,
+ * SelectorEventLoop, a mounted host. Imports the table too if that was not done.
+ *
+ * The loop lives at least as long as `object`, and is closed by its owner: you learn of
+ * that by the `destroyed` of your watchers. Returns NULL with an exception set. */
+static inline struct fdmux_loop *fdmux_from_object(PyObject *object)
+{
+    struct fdmux_loop *loop = NULL;
+    PyObject *capsule = PyObject_CallMethod(object, "__fdmux_loop__", NULL);
+    const struct fdmux_loop_ref *ref;
+
+    if (capsule == NULL)
+        return NULL;
+    ref = (const struct fdmux_loop_ref *)PyCapsule_GetPointer(capsule, "fdmux.loop");
+    if (ref != NULL && fdmux_check_api(ref->api) == 0) {
+        fdmux_table = ref->api;
+        loop = ref->loop;
+    }
+    Py_DECREF(capsule);
+    return loop;
+}
+
+/* The names of fdmux.h, by way of the table. */
+#define fdmux_loop_create(...) fdmux_table->loop_create(__VA_ARGS__)
+#define fdmux_loop_destroy(...) fdmux_table->loop_destroy(__VA_ARGS__)
+#define fdmux_loop_fd(...) fdmux_table->loop_fd(__VA_ARGS__)
+#define fdmux_loop_next_deadline(...) fdmux_table->loop_next_deadline(__VA_ARGS__)
+#define fdmux_loop_dispatch(...) fdmux_table->loop_dispatch(__VA_ARGS__)
+#define fdmux_loop_run(...) fdmux_table->loop_run(__VA_ARGS__)
+#define fdmux_loop_stop(...) fdmux_table->loop_stop(__VA_ARGS__)
+#define fdmux_loop_wake(...) fdmux_table->loop_wake(__VA_ARGS__)
+#define fdmux_loop_now(...) fdmux_table->loop_now(__VA_ARGS__)
+#define fdmux_loop_backend(...) fdmux_table->loop_backend(__VA_ARGS__)
+#define fdmux_loop_stats(...) fdmux_table->loop_stats(__VA_ARGS__)
+#define fdmux_loop_after_fork(...) fdmux_table->loop_after_fork(__VA_ARGS__)
+#define fdmux_io_add(...) fdmux_table->io_add(__VA_ARGS__)
+#define fdmux_io_update(...) fdmux_table->io_update(__VA_ARGS__)
+#define fdmux_io_replace_fd(...) fdmux_table->io_replace_fd(__VA_ARGS__)
+#define fdmux_io_remove(...) fdmux_table->io_remove(__VA_ARGS__)
+#define fdmux_timer_add(...) fdmux_table->timer_add(__VA_ARGS__)
+#define fdmux_timer_arm(...) fdmux_table->timer_arm(__VA_ARGS__)
+#define fdmux_timer_cancel(...) fdmux_table->timer_cancel(__VA_ARGS__)
+#define fdmux_timer_remove(...) fdmux_table->timer_remove(__VA_ARGS__)
+#define fdmux_post(...) fdmux_table->post(__VA_ARGS__)
+#define fdmux_hook_add(...) fdmux_table->hook_add(__VA_ARGS__)
+#define fdmux_hook_remove(...) fdmux_table->hook_remove(__VA_ARGS__)
+#define fdmux_stream_collect(...) fdmux_table->stream->collect(__VA_ARGS__)
+#define fdmux_stream_total_max(...) fdmux_table->stream->total_max(__VA_ARGS__)
+#define fdmux_stream_add(...) fdmux_table->stream->add(__VA_ARGS__)
+#define fdmux_stream_listen(...) fdmux_table->stream->listen(__VA_ARGS__)
+#define fdmux_stream_connect(...) fdmux_table->stream->connect(__VA_ARGS__)
+#define fdmux_stream_listen_at(...) fdmux_table->stream->listen_at(__VA_ARGS__)
+#define fdmux_stream_connect_to(...) fdmux_table->stream->connect_to(__VA_ARGS__)
+#define fdmux_stream_write(...) fdmux_table->stream->write(__VA_ARGS__)
+#define fdmux_stream_write_batch(...) fdmux_table->stream->write_batch(__VA_ARGS__)
+#define fdmux_stream_shutdown(...) fdmux_table->stream->shutdown(__VA_ARGS__)
+#define fdmux_stream_pause(...) fdmux_table->stream->pause(__VA_ARGS__)
+#define fdmux_stream_resume(...) fdmux_table->stream->resume(__VA_ARGS__)
+#define fdmux_stream_close(...) fdmux_table->stream->close(__VA_ARGS__)
+#define fdmux_stream_fd(...) fdmux_table->stream->fd(__VA_ARGS__)
+#define fdmux_stream_stats(...) fdmux_table->stream->stats(__VA_ARGS__)
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* FDMUX_PYTHON_H */
