@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
@@ -28,6 +28,13 @@ NOT_COPIED = (".*", "build", "dist", "__pycache__", "*.so", "*.egg-info")
 # What the examples' pyproject.toml files ask for, besides fdmux.
 BUILD_TOOLS = ("setuptools>=70.1", "scikit-build-core>=1.1")
 LONG = 300.0
+
+
+class Tool(Protocol):
+    """What `run` is."""
+
+    def __call__(self, *command: str | Path) -> str:
+        """Run a program; return what it printed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,25 +82,45 @@ def run(*command: str | Path) -> str:
 
 
 @pytest.fixture(scope="session")
+def tool() -> Tool:
+    """Run a program of the outside world, such as a compiler; see `run`."""
+    return run
+
+
+@pytest.fixture(scope="session")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Installation:
-    folder = tmp_path_factory.mktemp("installation")
-    wheel = build_wheel(folder)
-    run(sys.executable, "-m", "venv", folder / "environment")
-    installation = Installation(wheel, folder / "environment")
-    installation.install(wheel, *BUILD_TOOLS)
-    return installation
+    """One for all folders of tests: tests/packaging asks for it as well."""
+    folder = tmp_path_factory.getbasetemp() / "installation"
+    environment = folder / "environment"
+    ready = folder / "ready"  # written last; holds the path of the wheel
+    if not ready.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        wheel = build_wheel(copy_tree(folder / "source"), folder / "dist")
+        run(sys.executable, "-m", "venv", environment)
+        Installation(wheel, environment).install(wheel, *BUILD_TOOLS)
+        ready.write_text(str(wheel))
+    return Installation(Path(ready.read_text()), environment)
 
 
-def build_wheel(folder: Path) -> Path:
-    source = folder / "source"
-    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(*NOT_COPIED))
+def copy_tree(folder: Path) -> Path:
+    """Copy the sources, without what a developer's tree has besides."""
+    return Path(
+        shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(*NOT_COPIED))
+    )
+
+
+def build_wheel(source: Path, folder: Path) -> Path:
+    build("--wheel", source, folder)
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+def build(kind: str, source: Path, folder: Path) -> None:
     # Without isolation where the tools are at hand: it saves their download.
     has_tools = all(map(importlib.util.find_spec, ("scikit_build_core", "cffi")))
     isolation = ["--no-isolation"] if has_tools else []
-    build = [sys.executable, "-m", "build", "--wheel", *isolation]
-    run(*build, "--outdir", folder / "dist", source)
-    (wheel,) = (folder / "dist").glob("*.whl")
-    return wheel
+    command = [sys.executable, "-m", "build", kind, *isolation]
+    run(*command, "--outdir", folder, source)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,11 @@
+"""Put this sensor through the life that every sensor must lead; exit 1 if it fails."""
+
+import sys
+from pathlib import Path
+
+import sensor_nanobind
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "sensor"))
+import scenario  # shared with the other languages' examples
+
+scenario.run(sensor_nanobind)
