@@ -24,6 +24,7 @@ from fdmux.framing import (
     LengthPrefixed,
     ReceiveBuffer,
 )
+from fdmux.guest import Guest
 from fdmux.limits import ServerLimits, StreamLimits
 from fdmux.listener import ServerStats
 from fdmux.loop import SelectorEventLoop
@@ -50,6 +51,7 @@ __all__ = [
     "ForkedLoop",
     "FrameHandler",
     "FrameTooLongError",
+    "Guest",
     "IncompleteFrameError",
     "IncompleteReadError",
     "LengthPrefixed",

@@ -82,6 +82,8 @@ class TimerQueue:
     Attributes:
         next_deadline: The earliest deadline there is, ``inf`` if there is none. Kept
             up to date, since a loop reads it twice in each iteration.
+        on_earlier: Called when a new timer comes before all others, by `add`. For a
+            loop in which somebody else does the waiting.
     """
 
     def __init__(self) -> None:
@@ -89,6 +91,7 @@ class TimerQueue:
         self._sequence = itertools.count()
         self._cancelled_count = 0
         self.next_deadline = math.inf
+        self.on_earlier: Callable[[], object] | None = None
 
     def __len__(self) -> int:
         """How many entries the heap holds, cancelled ones included."""
@@ -107,7 +110,10 @@ class TimerQueue:
             raise ValueError("arm a timer: its time is NaN")
         handle = TimerHandle(deadline, call, source, self)
         heapq.heappush(self._heap, (deadline, next(self._sequence), handle))
-        self.next_deadline = self._heap[0][0]
+        if deadline < self.next_deadline:
+            self.next_deadline = deadline
+            if self.on_earlier is not None:
+                self.on_earlier()
         return handle
 
     def take_due(self, now: float) -> list[TimerHandle]:

@@ -31,6 +31,7 @@ REVIEWED = {
     "ForkedLoop",
     "FrameHandler",
     "FrameTooLongError",
+    "Guest",
     "IncompleteFrameError",
     "IncompleteReadError",
     "LengthPrefixed",
