@@ -38,7 +38,10 @@ def compiler() -> str:
 
 
 def build(source: str, *extra: str) -> Path:
-    """Compile ``native/<source>`` with ``extra`` flags; return the binary's path."""
+    """Compile ``native/<source>`` with ``extra`` flags; return the binary's path.
+
+    Files that are named by an absolute path may lie elsewhere.
+    """
     command = [compiler(), *FLAGS, source, *extra]
     target = OUTPUT / f"{Path(source).stem}-{_content_hash(command)}"
     if not target.exists():
@@ -61,6 +64,9 @@ def build(source: str, *extra: str) -> Path:
 
 def _content_hash(command: list[str]) -> str:
     digest = hashlib.sha256(repr(command).encode())
-    for path in sorted(NATIVE.glob("*.[ch]")):
+    named = [path for path in map(Path, command) if path.is_absolute()]
+    for path in [*sorted(NATIVE.glob("*.[ch]")), *filter(Path.is_file, named)]:
         digest.update(path.read_bytes())
+    for header in sorted({it for path in named for it in path.parent.glob("*.h")}):
+        digest.update(header.read_bytes())
     return digest.hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Counts a server's user-space instructions per message, with valgrind's callgrind.
+"""Counts user-space instructions per message or event, with valgrind's callgrind.
 
 Nearly the same on every run and every machine load, but blind to the kernel, where an
 echo server spends most of its time: read it beside CPU time, not instead. Two runs of
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.availability import Unavailable
 from benchmarks.processes import Failed, Load, Server
+from benchmarks.programs import ROUND_SECONDS, Program
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,23 +38,46 @@ def instructions_per_message(name: str, command: Sequence[str], load: Load) -> f
     return (many_instructions - few_instructions) / (many_messages - few_messages)
 
 
+def instructions_of(command: Sequence[str]) -> int:
+    """Return all instructions of a program that runs one round (programs.py)."""
+    if shutil.which("valgrind") is None:
+        raise Unavailable("--instructions needs valgrind")
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder, "log")
+        program = Program(command[0], [*_valgrind(log), *command], None)
+        try:
+            program.run_round()
+            program.close_input()
+            program.process.wait(ROUND_SECONDS)
+        finally:
+            program.end()
+        return _collected(log, command[0])
+
+
 def _count(name: str, command: Sequence[str], load: Load) -> tuple[int, int]:
     """Return how many messages were echoed, and all instructions of the server."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "log")
-        valgrind = (
-            "valgrind",
-            "--tool=callgrind",
-            "--callgrind-out-file=/dev/null",
-            f"--log-file={log}",
-        )
-        server = Server(name, [*valgrind, *command], None)
+        server = Server(name, [*_valgrind(log), *command], None)
         try:
             with load.started(name, server.port) as generator:
                 messages = generator.run_messages()
         finally:
             server.end()
-        found = COLLECTED.search(log.read_text())
+        return messages, _collected(log, name)
+
+
+def _valgrind(log: Path) -> tuple[str, ...]:
+    return (
+        "valgrind",
+        "--tool=callgrind",
+        "--callgrind-out-file=/dev/null",
+        f"--log-file={log}",
+    )
+
+
+def _collected(log: Path, name: str) -> int:
+    found = COLLECTED.search(log.read_text())
     if found is None:
         raise Failed(f"callgrind reported no count for {name}")
-    return messages, int(found[1])
+    return int(found[1])

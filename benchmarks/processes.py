@@ -1,4 +1,4 @@
-"""Starts, pins, times and ends the processes of the echo row.
+"""Starts, pins, times and ends the processes that the rows measure.
 
 Everything waits with a bound, and what was started is ended, by its own handle.
 """
@@ -88,6 +88,14 @@ def cpu_clock(pid: int) -> int:
     if error:
         raise OSError(error, os.strerror(error), f"the CPU clock of process {pid}")
     return clock.value
+
+
+def cores(is_pinned: bool) -> tuple[int | None, int | None]:
+    """Return a core for what is measured and another for what drives it."""
+    available = sorted(os.sched_getaffinity(0))
+    if not is_pinned or len(available) < 2:
+        return None, None
+    return available[0], available[-1]
 
 
 class Server(Child):

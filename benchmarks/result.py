@@ -31,17 +31,20 @@ class Spread:
 
 @dataclass(frozen=True)
 class Table:
-    """The samples of every contender in one situation, less being better."""
+    """The samples of every contender in one situation, less being better.
+
+    Without a baseline there are no ratios: of counts and differences they say nothing.
+    """
 
     row: str
     situation: str
     unit: str
-    baseline: str
+    baseline: str | None
     samples: dict[str, list[float]]
     left_out: dict[str, str] = field(default_factory=dict)
 
     def ratios(self, name: str) -> Spread | None:
-        base = self.samples.get(self.baseline)
+        base = self.samples.get(self.baseline) if self.baseline else None
         if base is None:
             return None
         pairs = zip(self.samples[name], base, strict=True)
@@ -68,19 +71,26 @@ class Table:
     def as_text(self) -> str:
         rounds = len(next(iter(self.samples.values()), []))
         plural = "" if rounds == 1 else "s"
+        ratio = f"; ratio to {self.baseline}" if self.baseline else ""
+        spread = "ratios" if self.baseline else "values"
         lines = [
             f"{self.row}: {self.situation}",
-            f"  {self.unit}; {rounds} round{plural}; ratio to {self.baseline}",
-            f"  {'':26}{'median':>10}{'ratio':>8}   middle half of the ratios",
+            f"  {self.unit}; {rounds} round{plural}{ratio}",
+            f"  {'':26}{'median':>10}{'ratio':>8}   middle half of the {spread}",
         ]
         lines += [self._line(name) for name in self.samples]
         lines += [f"  {name:26}left out: {why}" for name, why in self.left_out.items()]
         return "\n".join(lines)
 
     def _line(self, name: str) -> str:
-        median = Spread.of(self.samples[name]).median
+        values = Spread.of(self.samples[name])
         ratios = self.ratios(name)
-        shown = f"{median:,.1f}" if median >= 100 else f"{median:.2f}"
+        shown = (
+            f"{values.median:,.1f}" if values.median >= 100 else f"{values.median:.2f}"
+        )
+        if self.baseline is None:
+            spread = f"{values.lower:,.2f} to {values.upper:,.2f}"
+            return f"  {name:26}{shown:>10}{'-':>8}   {spread}"
         if ratios is None:
             return f"  {name:26}{shown:>10}{'-':>8}"
         spread = f"{ratios.lower:.2f} to {ratios.upper:.2f}"

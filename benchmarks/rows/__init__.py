@@ -10,7 +10,17 @@ from collections.abc import Callable, Iterator
 
 from benchmarks.options import Options
 from benchmarks.result import Table
-from benchmarks.rows import echo, resp, selector, wait
+from benchmarks.rows import (
+    chain,
+    echo,
+    memory,
+    native_echo,
+    post,
+    resp,
+    selector,
+    timers,
+    wait,
+)
 
 Row = Callable[[Options], Iterator[Table]]
 
@@ -19,4 +29,9 @@ ROWS: dict[str, Row] = {
     "wait": wait.measure,
     "echo": echo.measure,
     "resp": resp.measure,
+    "native_echo": native_echo.measure,
+    "chain": chain.measure,
+    "post": post.measure,
+    "timers": timers.measure,
+    "memory": memory.measure,
 }

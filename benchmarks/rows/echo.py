@@ -9,14 +9,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.util
-import os
 import sys
 from typing import TYPE_CHECKING
 
 from benchmarks.availability import Unavailable, load_fdmux
 from benchmarks.build import build
 from benchmarks.instructions import instructions_per_message
-from benchmarks.processes import Failed, Load, Server
+from benchmarks.processes import Failed, Load, Server, cores
 from benchmarks.result import Table
 from benchmarks.rounds import interleave, progress
 
@@ -41,10 +40,15 @@ def _python(module: str, *arguments: str) -> Command:
     return [sys.executable, "-m", f"benchmarks.servers.{module}", *arguments]
 
 
-def _uvloop() -> Command:
+def _uvloop(*options: str) -> Command:
     if importlib.util.find_spec("uvloop") is None:
         raise Unavailable("uvloop is not installed")
-    return _python("asyncio_protocol", "uvloop")
+    return _python("asyncio_protocol", "uvloop", *options)
+
+
+def _on_fdmux(*arguments: str) -> Command:
+    load_fdmux("Selector")
+    return _python("asyncio_protocol", *arguments)
 
 
 def _fdmux() -> Command:
@@ -57,8 +61,13 @@ SERVERS: dict[str, Callable[[], Command]] = {
     "libuv": _libuv,
     "selectors": lambda: _python("selectors_loop"),
     "fdmux": _fdmux,
+    "fdmux-asyncio": lambda: _on_fdmux("fdmux"),
     "uvloop": _uvloop,
-    "asyncio": lambda: _python("asyncio_protocol"),
+    "selector-asyncio": lambda: _on_fdmux("selector"),
+    "asyncio": lambda: _python("asyncio_protocol", "asyncio"),
+    "fdmux-asyncio-streams": lambda: _on_fdmux("fdmux", "streams"),
+    "uvloop-streams": lambda: _uvloop("streams"),
+    "asyncio-streams": lambda: _python("asyncio_protocol", "asyncio", "streams"),
 }
 
 
@@ -78,21 +87,21 @@ def commands(options: Options) -> tuple[dict[str, Command], dict[str, str]]:
 
 def measure(options: Options) -> Iterator[Table]:
     found, left_out = commands(options)
-    loads = list(_loads(options))
+    all_loads = list(loads(options))
     with contextlib.ExitStack() as stack:
-        servers = _start(found, left_out, _cores(options)[0], stack)
-        for load in loads:
+        servers = start_servers(found, left_out, cores(options.is_pinned)[0], stack)
+        for load in all_loads:
             yield _measure_cpu(load, servers, left_out, options.rounds)
         working = {name: found[name] for name in servers}
     if options.has_instructions:
-        for load in loads:
+        for load in all_loads:
             yield _count_instructions(load, working, left_out)
     broken = ", ".join(found.keys() - servers.keys())
     if broken:
         raise Failed(f"{broken}: the server did not start")
 
 
-def _start(
+def start_servers(
     found: dict[str, Command],
     left_out: dict[str, str],
     core: int | None,
@@ -110,27 +119,27 @@ def _start(
     return servers
 
 
-def _loads(options: Options) -> Iterator[Load]:
+def loads(options: Options) -> Iterator[Load]:
     program = str(build("load.c"))
     for size in options.sizes:
         for connections in options.connections:
             messages = options.messages or _messages(connections, size)
             warmup = max(connections, messages // 10)
-            core = _cores(options)[1]
+            core = cores(options.is_pinned)[1]
             yield Load(program, connections, size, warmup, messages, core)
 
 
 def _measure_cpu(
     load: Load, servers: dict[str, Server], left_out: dict[str, str], rounds: int
 ) -> Table:
-    progress(f"  {_situation(load)}")
+    progress(f"  {situation(load)}")
     contenders = {
         name: functools.partial(load.cpu_per_message, server)
         for name, server in servers.items()
     }
     samples = interleave(contenders, rounds)
     unit = "server CPU us per message"
-    return Table("echo", _situation(load), unit, BASELINE, samples, left_out)
+    return Table("echo", situation(load), unit, BASELINE, samples, left_out)
 
 
 def _count_instructions(
@@ -138,14 +147,14 @@ def _count_instructions(
 ) -> Table:
     samples: dict[str, list[float]] = {}
     for name, command in found.items():
-        progress(f"  instructions, {_situation(load)}: {name}")
+        progress(f"  instructions, {situation(load)}: {name}")
         samples[name] = [instructions_per_message(name, command, load)]
     unit = "user-space instructions of the server per message"
     # Bare epoll needs some dozens, so a ratio to it would say nothing.
-    return Table("echo", _situation(load), unit, "selectors", samples, left_out)
+    return Table("echo", situation(load), unit, "selectors", samples, left_out)
 
 
-def _situation(load: Load) -> str:
+def situation(load: Load) -> str:
     return f"{load.connections} connections, messages of {load.message_size} bytes"
 
 
@@ -154,11 +163,3 @@ def _messages(connections: int, size: int) -> int:
     if connections == 1:
         return 4_000
     return max(2_000, 20_000 * 2_048 // (size + 1_024))
-
-
-def _cores(options: Options) -> tuple[int | None, int | None]:
-    """Return a core for the servers and another for the load generator."""
-    cores = sorted(os.sched_getaffinity(0))
-    if not options.is_pinned or len(cores) < 2:
-        return None, None
-    return cores[0], cores[-1]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.util
-import os
 import shutil
 import socket
 import sys
@@ -18,7 +17,7 @@ import time
 from typing import TYPE_CHECKING
 
 from benchmarks.availability import Unavailable, load_fdmux
-from benchmarks.processes import Child, Failed, Server
+from benchmarks.processes import Child, Failed, Server, cores
 from benchmarks.result import Table
 from benchmarks.rounds import interleave, progress
 
@@ -91,7 +90,7 @@ def _start(
 ) -> dict[str, Server]:
     """Start what can be started here, and see that it works."""
     servers: dict[str, Server] = {}
-    core = _cores(options)[0]
+    core = cores(options.is_pinned)[0]
     for name, command in SERVERS.items():
         if options.servers and name not in (BASELINE, *options.servers):
             continue
@@ -157,7 +156,9 @@ def _run(options: Options, command: str, pipeline: int, server: Server) -> float
     arguments = [str(word) for pair in numbers.items() for word in pair]
     line = ["redis-benchmark", "-h", "127.0.0.1", "-t", command, "--csv", *arguments]
     before = server.cpu_nanoseconds()
-    client = Child(f"redis-benchmark against {server.name}", line, _cores(options)[1])
+    client = Child(
+        f"redis-benchmark against {server.name}", line, cores(options.is_pinned)[1]
+    )
     try:
         header = client.read_line(RUN_SECONDS)
         result = client.read_line(RUN_SECONDS)
@@ -173,11 +174,3 @@ def _count(options: Options, pipeline: int) -> int:
     """Return how many requests take a few tenths of a second."""
     usual = 20_000 if pipeline == 1 else 100_000
     return options.messages or (usual // 10 if options.is_quick else usual)
-
-
-def _cores(options: Options) -> tuple[int | None, int | None]:
-    """Return a core for the servers and another for redis-benchmark."""
-    cores = sorted(os.sched_getaffinity(0))
-    if not options.is_pinned or len(cores) < 2:
-        return None, None
-    return cores[0], cores[-1]

@@ -1,12 +1,19 @@
-"""Echo as an asyncio `Protocol`, on asyncio's own loop or (``uvloop``) on uvloop."""
+"""Echo as an asyncio `Protocol`, or as asyncio streams, on the loop that is named.
+
+``asyncio_protocol LOOP [streams]``: asyncio, selector (asyncio on a fdmux.Selector),
+fdmux (`fdmux.hosts.asyncio.EventLoop`) or uvloop.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from benchmarks.servers.announce import BACKLOG, BUFFER_SIZE, announce, listen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Echo(asyncio.Protocol):
@@ -31,21 +38,57 @@ class Echo(asyncio.Protocol):
         self.transport.resume_reading()
 
 
-async def serve() -> None:
+async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Serve one client through asyncio's streams."""
+    while data := await reader.read(BUFFER_SIZE):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
+
+
+async def serve(has_streams: bool) -> None:
     listener = listen()
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(Echo, sock=listener, backlog=BACKLOG)
+    server: asyncio.Server
+    if has_streams:
+        server = await asyncio.start_server(echo, sock=listener, backlog=BACKLOG)
+    else:
+        server = await loop.create_server(Echo, sock=listener, backlog=BACKLOG)
     announce(listener.getsockname()[1])
     await server.serve_forever()
 
 
-def main() -> None:
-    if sys.argv[1:] == ["uvloop"]:
-        import uvloop  # noqa: PLC0415 - only this contender needs it
+def make_uvloop() -> asyncio.AbstractEventLoop:
+    import uvloop  # noqa: PLC0415 - only this contender needs it
 
-        uvloop.run(serve())
-    else:
-        asyncio.run(serve())
+    return uvloop.new_event_loop()
+
+
+def make_on_selector() -> asyncio.AbstractEventLoop:
+    import fdmux  # noqa: PLC0415 - only this contender needs it
+
+    return asyncio.SelectorEventLoop(fdmux.Selector())
+
+
+def make_fdmux() -> asyncio.AbstractEventLoop:
+    from fdmux.hosts.asyncio import new_event_loop  # noqa: PLC0415 - as above
+
+    return new_event_loop()
+
+
+LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+    "asyncio": asyncio.SelectorEventLoop,
+    "selector": make_on_selector,
+    "fdmux": make_fdmux,
+    "uvloop": make_uvloop,
+}
+
+
+def main() -> None:
+    name, *options = sys.argv[1:]
+    loop = LOOPS[name]()
+    asyncio.set_event_loop(loop)
+    loop.run_until_complete(serve("streams" in options))
 
 
 if __name__ == "__main__":

@@ -263,10 +263,14 @@ static int unchoke(struct fdmux_loop *loop, struct fdmux__stream *stream)
 int fdmux__stream_flush(struct fdmux_loop *loop, struct fdmux__stream *stream)
 {
     struct fdmux__hub *hub = loop->extension_data;
-    struct iovec part = {stream->queue + stream->queue_first, stream->queue_count};
-    int sent = stream->queue_count == 0 ? 0 : send_parts(loop, stream, &part, 1);
+    struct iovec part = {.iov_len = stream->queue_count};
+    int sent = 0;
     int r;
 
+    if (stream->queue_count > 0) {
+        part.iov_base = stream->queue + stream->queue_first;
+        sent = send_parts(loop, stream, &part, 1);
+    }
     if (sent < 0) {
         fdmux__stream_fail(loop, stream, -sent);
         return 0;

@@ -1,0 +1,21 @@
+"""Build native_echo by setuptools: all it needs of fdmux is where the headers lie."""
+
+from setuptools import Extension, setup
+
+import fdmux
+
+setup(
+    ext_modules=[
+        Extension(
+            "native_echo",
+            ["src/module.c", "src/echo.c"],
+            depends=["src/echo.h"],
+            include_dirs=[fdmux.get_include()],
+            # One build for every CPython from 3.10 on.
+            define_macros=[("Py_LIMITED_API", "0x030A0000")],
+            py_limited_api=True,
+        )
+    ],
+    options={"bdist_wheel": {"py_limited_api": "cp310"}},
+    py_modules=[],
+)
