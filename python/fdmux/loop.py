@@ -110,7 +110,8 @@ class SelectorEventLoop:
             if selector is None:
                 selector = Selector()
                 on_failure.callback(selector.close)
-            self._wake = WakeChannel()
+            ours = selector.native if isinstance(selector, Selector) else None
+            self._wake = WakeChannel(ours)
             on_failure.callback(self._wake.close)
             self._table = InterestTable(selector)
             self._table.add(self._wake.reader, EVENT_READ, self._on_wake)

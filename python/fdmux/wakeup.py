@@ -13,16 +13,26 @@ import socket
 import threading
 from typing import TYPE_CHECKING
 
+from fdmux._ffi import lib
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from fdmux._native import NativeLoop
 
 DRAIN_SIZE = 4096
 
 
 class WakeChannel:
-    """A connected pair of sockets; the reading end belongs into a selector."""
+    """A connected pair of sockets; the reading end belongs into a selector.
 
-    def __init__(self) -> None:
+    Args:
+        native: The core loop that the selector waits in, if it is one of ours: waking
+            that costs less. Signals take the sockets in any case.
+    """
+
+    def __init__(self, native: NativeLoop | None = None) -> None:
+        self._native = native
         # socketpair(2) of AF_UNIX: nobody else can connect to it. A pair, not an
         # eventfd, since set_wakeup_fd writes single bytes and an eventfd wants eight.
         self.reader, self._writer = socket.socketpair()
@@ -37,6 +47,10 @@ class WakeChannel:
 
         Threads: Any, also a signal handler. Quiet after `close`.
         """
+        if self._native is not None:
+            # What it returns says that the loop is closed, or the parent's: quiet.
+            lib.fdmux_loop_wake(self._native._c_loop)  # noqa: SLF001 - ours
+            return
         with self._lock:
             if self._writer.fileno() < 0:
                 return
