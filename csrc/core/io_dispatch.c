@@ -16,7 +16,7 @@
 #define WALK_DONE 0
 #define WALK_FULL 1
 
-/* What an event leads to, found before its turn; see look_ahead. */
+/* What an event leads to, found before its turn; see find_targets. */
 struct target {
     struct fdmux__node *node; /* NULL for the wake descriptor */
     struct fdmux__io *io;     /* at slot `first`; NULL if there was none */
@@ -232,78 +232,96 @@ static void rebuild(struct fdmux_loop *loop)
     pthread_mutex_unlock(&loop->lock);
 }
 
-/* ---- ahead of the caches ------------------------------------------------------- */
+/* ---- a few events at a time ---------------------------------------------------- */
 
 /* With many descriptors an event finds its node, its watcher and what that serves out
- * of cache, one after the other; but the events to come are known. So each step is made
- * ahead of its turn, for one event a time. */
-#define AHEAD_COUNT 4 /* targets on their way: node, watcher, userdata, served */
+ * of cache, one after the other. So each step is made for a few events together. */
+#define TARGETS_MAX 8
 
-static inline struct fdmux__node *node_of_event(const struct fdmux_loop *loop, int i)
+static void find_node(const struct fdmux_loop *loop, uint64_t token,
+                      struct target *target)
 {
-    if (i >= loop->event_count || loop->events[i].token == FDMUX__WAKE_TOKEN)
-        return NULL;
-    return fdmux__slots_at_sized(&loop->nodes, fdmux__token_slot(loop->events[i].token),
-                                 sizeof(struct fdmux__node));
+    target->io = NULL;
+    target->first = FDMUX__SLOT_NONE;
+    target->node = NULL;
+    if (token == FDMUX__WAKE_TOKEN)
+        return;
+    target->node = fdmux__slots_at_sized(&loop->nodes, fdmux__token_slot(token),
+                                         sizeof(struct fdmux__node));
+    __builtin_prefetch(target->node);
 }
 
 /* Of a node that has gone before the batch began nothing is looked at: another thread
  * may be making a new one of it. What goes from now on stays until the batch is over.
  */
-static inline void find_io(const struct fdmux_loop *loop, int i, struct target *target)
+static void find_io(const struct fdmux_loop *loop, uint64_t token,
+                    struct target *target)
 {
-    target->io = NULL;
-    target->first = FDMUX__SLOT_NONE;
     if (target->node == NULL ||
-        fdmux__load(&target->node->slot.generation) != loop->events[i].token >> 32)
+        fdmux__load(&target->node->slot.generation) != token >> 32)
         return;
     target->first = fdmux__load(&target->node->first);
-    if (target->first != FDMUX__SLOT_NONE)
-        target->io =
-            fdmux__slots_at_sized(&loop->ios, target->first, sizeof(struct fdmux__io));
-}
-
-/* Everybody moves up; then targets[0] is that of event `i`. */
-static inline void look_ahead(const struct fdmux_loop *loop, int i,
-                              struct target *targets)
-{
-    targets[0] = targets[1];
-    targets[1] = targets[2];
-    targets[2].node = targets[3].node;
-    targets[3].node = node_of_event(loop, i + 3);
-    __builtin_prefetch(targets[3].node);
-    find_io(loop, i + 2, &targets[2]);
-    __builtin_prefetch(targets[2].io);
-    if (targets[1].io == NULL)
+    if (target->first == FDMUX__SLOT_NONE)
         return;
-    __builtin_prefetch(targets[1].io->base.userdata, 1);
-    __builtin_prefetch((const char *)targets[1].io->base.userdata + 64, 1);
+    target->io =
+        fdmux__slots_at_sized(&loop->ios, target->first, sizeof(struct fdmux__io));
+    __builtin_prefetch(target->io);
 }
 
-static void look_at_first(const struct fdmux_loop *loop, struct target *targets)
+/* Streams lie behind theirs. */
+static void fetch_userdata(const struct target *target)
 {
-    for (int i = 0; i < AHEAD_COUNT - 1; i++)
-        targets[i + 1].node = node_of_event(loop, i);
-    find_io(loop, 0, &targets[1]);
-    find_io(loop, 1, &targets[2]);
+    if (target->io == NULL)
+        return;
+    __builtin_prefetch(target->io->base.userdata, 1);
+    __builtin_prefetch((const char *)target->io->base.userdata + 64, 1);
+}
+
+static void find_targets(const struct fdmux_loop *loop,
+                         const struct fdmux__event *event, struct target *targets,
+                         int count)
+{
+    for (int i = 0; i < count; i++)
+        find_node(loop, event[i].token, &targets[i]);
+    for (int i = 0; i < count; i++)
+        find_io(loop, event[i].token, &targets[i]);
+    /* Elsewhere it may be a number: looking for its page would cost more. */
+    for (int i = 0; i < count && loop->extension != NULL; i++)
+        fetch_userdata(&targets[i]);
+}
+
+/* From event `*index` on; leaves the index at the event that ended it early. */
+static int serve_some(struct fdmux_loop *loop, int *index, struct fdmux__batch *batch,
+                      bool *ret_is_stale)
+{
+    struct target targets[TARGETS_MAX];
+    const struct fdmux__event *events = loop->events + *index;
+    int count = loop->event_count - *index;
+    int r = WALK_DONE;
+
+    if (count > TARGETS_MAX)
+        count = TARGETS_MAX;
+    find_targets(loop, events, targets, count);
+    for (int i = 0; i < count && r == WALK_DONE &&
+                    !atomic_load_explicit(&loop->is_closed, memory_order_relaxed);
+         i++) {
+        r = serve(loop, &events[i], &targets[i], batch, ret_is_stale);
+        *index += r == WALK_DONE ? 1 : 0;
+    }
+    return r;
 }
 
 int fdmux__io_dispatch(struct fdmux_loop *loop, struct fdmux__batch *batch)
 {
-    struct target targets[AHEAD_COUNT];
     int collected_before = batch->collected;
     uint32_t called_before = batch->called;
     bool found_stale = false;
     int r = WALK_DONE;
     int i = 0;
 
-    look_at_first(loop, targets);
     while (i < loop->event_count && r == WALK_DONE &&
-           !atomic_load_explicit(&loop->is_closed, memory_order_relaxed)) {
-        look_ahead(loop, i, targets);
-        r = serve(loop, &loop->events[i], targets, batch, &found_stale);
-        i += r == WALK_DONE ? 1 : 0;
-    }
+           !atomic_load_explicit(&loop->is_closed, memory_order_relaxed))
+        r = serve_some(loop, &i, batch, &found_stale);
     if (i == loop->event_count)
         loop->event_count = 0;
     else
