@@ -44,6 +44,11 @@ class Installation:
     wheel: Path
     prefix: Path
 
+    @property
+    def source(self) -> Path:
+        """The tree from which the wheel was built."""
+        return self.wheel.parents[1] / "source"
+
     def run(self, *command: str | Path) -> str:
         """Run one of the environment's programs; return what it printed."""
         program, *arguments = command
@@ -102,10 +107,10 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Installation:
     return Installation(Path(ready.read_text()), environment)
 
 
-def copy_tree(folder: Path) -> Path:
+def copy_tree(folder: Path, root: Path = ROOT) -> Path:
     """Copy the sources, without what a developer's tree has besides."""
     return Path(
-        shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(*NOT_COPIED))
+        shutil.copytree(root, folder, ignore=shutil.ignore_patterns(*NOT_COPIED))
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import sysconfig
 import zipfile
@@ -84,21 +83,6 @@ def test_metadata(installation: Installation) -> None:
     assert b"MIT License" in read(installation, "licenses/LICENSE")
     entry_points = read(installation, "entry_points.txt").decode()
     assert "[console_scripts]\nfdmux = fdmux.__main__:main" in entry_points
-
-
-def test_extension_exports_its_init_function_alone(installation: Installation) -> None:
-    extension = installation.python("import fdmux._ffi; print(fdmux._ffi.__file__)")
-    assert exported(Path(extension)) == ["PyInit__ffi"]
-
-
-def exported(library: Path) -> list[str]:
-    done = subprocess.run(
-        ["nm", "--dynamic", "--defined-only", library],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return [line.split()[-1] for line in done.stdout.splitlines()]
 
 
 def test_release_build_has_no_fault_injection(installation: Installation) -> None:

@@ -1,0 +1,89 @@
+"""What is given away: the wheel of tests/examples, taken apart, and a source archive.
+
+The wheel is built once for both folders of tests (``installation``).
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.examples.conftest import ROOT, build, copy_tree, installation, tool
+
+if TYPE_CHECKING:
+    from tests.examples.conftest import Installation
+
+__all__ = ["installation", "tool"]  # fixtures
+
+# What lies about in a tree that someone works in, and is in nobody's package.
+LITTER = (
+    ".hypothesis/examples/0",
+    ".pytest_cache/README.md",
+    ".venv/bin/python",
+    "benchmarks/results/echo.json",
+    "build/ctests/CMakeCache.txt",
+    "compile_commands.json",
+    "dist/fdmux-0.0.1.tar.gz",
+    "python/fdmux/__pycache__/loop.cpython-310.pyc",
+    "python/fdmux/_ffi.abi3.so",
+    "tests/core/check.o",
+)
+
+
+@pytest.fixture(scope="session")
+def sdist(
+    installation: Installation,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """A source archive of what the wheel was built from, made with litter about."""
+    folder = tmp_path_factory.mktemp("sdist")
+    source = copy_tree(folder / "worked-in", installation.source)
+    shutil.copy(ROOT / ".gitignore", source)
+    for name in LITTER:
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_text("litter")
+    build("--sdist", source, folder / "dist")
+    (archive,) = (folder / "dist").iterdir()
+    return archive
+
+
+@pytest.fixture(scope="session")
+def unpacked(
+    installation: Installation, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The files of the wheel."""
+    folder = tmp_path_factory.mktemp("unpacked")
+    with zipfile.ZipFile(installation.wheel) as wheel:
+        wheel.extractall(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def extension(unpacked: Path) -> Path:
+    (extension,) = unpacked.glob("fdmux/_ffi.*.so")
+    return extension
+
+
+@pytest.fixture(scope="session")
+def static_core(unpacked: Path) -> Path:
+    return unpacked / "fdmux" / "lib" / "libfdmux.a"
+
+
+@pytest.fixture(scope="session")
+def commands(installation: Installation) -> dict[str, list[str]]:
+    """How the wheel's files were compiled, by their names."""
+    (file,) = installation.source.glob("build/*/compile_commands.json")
+    return {
+        Path(each["file"]).name: shlex.split(each["command"])
+        for each in json.loads(file.read_text())
+    }
+
+
+def compiler(command: list[str]) -> list[str]:
+    """The compiler of a command and its flags, without the files."""
+    return command[: command.index("-o")]
