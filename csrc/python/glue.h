@@ -49,7 +49,6 @@ struct fdmux_py_streams {
     struct fdmux_loop *loop;
     struct fdmux_py_batch *select; /* what to wait with */
     int64_t timeout_ns;            /* and how long; -1: no limit */
-    uint32_t told_count;           /* records that `next` has given */
 };
 
 /* Only do what `count` words say, in order, neighbours to one stream in one sendmsg(2):
@@ -75,19 +74,17 @@ int fdmux_py_stream_serve(struct fdmux_loop *loop);
 
 /* ---- transports: the streams of a host with buffers and sockets of its own ------ */
 
-/* Append three functions of Python to a list. They hold the GIL but while they send and
- * wait, and cost a fraction of what the same costs in Python.
+/* Append two functions of Python to a list. They hold the GIL but while they send and
+ * wait, and what they give is made in C: an object for a record costs a third of what
+ * it does in Python.
  *
- * settle(writes) -> result: send. `writes` is a list, a word and bytes in turn: those to
- * send with FDMUX_PY_SEND, and none with the other words. It is empty afterwards.
+ * settle(writes) -> result: send. `writes` is a list, a word (FDMUX_PY_SEND and above,
+ * with no operand) and the bytes for it in turn; it is empty afterwards.
  *
- * turn(writes, timeout_ns) -> result, slots: send, and begin a new batch; if that is
- * empty, fdmux_py_select with `streams->select`; FDMUX_PY_AGAIN goes on with the last
- * wait. Then give the batch: the slot of each record, or minus one less the slot for
- * what is not DATA.
- *
- * next(slot) -> data: the bytes of the next of these records, or its kind with an errno
- * 8 bits above. To be asked once for each, before the next turn.
+ * turn(writes, timeout_ns) -> result, slots, payloads: send, and begin a new batch; if
+ * that is empty, fdmux_py_select with `streams->select`; FDMUX_PY_AGAIN goes on with
+ * the last wait. Then give the batch: for each record the slot and its bytes, or for
+ * what is not DATA minus one less the slot, and the kind with an errno 8 bits above.
  *
  * `streams` must outlive them. Returns 0 or -ENOMEM. */
 #define FDMUX_PY_AGAIN 0x7fffffffffffffff /* no timeout of anybody's */

@@ -86,8 +86,10 @@ static bool part_of(struct flush *flush, const uint64_t *words, uint32_t count,
     case FDMUX_PY_PASS:
         return data_of(flush, OPERAND(word), ret_part);
     default:
-        return ++*index < count &&
-               part_of_arena(flush, OPERAND(word), words[*index], ret_part);
+        *index += 1;
+        return *index < count
+                   ? part_of_arena(flush, OPERAND(word), words[*index], ret_part)
+                   : false;
     }
 }
 
@@ -419,12 +421,12 @@ static int exchange_all(struct exchange *exchange, PyObject *list, int *ret_resu
  * less the slot, and the kind with the error behind it. Steals what it gives the lists.
  */
 static int put_record(const struct fdmux_stream_batch *batch, uint32_t index,
-                      PyObject *slots, PyObject *datas)
+                      PyObject *slots, PyObject *payloads)
 {
     const struct fdmux_stream_record *record = &batch->records[index];
     bool is_data = record->kind == FDMUX_STREAM_DATA;
-    PyObject *slot = PyLong_FromLong(is_data ? (long)record->slot
-                                             : -1 - (long)record->slot);
+    PyObject *slot =
+        PyLong_FromLong(is_data ? (long)record->slot : -1 - (long)record->slot);
     PyObject *data =
         is_data ? PyBytes_FromStringAndSize((const char *)batch->arena + record->first,
                                             record->last - record->first)
@@ -434,26 +436,26 @@ static int put_record(const struct fdmux_stream_batch *batch, uint32_t index,
         Py_XDECREF(data);
         return -1;
     }
-    return data == NULL ? -1 : PyList_SetItem(datas, index, data);
+    return data == NULL ? -1 : PyList_SetItem(payloads, index, data);
 }
 
-/* Turn the batch into (result, slots, datas), and empty it. */
+/* Turn the batch into (result, slots, payloads), and empty it. */
 static PyObject *take_batch(struct fdmux_stream_batch *batch, int result)
 {
     uint32_t count = batch->record_count;
     PyObject *slots = PyList_New(count);
-    PyObject *datas = slots == NULL ? NULL : PyList_New(count);
+    PyObject *payloads = slots == NULL ? NULL : PyList_New(count);
     PyObject *taken = NULL;
-    int r = datas == NULL ? -1 : 0;
+    int r = payloads == NULL ? -1 : 0;
 
     for (uint32_t i = 0; i < count && r == 0; i++)
-        r = put_record(batch, i, slots, datas);
+        r = put_record(batch, i, slots, payloads);
     if (r == 0)
-        taken = Py_BuildValue("(iOO)", result, slots, datas);
+        taken = Py_BuildValue("(iOO)", result, slots, payloads);
     if (taken != NULL)
         batch->record_count = batch->arena_used = 0;
     Py_XDECREF(slots);
-    Py_XDECREF(datas);
+    Py_XDECREF(payloads);
     return taken;
 }
 
