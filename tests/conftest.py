@@ -29,6 +29,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     bars.addoption(
         "--bars-to", metavar="FILE", help="write the table of bars as Markdown"
     )
+    bars.addoption(
+        "--soak-seconds",
+        type=float,
+        default=3600.0,
+        metavar="N",
+        help="how long the soak takes, instead of an hour",
+    )
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -367,6 +367,8 @@ static int wait_for_more(const struct exchange *exchange)
 
     if (exchange->timeout_ns == FDMUX_PY_AGAIN)
         return fdmux_py_select_again(exchange->select);
+    if (exchange->hub->batch->record_count > 0)
+        return 0; /* there was no memory to give them */
     r = begin_batch(exchange->loop, exchange->hub);
     if (r != 0)
         return r < 0 ? r : 0;
@@ -397,7 +399,7 @@ static int read_write(PyObject *list, Py_ssize_t index, struct write *ret_write)
         return -1;
     ret_write->word = PyLong_AsUnsignedLongLong(word);
     ret_write->part = (struct iovec){bytes, (size_t)length};
-    return PyErr_Occurred() != NULL ? -1 : 0;
+    return ret_write->word == UINT64_MAX && PyErr_Occurred() != NULL ? -1 : 0;
 }
 
 /* Do what the list says, WRITES_MAX at a time. The objects in it are alive until they

@@ -25,6 +25,7 @@ from fdmux.framing import (
     ReceiveBuffer,
 )
 from fdmux.guest import Guest
+from fdmux.hosts import Mounted, mount
 from fdmux.limits import ServerLimits, StreamLimits
 from fdmux.listener import ServerStats
 from fdmux.loop import SelectorEventLoop
@@ -56,6 +57,7 @@ __all__ = [
     "IncompleteReadError",
     "LengthPrefixed",
     "LoopClosed",
+    "Mounted",
     "NativeLoop",
     "NativeQueue",
     "ReadTimeoutError",
@@ -78,6 +80,7 @@ __all__ = [
     "get_cmake_dir",
     "get_include",
     "get_pkgconfig_dir",
+    "mount",
     "read_with_timeout",
     "wait_readable",
     "wait_writable",

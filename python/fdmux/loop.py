@@ -22,7 +22,8 @@ import weakref
 from selectors import EVENT_READ, EVENT_WRITE
 from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
 
-from fdmux._native import LoopClosed, NativeLoop
+from fdmux._ffi import lib
+from fdmux._native import FEATURES, LoopClosed, NativeLoop
 from fdmux.current import running
 from fdmux.interest import InterestTable
 from fdmux.selector import Selector
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 Parameters = ParamSpec("Parameters")
 FileLike = TypeVar("FileLike", bound="FileDescriptorLike")
 
+TIMER_IN_FD = FEATURES[lib.FDMUX_FEATURE_TIMER_IN_FD]
 # poll(2) and epoll_wait(2) take an int of milliseconds. A wait this long ends early,
 # as an iteration with nothing to do; `run` then simply waits again.
 WAIT_MAX = 24 * 24 * 3600.0
@@ -117,6 +119,7 @@ class SelectorEventLoop:
             self._table.add(self._wake.reader, EVENT_READ, self._on_wake)
             on_failure.pop_all()
         self._own_native: NativeLoop | None = None
+        self._untimed: NativeLoop | None = None  # ours, whose fd tells of no timer
         self._hub: StreamHub | None = None
         self._error_hook = error_hook
         self._clock = clock
@@ -244,6 +247,8 @@ class SelectorEventLoop:
             A handle with ``cancel()``.
 
         Raises:
+            OSError: The kernel refused to wake the loop, as a sandbox may; the call
+                will not be made.
             LoopClosed: After `close`.
         Order:   First in, first out for each calling thread. Calls that `close` finds
             waiting are dropped.
@@ -252,7 +257,11 @@ class SelectorEventLoop:
         self._check_usable()
         handle = Handle(functools.partial(callback, *args, **kwargs), callback)
         self._posted.append(handle)
-        self._wake.wake()
+        try:
+            self._wake.wake()
+        except OSError:
+            handle.cancel()
+            raise
         return handle
 
     # Running ---------------------------------------------------------------------
@@ -318,6 +327,8 @@ class SelectorEventLoop:
         Called while nothing runs, it counts for the next `run`, which then makes one
         iteration without waiting (as in asyncio). Quiet after `close`.
 
+        Raises:
+            OSError: The kernel refused to wake the loop, as a sandbox may.
         Threads: Any, also a signal handler.
         """
         self._is_stopping = True
@@ -344,6 +355,8 @@ class SelectorEventLoop:
                 native.close()
                 raise
             self._own_native = native
+            if TIMER_IN_FD not in native.stats().features:
+                self._untimed = native
         return self._own_native
 
     @property
@@ -489,12 +502,29 @@ class SelectorEventLoop:
         if table.has_ghosts:
             table.replace_selector()
         try:
-            return table.selector.select(limit)
+            untimed = self._untimed
+            return (
+                table.selector.select(limit)
+                if untimed is None
+                else self._wait_for_timers(untimed, limit)
+            )
         except OSError as error:
             # select(2) fails as a whole with EBADF for one closed descriptor.
             if error.errno != errno.EBADF or not table.drop_closed():
                 raise
             return ()
+
+    def _wait_for_timers(
+        self, native: NativeLoop, limit: float | None
+    ) -> Sequence[tuple[WatchedKey, int]]:
+        """Select, not past a native timer: no timerfd was to be had."""
+        due = native.next_deadline()
+        if due is not None:
+            time_left = max(due - time.monotonic(), 0.0)
+            limit = time_left if limit is None else min(limit, time_left)
+        ready = self._table.selector.select(limit)
+        native.dispatch(0)
+        return ready
 
     def _deliver(self, ready: Sequence[tuple[WatchedKey, int]]) -> int:
         """Call the callbacks of one batch. The hot path: no lookup, no new object."""

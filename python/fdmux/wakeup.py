@@ -8,12 +8,14 @@ there is to look at is stored elsewhere before `WakeChannel.wake` is called.
 from __future__ import annotations
 
 import contextlib
+import errno
 import signal
 import socket
 import threading
 from typing import TYPE_CHECKING
 
 from fdmux._ffi import lib
+from fdmux._native import check
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from fdmux._native import NativeLoop
 
 DRAIN_SIZE = 4096
+QUIET = (-errno.ESTALE, -errno.ECHILD)  # closed, or the parent's
 
 
 class WakeChannel:
@@ -45,11 +48,14 @@ class WakeChannel:
     def wake(self) -> None:
         """End the wait that is under way, or the next one.
 
+        Raises:
+            OSError: The kernel refused, as a sandbox may: no wait was ended.
         Threads: Any, also a signal handler. Quiet after `close`.
         """
         if self._native is not None:
-            # What it returns says that the loop is closed, or the parent's: quiet.
-            lib.fdmux_loop_wake(self._native._c_loop)  # noqa: SLF001 - ours
+            result = lib.fdmux_loop_wake(self._native._c_loop)  # noqa: SLF001 - ours
+            if result < 0 and result not in QUIET:
+                check(result, "wake the loop")
             return
         with self._lock:
             if self._writer.fileno() < 0:

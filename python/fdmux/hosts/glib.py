@@ -1,0 +1,58 @@
+"""GLib as a host, by PyGObject: a source in the context."""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from typing import TYPE_CHECKING
+
+from fdmux.hosts.served import Attachment, log_error, no_native
+
+if TYPE_CHECKING:
+    from fdmux.hosts.served import Served
+
+native_of = no_native
+
+# PyGObject makes another object for the same context each time it is asked. Here is the
+# one that stands for it as long as it is mounted.
+contexts: weakref.WeakValueDictionary[object, object] = weakref.WeakValueDictionary()
+
+
+def running() -> object | None:
+    """Return nothing: what runs GLib must be given."""
+    return None
+
+
+def accepts(host: object) -> bool:
+    """Whether it is a context or main loop of GLib."""
+    glib = sys.modules.get("gi.repository.GLib")
+    return glib is not None and isinstance(host, (glib.MainContext, glib.MainLoop))
+
+
+def loop_of(host: object) -> object:
+    """Return the context; the same object for the same one."""
+    glib = sys.modules["gi.repository.GLib"]
+    is_loop = isinstance(host, glib.MainLoop)
+    context: object = host.get_context() if is_loop else host  # type: ignore[attr-defined] # a MainLoop
+    return contexts.setdefault(hash(context), context)  # its address
+
+
+def attach(host: object, served: Served) -> Attachment:
+    """Add a source that watches the descriptor."""
+    glib = sys.modules["gi.repository.GLib"]
+    context = loop_of(host)
+
+    watcher = served.watcher()
+
+    def on_ready(*_event: object) -> bool:
+        watcher()
+        return True  # keeps the source
+
+    source = glib.unix_fd_source_new(served.fileno(), glib.IOCondition.IN)
+    source.set_callback(on_ready)
+    source.attach(context)
+
+    def detach(_context: object = context) -> None:
+        source.destroy()
+
+    return Attachment(detach, log_error)

@@ -1,0 +1,74 @@
+"""Qt as a host, by PySide6 or PyQt6: a notifier in the thread's event dispatcher."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from fdmux.hosts.served import Attachment, log_error, no_native
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from fdmux.hosts.served import Served
+
+BINDINGS = ("PySide6.QtCore", "PyQt6.QtCore")
+
+native_of = no_native
+
+
+def running() -> object | None:
+    """Return nothing: what runs Qt must be given."""
+    return None
+
+
+def binding_of(host: object) -> ModuleType | None:
+    """Return the QtCore that the object is of."""
+    for name in BINDINGS:
+        module = sys.modules.get(name)
+        if module is not None and isinstance(host, module.QObject):
+            return module
+    return None
+
+
+def accepts(host: object) -> bool:
+    """Whether it is a QObject: an application, an event loop, a window."""
+    return binding_of(host) is not None
+
+
+def loop_of(host: object) -> object:
+    """Return the event dispatcher of this thread, which must be the host's.
+
+    Raises:
+        RuntimeError: It is another thread's, or Qt does not run here yet.
+    """
+    core = binding_of(host)
+    if core is None or host.thread() != core.QThread.currentThread():  # type: ignore[attr-defined] # a QObject
+        raise RuntimeError(f"mount on {host!r}: it belongs to another thread")
+    dispatcher: object = core.QAbstractEventDispatcher.instance()
+    if dispatcher is None:
+        raise RuntimeError(
+            f"mount on {host!r}: this thread has no event dispatcher; make a "
+            "QCoreApplication or QEventLoop first"
+        )
+    return dispatcher
+
+
+def attach(host: object, served: Served) -> Attachment:
+    """Watch the descriptor with a notifier that lives as long as the dispatcher."""
+    core = binding_of(host)
+    assert core is not None  # noqa: S101 - for mypy: accepts() has said so
+    dispatcher = loop_of(host)
+    notifier = core.QSocketNotifier(
+        served.fileno(), core.QSocketNotifier.Type.Read, dispatcher
+    )
+
+    def detach(_dispatcher: object = dispatcher) -> None:
+        try:
+            notifier.setEnabled(False)
+            notifier.deleteLater()
+        except RuntimeError:
+            pass  # Qt has deleted it, with the dispatcher
+
+    notifier.activated.connect(served.watcher())
+    return Attachment(detach, log_error)

@@ -1,0 +1,38 @@
+"""tornado as a host: its IOLoop is an asyncio loop in other words."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from fdmux.hosts import asyncio_loops
+
+if TYPE_CHECKING:
+    from fdmux._native import NativeLoop
+    from fdmux.hosts.served import Attachment, Served
+
+
+def running() -> object | None:
+    """Leave that to asyncio."""
+    return None
+
+
+def accepts(host: object) -> bool:
+    """Whether it is an IOLoop."""
+    return isinstance(host, sys.modules["tornado.ioloop"].IOLoop)
+
+
+def loop_of(host: object) -> object:
+    """Return the asyncio loop behind it."""
+    loop: object = host.asyncio_loop  # type: ignore[attr-defined] # an IOLoop
+    return loop
+
+
+def native_of(host: object) -> NativeLoop | None:
+    """Return that of asyncio's loop."""
+    return asyncio_loops.native_of(loop_of(host))
+
+
+def attach(host: object, served: Served) -> Attachment:
+    """Watch the descriptor as asyncio does."""
+    return asyncio_loops.attach(loop_of(host), served)

@@ -1,0 +1,271 @@
+"""NativeCode: what an extension does with a loop, without a compiler.
+
+Its one rule: it knows fdmux.h alone. The function table comes out of the capsule, as
+for C; the functions it gives to the loop are ctypes callbacks, which the core takes for
+C. So a case of the kit reads as a test in Python, and tests the way through C.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import TYPE_CHECKING, ClassVar, ParamSpec, Protocol
+
+if TYPE_CHECKING:
+    from _ctypes import CFuncPtr
+    from collections.abc import Callable
+
+    from fdmux.aio import Completion
+
+
+Arguments = ParamSpec("Arguments")
+
+READ, WRITE, PRIORITY, PEER_CLOSED, HANGUP, ERROR = 1, 2, 4, 8, 16, 32
+
+POINTER = ctypes.c_void_p
+IO_FN = ctypes.CFUNCTYPE(
+    ctypes.c_int, POINTER, ctypes.c_uint64, ctypes.c_uint32, POINTER
+)
+TIMER_FN = ctypes.CFUNCTYPE(ctypes.c_int, POINTER, ctypes.c_uint64, POINTER)
+POST_FN = ctypes.CFUNCTYPE(ctypes.c_int, POINTER, POINTER)
+DESTROYED_FN = ctypes.CFUNCTYPE(None, POINTER)
+
+
+class HasLoop(Protocol):
+    """Anything an extension takes for a loop."""
+
+    def __fdmux_loop__(self) -> object:
+        """Hand out the capsule."""
+
+
+class IoOptions(ctypes.Structure):
+    """struct fdmux_io_options."""
+
+    _fields_: ClassVar = [
+        ("struct_size", ctypes.c_size_t),
+        ("fd", ctypes.c_int),
+        ("events", ctypes.c_uint32),
+        ("fn", IO_FN),
+        ("userdata", POINTER),
+        ("destroyed", DESTROYED_FN),
+        ("tag", ctypes.c_uint32),
+        ("reserved", ctypes.c_uint32),
+    ]
+
+
+class TimerOptions(ctypes.Structure):
+    """struct fdmux_timer_options."""
+
+    _fields_: ClassVar = [
+        ("struct_size", ctypes.c_size_t),
+        ("fn", TIMER_FN),
+        ("userdata", POINTER),
+        ("destroyed", DESTROYED_FN),
+        ("tag", ctypes.c_uint32),
+        ("reserved", ctypes.c_uint32),
+    ]
+
+
+IO_POINTER = ctypes.POINTER(IoOptions)
+TIMER_POINTER = ctypes.POINTER(TimerOptions)
+TOKEN_POINTER = ctypes.POINTER(ctypes.c_uint64)
+
+
+def function(result: type, *arguments: type) -> type[CFuncPtr]:
+    """Return the type of a function."""
+    return ctypes.CFUNCTYPE(result, *arguments)
+
+
+INT, U32, U64, I64 = ctypes.c_int, ctypes.c_uint32, ctypes.c_uint64, ctypes.c_int64
+
+# The members of struct fdmux_api that are used here; POINTER stands for the others.
+TABLE: list[tuple[str, object]] = [
+    ("abi_major", U32),
+    ("abi_minor", U32),
+    ("struct_size", ctypes.c_size_t),
+    ("loop_create", POINTER),
+    ("loop_destroy", POINTER),
+    ("loop_fd", POINTER),
+    ("loop_next_deadline", POINTER),
+    ("loop_dispatch", POINTER),
+    ("loop_run", POINTER),
+    ("loop_stop", POINTER),
+    ("loop_wake", POINTER),
+    ("loop_now", function(I64, POINTER)),
+    ("loop_backend", POINTER),
+    ("loop_stats", POINTER),
+    ("loop_after_fork", POINTER),
+    ("io_add", function(INT, POINTER, IO_POINTER, TOKEN_POINTER)),
+    ("io_update", POINTER),
+    ("io_replace_fd", POINTER),
+    ("io_remove", function(INT, POINTER, U64)),
+    ("timer_add", function(INT, POINTER, TIMER_POINTER, TOKEN_POINTER)),
+    ("timer_arm", function(INT, POINTER, U64, I64, I64)),
+    ("timer_cancel", POINTER),
+    ("timer_remove", function(INT, POINTER, U64)),
+    ("post", function(INT, POINTER, POST_FN, POINTER)),
+    ("hook_add", POINTER),
+    ("hook_remove", POINTER),
+    ("stream", POINTER),
+    ("queue_create", POINTER),
+    ("queue_ref", function(POINTER, POINTER)),
+    ("queue_unref", function(POINTER, POINTER)),
+    ("queue_set_drop", POINTER),
+    ("queue_fd", POINTER),
+    ("queue_put", function(INT, POINTER, POINTER)),
+]
+
+
+class Api(ctypes.Structure):
+    """struct fdmux_api, as far as it is needed."""
+
+    _fields_: ClassVar = TABLE  # type: ignore[assignment] # all are types of ctypes
+
+
+class Handle(ctypes.Structure):
+    """struct fdmux_loop_ref and fdmux_queue_handle: what capsules point at."""
+
+    _fields_: ClassVar = [("api", ctypes.POINTER(Api)), ("object", POINTER)]
+
+
+# C may call these as long as the process lives, which is longer than this module does.
+kept: list[object] = []
+ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
+
+
+def open_capsule(capsule: object, name: bytes) -> tuple[Api, int]:
+    """Take the table and a loop or queue out, as fdmux_python.h does."""
+    get_pointer = ctypes.pythonapi.PyCapsule_GetPointer
+    get_pointer.restype = ctypes.c_void_p
+    get_pointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
+    handle = Handle.from_address(get_pointer(capsule, name))
+    return handle.api.contents, handle.object
+
+
+def check(result: int, attempted: str) -> None:
+    """Raise what a C function returned."""
+    if result < 0:
+        raise OSError(-result, attempted)
+
+
+class NativeCode:
+    """A library in "C" that has got hold of one loop.
+
+    Attributes:
+        errors: What its functions raised; a mistake of a case.
+        destroyed: How often each watcher's ``destroyed`` was called, by its name.
+    """
+
+    def __init__(self, owner: HasLoop) -> None:
+        self._capsule = owner.__fdmux_loop__()
+        self._api, self._loop = open_capsule(self._capsule, b"fdmux.loop")
+        self.errors: list[BaseException] = []
+        self.destroyed: dict[str, int] = {}
+
+    def watch(
+        self,
+        fd: int,
+        events: int,
+        fn: Callable[[int, int], int | None],
+        name: str = "watcher",
+    ) -> int:
+        """Have ``fn(token, events)`` called when ``fd`` is ready; returns a token."""
+        options = IoOptions(
+            struct_size=ctypes.sizeof(IoOptions),
+            fd=fd,
+            events=events,
+            fn=IO_FN(lambda _loop, token, ready, _data: self._call(fn, token, ready)),
+            destroyed=self._count_destroyed(name),
+        )
+        token = ctypes.c_uint64()
+        kept.append(options)
+        check(self._api.io_add(self._loop, options, token), f"watch fd {fd}")
+        return token.value
+
+    def watch_busily(self, fd: int) -> int:
+        """Have a function of C, without Python, called for as long as ``fd`` is ready.
+
+        It is getpid(), which minds no arguments and never fails.
+        """
+        options = IoOptions(
+            struct_size=ctypes.sizeof(IoOptions),
+            fd=fd,
+            events=READ,
+            fn=ctypes.cast(ctypes.CDLL(None).getpid, IO_FN),
+        )
+        token = ctypes.c_uint64()
+        check(self._api.io_add(self._loop, options, token), f"watch fd {fd}")
+        return token.value
+
+    def unwatch(self, token: int) -> int:
+        """Remove a watcher; returns what C returned."""
+        return int(self._api.io_remove(self._loop, token))
+
+    def timer(self, fn: Callable[[int], int | None], name: str = "timer") -> int:
+        """Add a timer that calls ``fn(token)``; returns its token."""
+        options = TimerOptions(
+            struct_size=ctypes.sizeof(TimerOptions),
+            fn=TIMER_FN(lambda _loop, token, _data: self._call(fn, token)),
+            destroyed=self._count_destroyed(name),
+        )
+        token = ctypes.c_uint64()
+        kept.append(options)
+        check(self._api.timer_add(self._loop, options, token), "add a timer")
+        return token.value
+
+    def arm(self, timer: int, delay: float) -> int:
+        """Arm a timer ``delay`` seconds from now; returns its deadline in ns."""
+        deadline = self.now() + int(delay * 1e9)
+        check(self._api.timer_arm(self._loop, timer, deadline, 0), "arm a timer")
+        return deadline
+
+    def untimer(self, token: int) -> int:
+        """Remove a timer; returns what C returned."""
+        return int(self._api.timer_remove(self._loop, token))
+
+    def now(self) -> int:
+        """Read the clock of the loop, in ns."""
+        return int(self._api.loop_now(self._loop))
+
+    def post(self, fn: Callable[[], object]) -> int:
+        """Have ``fn()`` called by the loop's thread. Any thread; returns C's result."""
+        function = POST_FN(lambda loop, _data: self._call(fn) if loop else 0)
+        kept.append(function)
+        return int(self._api.post(self._loop, function, None))
+
+    def _call(
+        self,
+        fn: Callable[Arguments, object],
+        *args: Arguments.args,
+        **kwargs: Arguments.kwargs,
+    ) -> int:
+        try:
+            result = fn(*args, **kwargs)
+        except BaseException as error:  # noqa: BLE001 - no frame of C may see it
+            self.errors.append(error)
+            return 0
+        return result if isinstance(result, int) else 0
+
+    def _count_destroyed(self, name: str) -> object:
+        self.destroyed.setdefault(name, 0)
+
+        def count(_userdata: object) -> None:
+            self.destroyed[name] += 1
+
+        return DESTROYED_FN(count)
+
+
+class NativeJob:
+    """What native code does with a `fdmux.aio.Completion`: finish it, in any thread."""
+
+    def __init__(self, completion: Completion) -> None:
+        self._api, queue = open_capsule(completion.__fdmux_queue__(), b"fdmux.queue")
+        self._queue = self._api.queue_ref(queue)
+        self._place = ctypes.c_int64.from_address(completion.address)
+        self._address = completion.address
+
+    def finish(self, result: int) -> int:
+        """Deliver the result; returns what C returned. Once."""
+        self._place.value = result
+        put = int(self._api.queue_put(self._queue, self._address))
+        self._queue = self._api.queue_unref(self._queue)
+        return put

@@ -1,0 +1,249 @@
+"""Completions: native results awaited in asyncio, trio and gevent."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import gc
+import threading
+import weakref
+from typing import TYPE_CHECKING
+
+import pytest
+
+import fdmux
+from fdmux import aio
+from fdmux.aio import Completion
+from fdmux.testing import NativeJob
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+    from types import ModuleType
+
+    Main = Callable[[], Awaitable[object]]
+    Run = Callable[[Main], object]
+
+SOON = 10.0
+
+
+def run_asyncio(main: Main) -> object:
+    return asyncio.run(main())  # type: ignore[arg-type] # a coroutine function
+
+
+def run_uvloop(main: Main) -> object:
+    uvloop = pytest.importorskip("uvloop", reason="needs uvloop")
+    return uvloop.run(main())
+
+
+def run_trio(main: Main) -> object:
+    return pytest.importorskip("trio", reason="needs trio").run(main)
+
+
+@pytest.fixture(params=[run_asyncio, run_uvloop, run_trio])
+def run(request: pytest.FixtureRequest) -> Run:
+    found: Run = request.param
+    return found
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays() -> Iterator[None]:
+    yield
+    aio.abandoned.clear()
+    gc.collect()
+
+
+def finish_in_thread(completion: Completion, result: int) -> threading.Thread:
+    job = NativeJob(completion)
+    thread = threading.Thread(target=job.finish, args=(result,))
+    thread.start()
+    return thread
+
+
+def test_result_of_a_thread_is_awaited(run: Run) -> None:
+    async def main() -> int:
+        completion = Completion()
+        assert not completion.is_done
+        thread = finish_in_thread(completion, 42)
+        result = await completion
+        thread.join()
+        assert completion.is_done
+        assert "result 42" in repr(completion)
+        return result + await completion
+
+    assert run(main) == 84
+
+
+def test_negative_result_is_an_error(run: Run) -> None:
+    async def main() -> None:
+        completion = Completion()
+        NativeJob(completion).finish(-errno.ECONNREFUSED)
+        with pytest.raises(ConnectionRefusedError, match="native code completed"):
+            await completion
+
+    run(main)
+
+
+def test_many_completions_share_one_descriptor(run: Run) -> None:
+    async def main() -> list[int]:
+        completions = [Completion() for _ in range(200)]
+        jobs = [NativeJob(completion) for completion in completions]
+        thread = threading.Thread(
+            target=lambda: [job.finish(number) for number, job in enumerate(jobs)]
+        )
+        thread.start()
+        results = [await completion for completion in completions]
+        thread.join()
+        queues = {id(completion._port) for completion in completions}
+        assert len(queues) == 1
+        assert not completions[0]._port._cells
+        return results
+
+    assert run(main) == list(range(200))
+
+
+def test_cancelled_wait_leaves_nothing_behind_in_asyncio() -> None:
+    async def main() -> None:
+        completion = Completion()
+        job = NativeJob(completion)
+        waiting = asyncio.ensure_future(completion._wait_in_task())
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert not completion._event._waiters  # type: ignore[attr-defined] # asyncio.Event
+        job.finish(7)
+        assert await completion == 7
+
+    asyncio.run(main())
+
+
+def test_cancelled_wait_leaves_nothing_behind_in_trio(trio: ModuleType) -> None:
+    async def main() -> None:
+        completion = Completion()
+        job = NativeJob(completion)
+        with trio.move_on_after(0) as scope:
+            await completion
+        assert scope.cancelled_caught
+        statistics = completion._event.statistics()  # type: ignore[attr-defined] # trio.Event
+        assert statistics.tasks_waiting == 0
+        job.finish(7)
+        assert await completion == 7
+
+    trio.run(main)
+
+
+def test_dropped_completion_is_kept_for_native_code_only(run: Run) -> None:
+    async def main() -> None:
+        dropped, last = Completion(), Completion()
+        port, alive = last._port, weakref.ref(dropped)
+        jobs = [NativeJob(dropped), NativeJob(last)]
+        del dropped
+        gc.collect()
+        assert alive() is None
+        assert len(port._cells) == 2  # a thread may write there
+        for number, job in enumerate(jobs):
+            job.finish(number)
+        assert await last == 1
+        assert not port._cells
+
+    run(main)
+
+
+def test_thread_that_is_late_for_the_loop_harms_nobody(run: Run) -> None:
+    async def main() -> NativeJob:
+        return NativeJob(Completion())
+
+    job = run(main)
+    assert isinstance(job, NativeJob)
+    gc.collect()
+    assert len(aio.abandoned) == 1
+    assert job.finish(1) == -errno.ESTALE
+
+
+def test_discarded_completion_is_cancelled(run: Run) -> None:
+    async def main() -> None:
+        completion = Completion()
+        completion.discard()
+        completion.discard()
+        assert not completion._port._cells
+        with pytest.raises(OSError, match="native code completed") as caught:
+            await completion
+        assert caught.value.errno == errno.ECANCELED
+
+    run(main)
+
+
+def test_loop_gives_a_new_run_a_new_port(run: Run) -> None:
+    async def main() -> aio.Port:
+        completion = Completion()
+        NativeJob(completion).finish(0)
+        await completion
+        return completion._port
+
+    first, second = run(main), run(main)
+    assert first is not second
+    for port in (first, second):
+        assert isinstance(port, aio.Port)
+        assert not port.is_mounted
+
+
+def test_task_cannot_wait_as_a_greenlet_does(run: Run) -> None:
+    async def main() -> None:
+        completion = Completion()
+        with pytest.raises(TimeoutError, match="not done yet"):
+            completion.result()
+        with pytest.raises(RuntimeError, match="await it"):
+            completion.wait()
+        completion.discard()
+
+    run(main)
+
+
+def test_greenlet_waits(gevent: ModuleType) -> None:
+    def main() -> int:
+        completion = Completion()
+        with pytest.raises(RuntimeError, match=r"call its wait\(\)"):
+            completion.__await__().send(None)
+        with pytest.raises(TimeoutError, match="not done yet"):
+            completion.wait(0.001)
+        thread = finish_in_thread(completion, 42)
+        result = completion.wait(SOON)
+        thread.join()
+        return result + completion.wait()
+
+    assert gevent.spawn(main).get(timeout=SOON) == 84
+
+
+def test_killed_greenlet_leaves_nothing_behind(gevent: ModuleType) -> None:
+    def main() -> int:
+        completion = Completion()
+        job = NativeJob(completion)
+        waiting = gevent.spawn(completion.wait)
+        gevent.sleep(0)
+        waiting.kill()
+        assert completion._event.linkcount() == 0  # type: ignore[attr-defined] # gevent's
+        job.finish(7)
+        return completion.wait(SOON)
+
+    assert gevent.spawn(main).get(timeout=SOON) == 7
+
+
+def test_callback_loop_says_that_nothing_can_be_awaited() -> None:
+    errors: list[BaseException] = []
+
+    def main() -> None:
+        try:
+            Completion()
+        except RuntimeError as error:
+            errors.append(error)
+        loop.stop()
+
+    with fdmux.SelectorEventLoop() as loop:
+        loop.call_soon_threadsafe(main)
+        loop.run()
+    assert "nothing can be awaited in" in str(errors[0])
+
+
+def test_without_a_loop_there_is_nothing_to_await() -> None:
+    with pytest.raises(RuntimeError, match="no loop"):
+        Completion()
