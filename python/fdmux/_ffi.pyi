@@ -320,6 +320,7 @@ class Lib(Protocol):
     FDMUX_CALL_RECV: int
     FDMUX_CALL_SEND: int
     FDMUX_CALL_ACCEPT: int
+    FDMUX_CALL_WAIT: int
     FDMUX_CALL_EPOLL_CTL: int
     def fdmux_testing_short(self, length_max: int) -> None: ...
     FDMUX_CALL_MEMORY: int

@@ -13,6 +13,7 @@ it. The wait that was under way then sees another epoch, and looks for gaps.
 from __future__ import annotations
 
 import errno
+import math
 import operator
 import os
 import struct
@@ -140,7 +141,7 @@ class Selector(BaseSelector):
         self._pairs: list[Pair | None] = []
         self._map: SelectorMapping | None = SelectorMapping(self)
         self._capacity = 0
-        self._epoch = 0  # changes after pairs were taken out
+        self._epoch = 0.0  # changes after pairs were taken out; NaN: at any time
         self._batch: CBatch
         self._indices: memoryview
         self._reserve(1)
@@ -195,6 +196,8 @@ class Selector(BaseSelector):
             self._check_open("register")
             check(token, f"watch fd {fd}")
         self._tokens[fd] = token
+        if self._keys.get(fd) is not key:
+            self._take_back(fd, token)
         if len(self._keys) > self._capacity:
             self._reserve(len(self._keys))
         return key
@@ -221,6 +224,8 @@ class Selector(BaseSelector):
         else:
             self._set_pairs(key.fd, NO_PAIRS)
         del self._keys[key.fd]
+        if token == NO_TOKEN:
+            self._take_back(key.fd, self._tokens.get(key.fd, NO_TOKEN))
         return key
 
     def modify(
@@ -356,7 +361,20 @@ class Selector(BaseSelector):
         key = self._find(fileobj)
         if key is None:
             raise KeyError(f"{fileobj!r} is not registered")
-        return key, self._tokens.pop(key.fd, NO_TOKEN)
+        token = self._tokens.pop(key.fd, NO_TOKEN)
+        if token == NO_TOKEN:
+            # Another thread is registering it, and the kernel may report it for a
+            # moment still: from now on every batch is looked through for gaps.
+            self._epoch = math.nan
+        return key, token
+
+    def _take_back(self, fd: int, token: int) -> None:
+        """End a registration that was unregistered before its token was known.
+
+        Both threads come by here, whichever is later with the token in its place.
+        """
+        if token != NO_TOKEN and self._tokens.pop(fd, NO_TOKEN) == token:
+            io_remove(self._c_loop, token)
 
     def _set_pairs(self, fd: int, pairs: Iterable[Pair | None]) -> None:
         """Replace what `select` can report for ``fd``, at one stroke."""

@@ -1,0 +1,117 @@
+"""What our loop and transports use of asyncio beyond its public API, with its types.
+
+Its one rule: whatever is private there is named here. It has been the same from 3.10 to
+3.13; where it is missing, `HAS_TRANSPORTS` says so, and asyncio's own transports serve.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import base_events, constants, selector_events, transports
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import selectors
+    import socket
+    import ssl
+    from collections.abc import MutableMapping
+
+    class Server(asyncio.Server):
+        """A server counts its transports; since 3.13 it knows them."""
+
+        def _attach(self, *transport: object) -> None: ...
+        def _detach(self, *transport: object) -> None: ...
+
+    class SelectorEventLoop(asyncio.SelectorEventLoop):
+        """The loop of asyncio on a selector, which makes its transports itself."""
+
+        _selector: selectors.BaseSelector | None
+        _transports: MutableMapping[int, asyncio.Transport]
+        _ready: object
+        _scheduled: object
+        _stopping: bool
+
+        def _ensure_fd_no_transport(self, fd: socket.socket) -> None: ...
+        def _make_socket_transport(
+            self,
+            sock: socket.socket,
+            protocol: asyncio.BaseProtocol,
+            waiter: asyncio.Future[None] | None = None,
+            *,
+            extra: dict[str, object] | None = None,
+            server: Server | None = None,
+            **more: object,
+        ) -> asyncio.Transport: ...
+
+    class FlowControl(asyncio.Transport):
+        """Pauses and resumes the protocol by the size of the write buffer."""
+
+        _extra: dict[str, object]
+        _loop: SelectorEventLoop
+        _high_water: int
+        _low_water: int
+        _protocol_paused: bool
+
+        def __init__(
+            self, extra: dict[str, object] | None, loop: SelectorEventLoop
+        ) -> None: ...
+        def _maybe_pause_protocol(self) -> None: ...
+        def _maybe_resume_protocol(self) -> None: ...
+
+    class SSLProtocol(asyncio.Protocol):
+        """The protocol between a transport and the protocol of TLS's user."""
+
+        _app_transport: asyncio.Transport
+
+        def __init__(
+            self,
+            loop: SelectorEventLoop,
+            protocol: asyncio.BaseProtocol,
+            context: ssl.SSLContext,
+            waiter: asyncio.Future[None] | None,
+            *names: object,
+            **timeouts: float | None,
+        ) -> None: ...
+
+    SENDFILE_MODE: object
+else:
+    from asyncio.sslproto import SSLProtocol
+
+    Server = asyncio.Server
+    SelectorEventLoop = asyncio.SelectorEventLoop
+    FlowControl = getattr(transports, "_FlowControlMixin", transports.Transport)
+    SENDFILE_MODE = constants._SendfileMode.TRY_NATIVE  # noqa: SLF001 - this is the place
+
+__all__ = [
+    "HAS_TRANSPORTS",
+    "LOST_WRITES_MAX",
+    "SENDFILE_MODE",
+    "SERVER_ARGUMENTS",
+    "FlowControl",
+    "SSLProtocol",
+    "SelectorEventLoop",
+    "Server",
+]
+
+LOST_WRITES_MAX = constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES
+
+
+def has_what_transports_need() -> bool:
+    """Whether this asyncio makes its transports where those of 3.10 to 3.13 do."""
+    loop = selector_events.BaseSelectorEventLoop
+    makers = ("_make_socket_transport", "_make_ssl_transport")
+    return (
+        all(hasattr(loop, name) for name in (*makers, "_ensure_fd_no_transport"))
+        and hasattr(transports, "_FlowControlMixin")
+        and hasattr(base_events.Server, "_attach")
+    )
+
+
+def server_arguments() -> int:
+    """How many arguments a server takes to count a transport: 1 since 3.13."""
+    attach = getattr(base_events.Server, "_attach", None)
+    return 0 if attach is None else attach.__code__.co_argcount - 1
+
+
+HAS_TRANSPORTS = has_what_transports_need()
+SERVER_ARGUMENTS = server_arguments()

@@ -1,0 +1,70 @@
+"""tools/asyncio_suite.py: a part of CPython's tests, and that it sees what differs.
+
+The whole takes minutes, and is run by .ci/run.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+TOOL = Path(__file__).resolve().parents[2] / "tools" / "asyncio_suite.py"
+
+
+def has_tests() -> bool:
+    try:
+        return importlib.util.find_spec("test.test_asyncio") is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def load_tool() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("asyncio_suite", TOOL)
+    assert spec is not None
+    assert spec.loader is not None
+    tool = importlib.util.module_from_spec(spec)
+    sys.modules["asyncio_suite"] = tool
+    spec.loader.exec_module(tool)
+    return tool
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not has_tests(), reason="this Python has no package `test`")
+@pytest.mark.parametrize("loop", ["selector", "transports"])
+def test_some_of_cpython_s_tests_do_not_differ(loop: str) -> None:
+    parts = ["test_buffered_proto", "test_sendfile"]
+    done = subprocess.run(
+        [sys.executable, TOOL, "--loop", loop, "--patterns", *parts],
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    stock, ours, verdict = done.stdout.splitlines()[-3:]
+    assert verdict == "0 differ or broke off"
+    assert " passed" in stock
+    assert ours.split(None, 1)[1] == stock.split(None, 1)[1]
+
+
+def test_report_counts_what_nobody_knows_of(capsys: pytest.CaptureFixture[str]) -> None:
+    verdicts = {
+        "test.a": ("passed", "failed", "Traceback"),
+        "test.b": ("passed", "missing", ""),
+        "test.c": None,
+    }
+    known = {"*.b": "It cannot be."}
+    assert load_tool().report(verdicts, known) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "DIFFERS  test.a"
+    assert "Traceback" in lines
+    assert "known    test.b" in lines
+    assert lines[-1] == "flaky    test.c"

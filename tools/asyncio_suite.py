@@ -1,0 +1,293 @@
+"""Run CPython's own tests of asyncio with our selector or loop, and compare with stock.
+
+    python tools/asyncio_suite.py                    # our selector for DefaultSelector
+    python tools/asyncio_suite.py --loop transports  # our EventLoop for asyncio's
+    python tools/asyncio_suite.py --python ~/py310/bin/python --jobs 2
+
+Every test runs with the standard library's class and with ours, module by module, each
+in a process of its own. A test whose outcome differs is repeated alone, both ways, and
+counts only if no two outcomes agree. Those that are known to differ, each for a reason,
+stand in tools/asyncio_suite_known.txt. Exit status: 0 if no other test differs, else 1.
+
+The interpreter must have the package `test`, and be able to import fdmux.
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import dataclasses
+import fnmatch
+import importlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import traceback
+import unittest
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    Outcomes = dict[str, tuple[str, str]]
+    Verdict = tuple[str, str, str]
+    Error = (
+        tuple[type[BaseException], BaseException, TracebackType]
+        | tuple[None, None, None]
+    )
+
+STOCK = "stock"
+LOOPS = ("selector", "transports")
+SELECTOR_MODULES = ("test.test_selectors", "test.test_socketserver")
+KNOWN = Path(__file__).with_name("asyncio_suite_known.txt")
+MODULE_SECONDS = 600
+REPEATS = 3
+
+
+# In the process that runs tests -------------------------------------------------------
+
+
+class Recorder(unittest.TestResult):
+    """Keeps the outcome of each test, and why it failed; its methods are unittest's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.outcomes: Outcomes = {}
+
+    def addSuccess(self, test: unittest.TestCase) -> None:  # noqa: D102, N802
+        self.outcomes.setdefault(test.id(), ("passed", ""))
+
+    def addError(self, test: unittest.TestCase, err: Error) -> None:  # noqa: D102, N802
+        self.addFailure(test, err)
+
+    def addFailure(self, test: unittest.TestCase, err: Error) -> None:  # noqa: D102, N802
+        text = "".join(traceback.format_exception(*err))
+        self.outcomes[test.id()] = ("failed", text)
+
+    def addSubTest(  # noqa: D102, N802
+        self,
+        test: unittest.TestCase,
+        _subtest: unittest.TestCase,
+        err: Error | None,
+    ) -> None:
+        if err is not None:
+            self.addFailure(test, err)
+
+    def addSkip(self, test: unittest.TestCase, reason: str) -> None:  # noqa: D102, N802
+        self.outcomes[test.id()] = ("skipped", reason)
+
+    def addExpectedFailure(self, test: unittest.TestCase, _err: Error) -> None:  # noqa: D102, N802
+        self.outcomes[test.id()] = ("failed as expected", "")
+
+    def addUnexpectedSuccess(self, test: unittest.TestCase) -> None:  # noqa: D102, N802
+        self.outcomes[test.id()] = ("passed unexpectedly", "")
+
+
+def put_in_place(loop: str) -> None:
+    """Put our classes where asyncio and its tests look for the standard library's."""
+    if loop == STOCK:
+        return
+    host = importlib.import_module("fdmux.hosts.asyncio")
+    streams = importlib.import_module("fdmux.hosts.asyncio_streams")
+    selector = streams.StreamSelector if loop == "transports" else streams.Selector
+    for name in ("DefaultSelector", "EpollSelector"):
+        setattr(importlib.import_module("selectors"), name, selector)
+    if loop == "transports":
+        unix = importlib.import_module("asyncio.unix_events")
+        for module in (importlib.import_module("asyncio"), unix):
+            for name in ("SelectorEventLoop", "EventLoop"):
+                setattr(module, name, host.EventLoop)
+        policy = unix._UnixDefaultEventLoopPolicy  # noqa: SLF001 - there is no other way
+        policy._loop_factory = host.EventLoop  # noqa: SLF001 - the same
+
+
+def run_tests(loop: str, report: str, names: list[str]) -> None:
+    """Run the named modules or tests, and write the outcomes to a file."""
+    put_in_place(loop)
+    # What regrtest has when it is asked for nothing.
+    vars(importlib.import_module("test.support"))["use_resources"] = []
+    recorder = Recorder()
+    with tempfile.TemporaryDirectory() as directory:
+        os.chdir(directory)
+        try:
+            unittest.defaultTestLoader.loadTestsFromNames(names).run(recorder)
+        except unittest.SkipTest as reason:  # a module says that it is not for here
+            recorder.outcomes[names[0]] = ("skipped", str(reason))
+        finally:
+            os.chdir("/")
+    Path(report).write_text(json.dumps(recorder.outcomes), encoding="utf-8")
+
+
+# In the process that compares ---------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Suite:
+    """How to run the tests of one interpreter."""
+
+    python: str
+    loop: str
+
+    def ask(self, code: str) -> str:
+        """Return what the interpreter prints for a line of code."""
+        done = subprocess.run(
+            [self.python, "-c", code], capture_output=True, check=True, text=True
+        )
+        return done.stdout.strip()
+
+    def run(self, loop: str, names: list[str]) -> Outcomes:
+        """Run tests in a process of their own."""
+        with tempfile.TemporaryDirectory() as directory:
+            report = Path(directory, "report.json")
+            command = [self.python, __file__, "--worker", loop, str(report), *names]
+            problem = run_bounded(command)
+            if not report.exists():
+                return dict.fromkeys(names, ("broke off", problem))
+            found = json.loads(report.read_text(encoding="utf-8"))
+        return {name: (outcome, reason) for name, (outcome, reason) in found.items()}
+
+    def modules(self) -> list[str]:
+        """List the modules of test.test_asyncio; for a selector, its own tests too."""
+        where = self.ask("import test.test_asyncio as t; print(t.__path__[0])")
+        files = sorted(Path(where).glob("test_*.py"))
+        more = SELECTOR_MODULES if self.loop == "selector" else ()
+        return [*(f"test.test_asyncio.{file.stem}" for file in files), *more]
+
+    def compare(self, module: str) -> tuple[Outcomes, Outcomes]:
+        """Run one module both ways."""
+        return self.run(STOCK, [module]), self.run(self.loop, [module])
+
+    def verdict(self, name: str) -> Verdict | None:
+        """Repeat one test alone.
+
+        Returns:
+            Stock's outcomes, ours, and why ours; None if they agree now and then.
+        """
+        stock: set[str] = set()
+        ours: set[str] = set()
+        reason = ""
+        for _ in range(REPEATS):
+            stock.add(self.run(STOCK, [name]).get(name, ("missing", ""))[0])
+            outcome, why = self.run(self.loop, [name]).get(name, ("missing", ""))
+            ours.add(outcome)
+            reason = why or reason
+            if stock & ours:
+                return None
+        return "/".join(sorted(stock)), "/".join(sorted(ours)), reason
+
+    def known(self) -> dict[str, str]:
+        """Read which tests may differ here, as patterns, and why."""
+        version = self.ask("import sys; print('%d.%d' % sys.version_info[:2])")
+        found = {}
+        for line in KNOWN.read_text(encoding="utf-8").splitlines():
+            if not line or line.startswith("#"):
+                continue
+            loop, pattern, versions, reason = line.split(maxsplit=3)
+            if loop == self.loop and (
+                versions == "all" or version in versions.split(",")
+            ):
+                found[pattern] = reason
+        return found
+
+
+def run_bounded(command: list[str]) -> str:
+    """Run a program; return how it ended."""
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+            timeout=MODULE_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        return f"not done after {MODULE_SECONDS} s"
+    return f"exit status {done.returncode}: {done.stderr[-2000:].decode()}"
+
+
+def main() -> int:
+    """Compare, print what differs and the counts."""
+    options = parse()
+    suite = Suite(options.python, options.loop)
+    modules = [name for name in suite.modules() if is_chosen(name, options.patterns)]
+    stock: Outcomes = {}
+    ours: Outcomes = {}
+    with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
+        for one, other in pool.map(suite.compare, modules):
+            stock.update(one)
+            ours.update(other)
+        nothing = ("missing", "")
+        names = [
+            name
+            for name in sorted(stock.keys() | ours.keys())
+            if stock.get(name, nothing)[0] != ours.get(name, nothing)[0]
+        ]
+        verdicts = dict(zip(names, pool.map(suite.verdict, names), strict=True))
+    count = report(verdicts, suite.known()) + count_broken(stock) + count_broken(ours)
+    for title, outcomes in (("stock", stock), ("ours", ours)):
+        counts = Counter(outcome for outcome, _ in outcomes.values())
+        text = ", ".join(f"{number} {what}" for what, number in counts.most_common())
+        print(f"{title:6} {len(outcomes)} tests: {text}")
+    print(f"{count} differ or broke off")
+    return min(count, 1)
+
+
+def report(verdicts: dict[str, Verdict | None], known: dict[str, str]) -> int:
+    """Print each difference; return how many nobody knows of."""
+    count = 0
+    for name, verdict in verdicts.items():
+        if verdict is None:
+            print(f"flaky    {name}")
+            continue
+        stock, ours, traceback_text = verdict
+        reasons = (
+            why for pattern, why in known.items() if fnmatch.fnmatch(name, pattern)
+        )
+        reason = next(reasons, None)
+        count += reason is None
+        print(f"{'DIFFERS' if reason is None else 'known':8} {name}")
+        print(f"         {stock} with stock, {ours} with ours")
+        print(traceback_text if reason is None else f"         {reason}")
+    return count
+
+
+def count_broken(outcomes: Outcomes) -> int:
+    """Print which modules ended before their tests did; return how many."""
+    broken = {
+        name: why for name, (what, why) in outcomes.items() if what == "broke off"
+    }
+    for name, reason in broken.items():
+        print(f"BROKE OFF {name}\n{reason}")
+    return len(broken)
+
+
+def is_chosen(name: str, patterns: list[str]) -> bool:
+    """Whether a module fits one of the patterns, or there are none."""
+    return not patterns or any(fnmatch.fnmatch(name, f"*{p}*") for p in patterns)
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--python", default=sys.executable, help="whose tests to run")
+    parser.add_argument(
+        "--loop", choices=LOOPS, default="selector", help="what of ours"
+    )
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes")
+    parser.add_argument(
+        "--patterns", nargs="*", default=[], metavar="P", help="only these modules"
+    )
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--worker"]:
+        run_tests(sys.argv[2], sys.argv[3], sys.argv[4:])
+    else:
+        sys.exit(main())
