@@ -6,6 +6,7 @@
 #include "fixtures.h"
 
 #include <fcntl.h>
+#include <stdio.h>
 #include <unistd.h>
 
 #include "internal.h"
@@ -288,6 +289,7 @@ static void run_plans(int error, int persistent)
         plan.nth++;
     }
     CHECK(plan.nth > WATCHERS); /* each of them was tried */
+    printf("injections: %lld\n", (long long)plan.nth - 1);
 }
 
 TEST(every_call_fails_once_for_want_of_memory)

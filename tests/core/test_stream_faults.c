@@ -199,6 +199,7 @@ static void fail_each(uint32_t kinds, int error, int persistent)
         while (run(plan, i == 1) >= plan.nth)
             plan.nth++;
         CHECK(plan.nth > 1); /* something was there to fail */
+        printf("injections: %lld\n", (long long)plan.nth - 1);
     }
 }
 

@@ -73,9 +73,11 @@ def summary(key: tuple[object, int, int, object]) -> object:
 class World:
     """Both selectors and their files. Each method named in OPERATIONS is one step."""
 
-    def __init__(self, backend: str, seed: int) -> None:
+    def __init__(
+        self, backend: str, seed: int, make: Callable[[str], Selector] = Selector
+    ) -> None:
         self.random = random.Random(seed)
-        self.ours = Selector(backend)
+        self.ours = make(backend)
         self.oracle = selectors.EpollSelector()
         self.pairs = [Pair() for _ in range(PAIR_COUNT)]
         self.tells_before_close = backend == "poll"
@@ -237,21 +239,25 @@ def pick_seed() -> int:
     return time.time_ns() % 1_000_000_007 if given is None else int(given)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("backend", ["epoll", "poll"])
-def test_selector_behaves_as_the_stdlib_s(backend: str) -> None:
-    seed = pick_seed()
-    print(f"FDMUX_MODEL_SEED={seed}")  # noqa: T201 - shown when the test fails
+def run_model(world: World, steps: int) -> None:
+    """Make so many random steps in lock-step, and close both selectors."""
     verify = getattr(lib, "fdmux_testing_verify", None)
-    world = World(backend, seed)
     operations = world.random.choices(
-        list(OPERATIONS), list(OPERATIONS.values()), k=STEPS
+        list(OPERATIONS), list(OPERATIONS.values()), k=steps
     )
     try:
         for step, operation in enumerate(operations):
             operation(world)
             if verify is not None and step % VERIFY_EVERY == 0:
                 assert verify(world.ours._c_loop) == 0, "the line of verify.c"
-        assert world.reported > STEPS // 10  # it was not idle
+        assert world.reported > steps // 10  # it was not idle
     finally:
         world.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["epoll", "poll"])
+def test_selector_behaves_as_the_stdlib_s(backend: str) -> None:
+    seed = pick_seed()
+    print(f"FDMUX_MODEL_SEED={seed}")  # noqa: T201 - shown when the test fails
+    run_model(World(backend, seed), STEPS)

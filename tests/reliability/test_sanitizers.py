@@ -1,0 +1,165 @@
+"""What watches every memory access has nothing to report, and nothing is suppressed.
+
+ThreadSanitizer, valgrind's memcheck and helgrind run the C tests; gcc -fanalyzer reads
+the sources. Address- and UndefinedBehaviorSanitizer are part of each commit
+(docs/testing.md). valgrind knows no epoll_pwait2, so it sees the older call.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import os
+import re
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.core.conftest import (
+    BACKENDS,
+    CASE,
+    ROOT,
+    SANITIZER_ENVIRONMENT,
+    Build,
+    CaseError,
+    programs,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.reliability.conftest import Bars
+
+pytestmark = pytest.mark.nightly
+
+PROCESSES = 2
+TIME_MAX = 300.0
+REPORT = 99  # the exit code that valgrind is asked for
+FEWER = {"FDMUX_TEST_CALLS": "5000"}  # of a million random calls
+MEMCHECK = (
+    "valgrind",
+    "--quiet",
+    f"--error-exitcode={REPORT}",
+    "--leak-check=full",
+    "--errors-for-leak-kinds=definite,indirect,possible",
+    "--child-silent-after-fork=yes",
+)
+HELGRIND = ("valgrind", "--tool=helgrind", "--quiet", f"--error-exitcode={REPORT}")
+# Where several threads are at work; the others would show helgrind nothing.
+THREADED = ("threads", "thread_ends", "post", "queue", "wake")
+ANALYZED = ("csrc/core", "csrc/stream", "csrc/backends")
+INCLUDES = ("csrc/include", "csrc/core", "csrc/stream")
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One case of a C program, on one backend."""
+
+    program: str
+    name: str
+    backend: str
+    is_slow: bool
+
+
+def all_cases() -> list[Case]:
+    found = []
+    for path in sorted((ROOT / "tests" / "core").glob("test_*.c")):
+        for kind, name in CASE.findall(path.read_text(encoding="utf-8")):
+            found += [
+                Case(path.stem, name, backend, kind == "SLOW_")
+                for backend in BACKENDS.get(kind, ["epoll", "poll"])
+            ]
+    return found
+
+
+def built(sanitize: str) -> Path:
+    try:
+        return programs(Build(sanitize, werror=False))
+    except CaseError as error:
+        if "the C tests need" in str(error):
+            pytest.skip(str(error))
+        raise
+
+
+def run(folder: Path, watcher: tuple[str, ...], case: Case) -> tuple[int, str]:
+    environment = {"FDMUX_TEST_BACKEND": case.backend, **SANITIZER_ENVIRONMENT, **FEWER}
+    done = subprocess.run(
+        [*watcher, str(folder / case.program), case.name],
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=TIME_MAX,
+    )
+    return done.returncode, done.stderr
+
+
+def reports_of(
+    folder: Path, watcher: tuple[str, ...], cases: list[Case]
+) -> tuple[list[str], int]:
+    """What was reported, and how many cases ran well under the watcher."""
+    reports = []
+    passed = 0
+    with concurrent.futures.ThreadPoolExecutor(PROCESSES) as pool:
+        results = pool.map(lambda case: run(folder, watcher, case), cases)
+        for case, (code, text) in zip(cases, results, strict=True):
+            passed += code == 0
+            if code == REPORT or "WARNING: ThreadSanitizer" in text:
+                reports.append(f"{case}\n{text}")
+            elif code != 0:
+                print(f"{case} ended with {code}\n{text}")  # noqa: T201 - if it fails
+    print("\n".join(reports))  # noqa: T201 - shown when the test fails
+    return reports, passed
+
+
+def need(tool: str) -> None:
+    if shutil.which(tool) is None:
+        pytest.skip(f"needs {tool}: apt-get install {tool}")
+
+
+def test_thread_sanitizer_reports_nothing(bars: Bars) -> None:
+    cases = all_cases()
+    reports, passed = reports_of(built("thread"), (), cases)
+    bars.at_least(len(cases), "C cases under ThreadSanitizer", passed)
+    bars.at_most(0, "reports of ThreadSanitizer", len(reports))
+
+
+def test_memcheck_reports_nothing(bars: Bars) -> None:
+    need("valgrind")
+    cases = [case for case in all_cases() if not case.is_slow]
+    reports, passed = reports_of(built(""), MEMCHECK, cases)
+    bars.at_least(len(cases), "C cases under memcheck", passed)
+    bars.at_most(0, "reports of memcheck", len(reports))
+
+
+def test_helgrind_reports_nothing(bars: Bars) -> None:
+    need("valgrind")
+    wanted = {f"test_{name}" for name in THREADED}
+    cases = [
+        case for case in all_cases() if case.program in wanted and not case.is_slow
+    ]
+    reports, passed = reports_of(built(""), HELGRIND, cases)
+    bars.at_least(len(cases), "C cases under helgrind", passed)
+    bars.at_most(0, "reports of helgrind", len(reports))
+
+
+def test_analyzer_of_gcc_has_no_warning(bars: Bars) -> None:
+    need("gcc")
+    sources = [path for folder in ANALYZED for path in (ROOT / folder).glob("*.c")]
+    flags = ["-std=c11", "-O2", "-fanalyzer", "-DFDMUX_TESTING=1"]
+    flags += [f"-I{ROOT / folder}" for folder in INCLUDES]
+    printed = "".join(
+        subprocess.run(
+            ["gcc", *flags, "-c", str(source), "-o", os.devnull],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stderr
+        for source in sources
+    )
+    print(printed)  # noqa: T201 - shown when the test fails
+    bars.at_least(20, "C files that gcc -fanalyzer has read", len(sources))
+    warnings = re.findall(r"warning: ", printed)
+    bars.at_most(0, "warnings of gcc -fanalyzer", len(warnings))

@@ -1,0 +1,117 @@
+"""How often does a test fail that ought not to? Runs one tier again and again.
+
+    python tools/flakes.py                          50 runs of the commit tier
+    python tools/flakes.py --runs 10 tests/python   what pytest is given instead
+
+Each run has another random order, is pinned to one CPU, and shares it with a program
+that never rests. Prints each run and what failed in how many of them; status 1 if
+anything did. Its one rule: it ends what it started, by its own handle.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+ROOT = Path(__file__).resolve().parent.parent
+COMMIT_TIER = ["tests/reliability", "-m", "commit"]
+# Ends by itself when whoever started it is gone.
+NEVER_RESTS = """
+import os, sys
+while os.getppid() == int(sys.argv[1]):
+    for _ in range(1_000_000):
+        pass
+"""
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Take our own options; what is left over is for pytest."""
+    parser = argparse.ArgumentParser(
+        description=str(__doc__).partition("\n")[0], allow_abbrev=False
+    )
+    parser.add_argument("--runs", type=int, default=50)
+    parser.add_argument("--cpu", type=int, default=min(os.sched_getaffinity(0)))
+    parser.add_argument("--load", type=int, default=1, help="programs that never rest")
+    parser.add_argument("--first-seed", type=int, default=1)
+    options, tests = parser.parse_known_args()
+    options.tests = tests or COMMIT_TIER
+    return options
+
+
+def pinned(cpu: int) -> list[str]:
+    """Begin a command that runs on ``cpu`` alone."""
+    if shutil.which("taskset") is None:
+        sys.exit("flakes.py needs taskset (Debian: util-linux)")
+    return ["taskset", "-c", str(cpu)]
+
+
+def start_load(cpu: int) -> subprocess.Popen[bytes]:
+    """Start a program that never rests, on the same CPU."""
+    code = [sys.executable, "-c", NEVER_RESTS, str(os.getpid())]
+    return subprocess.Popen([*pinned(cpu), *code])
+
+
+def failures_in(report: Path) -> list[str]:
+    """Name what failed or broke, by pytest's report."""
+    if not report.exists():
+        return ["pytest itself"]
+    cases = ET.parse(report).iter("testcase")  # noqa: S314 - we had it written
+    return [
+        f"{case.get('classname')}::{case.get('name')}"
+        for case in cases
+        if case.find("failure") is not None or case.find("error") is not None
+    ]
+
+
+def run_once(options: argparse.Namespace, seed: int, report: Path) -> list[str]:
+    """Run the tests in the order of ``seed``; return what failed, and say so."""
+    command = [*pinned(options.cpu), sys.executable, "-m", "pytest", "-q"]
+    command += ["-p", "randomly", "-p", "no:cacheprovider"]
+    command += [f"--randomly-seed={seed}", f"--junitxml={report}", *options.tests]
+    start = time.monotonic()
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    failed = failures_in(report)
+    if done.returncode and not failed:
+        failed = [f"pytest itself, status {done.returncode}"]
+    seconds = time.monotonic() - start
+    print(f"seed {seed}: {seconds:.1f} s, {len(failed)} failed", flush=True)
+    if failed:
+        print(done.stdout[-20_000:], done.stderr[-2000:], flush=True)
+    return failed
+
+
+def main() -> int:
+    """Run, count, and print what failed in how many runs."""
+    options = parse_arguments()
+    counts: collections.Counter[str] = collections.Counter()
+    flaky_runs = 0
+    loads = [start_load(options.cpu) for _ in range(options.load)]
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            for number in range(options.runs):
+                report = Path(folder) / f"{number}.xml"
+                failed = run_once(options, options.first_seed + number, report)
+                counts.update(failed)
+                flaky_runs += bool(failed)
+    finally:
+        for load in loads:
+            load.kill()
+            load.wait()
+    for name, count in counts.most_common():
+        print(f"{count} of {options.runs}  {name}")
+    print(f"{flaky_runs} of {options.runs} runs failed")
+    return 1 if flaky_runs else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
