@@ -16,7 +16,6 @@ import functools
 import math
 import operator
 import os
-import threading
 import time
 import weakref
 from selectors import EVENT_READ, EVENT_WRITE
@@ -39,18 +38,20 @@ if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike
     from typing_extensions import Self
 
-    from fdmux.current import Carrier
     from fdmux.interest import Interest, ReadyCallback, WatchedKey
 
     ErrorHook = Callable[[Exception, object], object]
 
 Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 FileLike = TypeVar("FileLike", bound="FileDescriptorLike")
 
 TIMER_IN_FD = FEATURES[lib.FDMUX_FEATURE_TIMER_IN_FD]
 # poll(2) and epoll_wait(2) take an int of milliseconds. A wait this long ends early,
 # as an iteration with nothing to do; `run` then simply waits again.
 WAIT_MAX = 24 * 24 * 3600.0
+
+TURN = "turn"
 
 
 def normalise_timeout(timeout: float | None) -> float | None:
@@ -128,8 +129,7 @@ class SelectorEventLoop:
         # one of them does not lose the others.
         self._due: collections.deque[Handle] = collections.deque()
         self._posted: collections.deque[Handle] = collections.deque()
-        self._turn = threading.Lock()  # held by whoever runs or closes the loop
-        self._outer: Carrier | None = None  # whose callback runs this loop
+        self._turn: dict[str, object] = {}  # TURN: whoever runs or closes the loop
         self._is_stopping = False
         self._wakes_seen = 0
         self._has_streams_alone = False  # in the last iteration
@@ -280,12 +280,7 @@ class SelectorEventLoop:
                 callback that calls this.
             LoopClosed: After `close`.
         """
-        limit = normalise_timeout(timeout)
-        turn = self._take_turn()
-        try:
-            return self._iterate(limit)
-        finally:
-            self._end_turn(turn)
+        return self._in_turn(self._iterate, normalise_timeout(timeout))
 
     def run(
         self, timeout: float | None = 1.0, max_iterations: int | None = None
@@ -308,18 +303,7 @@ class SelectorEventLoop:
         left = math.inf if max_iterations is None else operator.index(max_iterations)
         if left < 0:
             raise ValueError(f"run the loop: max_iterations is {max_iterations}")
-        turn = self._take_turn()
-        try:
-            with self._wake.woken_by_signals():
-                while left > 0:
-                    self._iterate(limit)
-                    left -= 1
-                    if left == math.inf and self._has_streams_alone:
-                        self._serve_streams()
-                    if self._is_stopping:
-                        return
-        finally:
-            self._end_turn(turn)
+        self._in_turn(self._repeat, limit, left)
 
     def stop(self) -> None:
         """Make `run` return after the iteration it is in, without waiting further.
@@ -382,9 +366,10 @@ class SelectorEventLoop:
         Raises:
             RuntimeError: The loop runs right now; `stop` it first.
         """
-        if not self._turn.acquire(blocking=False):
-            raise RuntimeError("close the loop: it is running; call stop() first")
+        turn, me = self._turn, object()
         try:
+            if turn.setdefault(TURN, me) is not me:
+                raise RuntimeError("close the loop: it is running; call stop() first")
             self._unusable = "the loop is closed"
             if self._hub is not None:
                 self._hub.close()
@@ -397,7 +382,8 @@ class SelectorEventLoop:
             self._due.clear()
             self._timers = TimerQueue()
         finally:
-            self._turn.release()
+            if TURN in turn and turn[TURN] is me:  # as in `_in_turn`
+                del turn[TURN]
 
     def __enter__(self) -> Self:
         self._check_usable()
@@ -417,26 +403,42 @@ class SelectorEventLoop:
         if self._unusable is not None:
             raise LoopClosed(self._unusable)
 
-    def _take_turn(self) -> threading.Lock:
-        """Become the one who runs the loop."""
+    def _in_turn(
+        self,
+        work: Callable[Parameters, Result],
+        *args: Parameters.args,
+        **kwargs: Parameters.kwargs,
+    ) -> Result:
+        """Do ``work`` as the one who runs the loop, and consume a `stop` afterwards.
+
+        Ctrl-C may come whenever a function is called, as it begins or has returned. So
+        the turn is taken by one call inside the `try`, and given back by none.
+        """
         self._check_usable()
-        turn = self._turn
-        if not turn.acquire(blocking=False):
-            raise RuntimeError("run the loop: it is running already")
-        self._outer, running.loop = running.loop, self
+        turn, me, outer = self._turn, object(), running.loop
         try:
+            if turn.setdefault(TURN, me) is not me:
+                raise RuntimeError("run the loop: it is running already")
+            running.loop = self
             if self._hub is not None:
                 self._hub.settle()  # written before this run
-        except BaseException:
-            self._end_turn(turn)
-            raise
-        return turn
+            return work(*args, **kwargs)
+        finally:
+            if TURN in turn and turn[TURN] is me:
+                self._is_stopping = False
+                running.loop = outer  # whose callback has run this loop
+                del turn[TURN]
 
-    def _end_turn(self, turn: threading.Lock) -> None:
-        """Consume a `stop`, and let others run or close the loop."""
-        self._is_stopping = False
-        running.loop, self._outer = self._outer, None
-        turn.release()
+    def _repeat(self, limit: float | None, left: float) -> None:
+        """Iterate ``left`` times, or until `stop`."""
+        with self._wake.woken_by_signals():
+            while left > 0:
+                self._iterate(limit)
+                left -= 1
+                if left == math.inf and self._has_streams_alone:
+                    self._serve_streams()
+                if self._is_stopping:
+                    return
 
     def _iterate(self, limit: float | None) -> int:
         if self._unusable is not None:  # a callback forked, and this is the child
@@ -589,7 +591,7 @@ class SelectorEventLoop:
         self._posted.clear()
         self._due.clear()
         self._wake.abandon_after_fork()
-        self._turn = threading.Lock()  # another thread may have held the old one
+        self._turn = {}  # another thread may have had the old one
 
 
 def call_both(interest: Interest, events: int) -> int:

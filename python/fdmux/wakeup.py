@@ -41,6 +41,7 @@ class WakeChannel:
         self.reader, self._writer = socket.socketpair()
         self.reader.setblocking(False)
         self._writer.setblocking(False)
+        self._may_have_signals = False
         # Re-entrant, as a signal handler may interrupt `wake` in order to wake. It
         # keeps `close` from freeing the number while another thread sends on it.
         self._lock = threading.RLock()
@@ -79,33 +80,45 @@ class WakeChannel:
 
         Source: signal.set_wakeup_fd
         """
+        own = self._writer.fileno()
+        self._may_have_signals = True  # before: Ctrl-C may come with the call
         try:
-            previous = signal.set_wakeup_fd(
-                self._writer.fileno(), warn_on_full_buffer=False
-            )
+            previous = signal.set_wakeup_fd(own, warn_on_full_buffer=False)
         except ValueError:  # not the main thread, where no signal handler runs
             yield
             return
-        if previous != -1:
+        if previous not in (-1, own):
             signal.set_wakeup_fd(previous)
+            self._may_have_signals = False
             yield
             return
         try:
             yield
         finally:
             signal.set_wakeup_fd(-1)
+            self._may_have_signals = False
 
     def abandon_after_fork(self) -> None:
         """Cut the child's ties to the pair, which still belongs to the parent."""
         self._lock = threading.RLock()  # another thread may have held the old one
+        self._release_signals()
+
+    def _release_signals(self) -> None:
+        """Let no signal go to our writing end, if that is where they go."""
         own = self._writer.fileno()
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError):  # not the main thread
             previous = signal.set_wakeup_fd(-1)
             if previous not in (-1, own):
                 signal.set_wakeup_fd(previous)
 
     def close(self) -> None:
-        """Close both ends. Idempotent."""
+        """Close both ends. Idempotent.
+
+        Ctrl-C just as `woken_by_signals` ends leaves signals with our number, which is
+        somebody else's soon; so that is looked at first.
+        """
+        if self._may_have_signals:
+            self._release_signals()
         with self._lock:
             self._writer.close()
             self.reader.close()

@@ -210,9 +210,10 @@ static void run_steps(struct scene *scene)
 /* With the fault over, every watcher that was accepted hears, and everything works. */
 static void check_usable(struct scene *scene)
 {
-    struct calls calls = {0};
+    static struct calls calls; /* written to as long as the loop lives */
     int before[WATCHERS];
 
+    calls = (struct calls){0};
     CHECK_EQ(fdmux_loop_after_fork(scene->loop), 0);
     (void)poll_once(scene->loop); /* an error that waited to be told */
     for (int i = 0; i < WATCHERS; i++)

@@ -314,9 +314,10 @@ def in_a_storm_of_keyboard_interrupts() -> None:
         try:
             is_armed = True
             loop.run_once(0.001)
+            is_armed = False
         except KeyboardInterrupt:
             count += 1
-    is_armed = False  # the signals go on to the end
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)  # they go on to the end
 
 
 @ends_with(0)

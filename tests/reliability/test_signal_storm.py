@@ -1,0 +1,52 @@
+"""A hundred thousand signals while a loop works, with a handler that raises at times.
+
+The storm is in a process of its own (signal_storm_program.py), as signals are for a
+whole process. Another sends them; it lets the loop breathe after every few, since
+signal(7) keeps only one of a kind waiting.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.reliability.conftest import Bars
+
+PROGRAM = Path(__file__).with_name("signal_storm_program.py")
+LONG = 120.0
+# The machine may be busy with other things, so no more than this is promised here.
+LATENESS_MAX = 0.5
+
+
+@pytest.mark.commit
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["epoll", "poll"])
+def test_storm_loses_no_event_no_exception_and_no_deadline(
+    bars: Bars, backend: str
+) -> None:
+    sent = 100_000
+    done = subprocess.run(
+        [sys.executable, str(PROGRAM), backend, str(sent)],
+        capture_output=True,
+        text=True,
+        timeout=LONG,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    facts: dict[str, float] = json.loads(done.stdout)
+    title = f"storm of {sent:,} signals, {backend}"
+    bars.at_least(sent // 100, f"{title}: times the handler ran", facts["handled"])
+    bars.at_least(10, f"{title}: exceptions it raised", facts["raised"])
+    lost = facts["raised"] - facts["caught"]
+    bars.at_most(0, f"{title}: exceptions lost", lost)
+    bars.at_least(100, f"{title}: messages meanwhile", facts["messages"])
+    bars.at_most(0, f"{title}: messages lost", facts["lost"])
+    bars.at_most(0, f"{title}: EINTR seen", facts["interrupted"])
+    bars.at_least(0, f"{title}: earliest wait", facts["earliest"], "s late")
+    bars.at_most(LATENESS_MAX, f"{title}: latest", facts["latest"], "s")
