@@ -221,7 +221,7 @@ def held() -> Held:
 
 
 def resident_bytes() -> int:
-    """Count the resident pages; proc(5): statm is an estimate, the sum of maps is not."""
+    """Count the resident pages; the statm of proc(5) is only an estimate."""
     rollup = Path("/proc/self/smaps_rollup").read_text(encoding="ascii")
     line = next(line for line in rollup.splitlines() if line.startswith("Rss:"))
     return int(line.split()[1]) * 1024
