@@ -129,7 +129,7 @@ int64_t posts_end(const struct fdmux_api *api, struct fdmux_loop *loop, int64_t 
 
 /* ---- waking a loop that sleeps --------------------------------------------------- */
 
-static const int64_t NAP_NS_MAX = INT64_C(20000000000);
+enum { NAP_MS_MAX = 20 * 1000 };
 
 static struct {
     const struct fdmux_api *api;
@@ -157,14 +157,15 @@ static void *wake_often(void *userdata)
     (void)userdata;
     for (int64_t i = 0; i < naps.count; i++) {
         /* Time for the loop to fall asleep; nothing says when it has. */
-        struct timespec nap = {.tv_nsec = 1000 * 1000};
+        struct timespec nap = {.tv_nsec = 1000000};
 
         (void)nanosleep(&nap, NULL); /* cut short by a signal: no harm */
         naps.posted_ns = naps.api->loop_now(naps.loop);
         if (naps.api->post(naps.loop, on_nap_over, NULL) < 0)
             return NULL;
         while (atomic_load(&naps.woken) <= i) {
-            if (naps.api->loop_now(naps.loop) - naps.posted_ns > NAP_NS_MAX)
+            if (naps.api->loop_now(naps.loop) - naps.posted_ns >
+                NAP_MS_MAX * INT64_C(1000000))
                 return NULL; /* it was lost, and whoever counts will say so */
             (void)sched_yield(); /* as above */
         }

@@ -8,6 +8,7 @@ read, and the handler raises nowhere between the two. Needs nothing but fdmux.
 
 from __future__ import annotations
 
+import functools
 import json
 import mmap
 import os
@@ -84,9 +85,7 @@ def exchange(
     sent = [0] * PAIRS
     pairs = [socket.socketpair() for _ in range(PAIRS)]
     for number, (here, _there) in enumerate(pairs):
-        loop.register_read(
-            here, lambda sock, number=number: receiver.on_message(number, sock)
-        )
+        loop.register_read(here, functools.partial(receiver.on_message, number))
     deadline = time.monotonic() + LONG
     while not shared[8]:
         for number, (_here, there) in enumerate(pairs):
