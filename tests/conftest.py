@@ -65,10 +65,16 @@ def live_threads() -> set[str]:
     return {thread.name for thread in threading.enumerate()}
 
 
+@pytest.fixture(autouse=True, scope="module")
+def few_objects_to_look_through() -> None:
+    """Leave out of each test's collection what modules have made until now."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def no_leak() -> Iterator[None]:
     """Fail a test that ends with a descriptor or thread more than it began with."""
-    gc.collect()
     before, threads_before = open_descriptors(), live_threads()
     yield
     gc.collect()

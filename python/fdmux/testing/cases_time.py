@@ -94,8 +94,11 @@ def posts_from_threads(kind: type[Host]) -> None:
             for thread in threads:
                 thread.start()
 
-        session.run(main)
-        for thread in threads:
-            thread.join()
+        try:
+            session.run(main)
+        finally:  # while there is still something to post to
+            for thread in threads:
+                if thread.ident is not None:
+                    thread.join()
     assert seen == [list(range(POSTS))] * THREADS
     assert ran_in == {threading.get_ident()}
