@@ -96,9 +96,14 @@ def posts_from_threads(kind: type[Host]) -> None:
 
         try:
             session.run(main)
-        finally:  # while there is still something to post to
-            for thread in threads:
-                if thread.ident is not None:
-                    thread.join()
+        finally:
+            join_started(threads)  # while there is still something to post to
     assert seen == [list(range(POSTS))] * THREADS
     assert ran_in == {threading.get_ident()}
+
+
+def join_started(threads: list[threading.Thread]) -> None:
+    """Wait for those that ``main`` came to start."""
+    for thread in threads:
+        if thread.ident is not None:
+            thread.join()
