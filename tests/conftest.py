@@ -66,10 +66,12 @@ def live_threads() -> set[str]:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def few_objects_to_look_through() -> None:
-    """Leave out of each test's collection what modules have made until now."""
+def few_objects_to_look_through() -> Iterator[None]:
+    """Leave out of each test's collection what other modules have made."""
     gc.collect()
     gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)
