@@ -1,0 +1,83 @@
+"""What the tests of streams remember and wait for."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fdmux.stream import Stream, StreamHandler
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fdmux.loop import SelectorEventLoop
+
+LONG = 30.0
+
+
+class Recorder(StreamHandler):
+    """Remembers what was called, and does as the test says."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.data = b""
+        self.errors: list[Exception | None] = []
+        self.answer: Callable[[Stream, memoryview], object] = lambda *_: None
+
+    def on_connect(self, _stream: Stream) -> None:
+        self.calls.append("connect")
+
+    def on_data(self, stream: Stream, view: memoryview) -> bytes | None:
+        self.data += bytes(view)
+        return self.answer(stream, view)  # type: ignore[return-value]  # of the test
+
+    def on_end(self, stream: Stream) -> None:
+        self.calls.append("end")
+        super().on_end(stream)
+
+    def on_writable(self, _stream: Stream) -> None:
+        self.calls.append("writable")
+
+    def on_drain(self, _stream: Stream) -> None:
+        self.calls.append("drain")
+
+    def on_close(self, _stream: Stream, error: Exception | None) -> None:
+        self.calls.append("close")
+        self.errors.append(error)
+
+
+class Open(Recorder):
+    """Keeps its side open when the peer ends."""
+
+    def on_end(self, _stream: Stream) -> None:
+        self.calls.append("end")
+
+
+def run_until(loop: SelectorEventLoop, is_done: Callable[[], object]) -> None:
+    for _ in range(1000):
+        if is_done():
+            return
+        loop.run_once(LONG)
+    pytest.fail("it did not happen in 1,000 iterations")
+
+
+def receive(sock: socket.socket, count: int) -> bytes:
+    data = bytearray()
+    while len(data) < count and (chunk := sock.recv(count - len(data))):
+        data += chunk
+    return bytes(data)
+
+
+def reset(sock: socket.socket) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+
+
+def shrink_buffers(stream: Stream) -> None:
+    """So that little fits into the kernel."""
+    with socket.socket(fileno=os.dup(stream.fileno())) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)

@@ -1,0 +1,91 @@
+"""Streams that connect: over TCP and Unix sockets, refused, and to nowhere."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.python.streams.recorder import (
+    LONG,
+    Recorder,
+    receive,
+    run_until,
+)
+
+from fdmux.stream import connect_stream
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fdmux.loop import SelectorEventLoop
+
+
+def test_connect_tells_and_sends_what_was_written_before(
+    loop: SelectorEventLoop, handler: Recorder
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        stream = connect_stream(loop, listener.getsockname(), handler)
+        stream.write(b"early")
+        stream.shutdown()
+        assert handler.calls == []
+        run_until(loop, lambda: handler.calls == ["connect", "drain"])
+        sock, _ = listener.accept()
+        with sock:
+            sock.settimeout(LONG)
+            assert receive(sock, 9) == b"early"
+            sock.sendall(b"hi")
+            run_until(loop, lambda: handler.data == b"hi")
+
+
+def test_shutdown_before_the_connection_stands(
+    loop: SelectorEventLoop, handler: Recorder
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        connect_stream(loop, listener.getsockname(), handler).shutdown()
+        run_until(loop, lambda: handler.calls == ["connect"])
+        sock, _ = listener.accept()
+        with sock:
+            sock.settimeout(LONG)
+            assert sock.recv(1) == b""
+
+
+def test_refused_connection_is_told_with_the_address(
+    loop: SelectorEventLoop, handler: Recorder
+) -> None:
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        connect_stream(loop, reserved.getsockname(), handler)
+        run_until(loop, lambda: handler.errors)
+        assert handler.calls == ["close"]
+        assert isinstance(handler.errors[0], ConnectionRefusedError)
+        assert f"connect to {reserved.getsockname()}" in str(handler.errors[0])
+
+
+def test_unix_sockets(
+    loop: SelectorEventLoop, handler: Recorder, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "socket")
+    with pytest.raises(FileNotFoundError, match="connect to"):
+        connect_stream(loop, path, handler)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        connect_stream(loop, path, handler)
+        run_until(loop, lambda: handler.calls == ["connect"])
+
+
+def test_ipv6(loop: SelectorEventLoop, handler: Recorder) -> None:
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as listener:
+        connect_stream(loop, listener.getsockname()[:2], handler)
+        run_until(loop, lambda: handler.calls == ["connect"])
+
+
+def test_wrong_addresses(loop: SelectorEventLoop, handler: Recorder) -> None:
+    with pytest.raises(ValueError, match="not an IP address"):
+        connect_stream(loop, ("localhost", 1), handler)
+    with pytest.raises(OverflowError, match="0-65535"):
+        connect_stream(loop, ("127.0.0.1", 65536), handler)
+
+
+# Company -----------------------------------------------------------------------------

@@ -1,0 +1,163 @@
+"""Writes: in order, of whatever holds bytes, and within bounds."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.python.streams.recorder import (
+    LONG,
+    Recorder,
+    receive,
+    run_until,
+    shrink_buffers,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fdmux.loop import SelectorEventLoop
+    from fdmux.stream import Stream
+
+
+@pytest.mark.usefixtures("stream")
+@pytest.mark.parametrize("kind", ["view", "bytes", "bytearray", "part"])
+def test_answer_is_written(
+    loop: SelectorEventLoop, peer: socket.socket, handler: Recorder, kind: str
+) -> None:
+    answers: dict[str, Callable[[Stream, memoryview], object]] = {
+        "view": lambda _, view: view,
+        "bytes": lambda _, view: bytes(view),
+        "bytearray": lambda _, view: bytearray(view),
+        "part": lambda _, view: view[:],
+    }
+    handler.answer = answers[kind]
+    peer.sendall(b"hello")
+    loop.run_once(LONG)
+    assert receive(peer, 5) == b"hello"
+    assert handler.data == b"hello"
+
+
+def test_writes_of_a_batch_keep_their_order(
+    loop: SelectorEventLoop, peer: socket.socket, stream: Stream, handler: Recorder
+) -> None:
+    def answer(each: Stream, view: memoryview) -> memoryview:
+        each.write(b"1")
+        each.write(view)
+        each.writelines([b"2", bytearray(b"3"), b""])
+        each.write(view[:1])
+        each.write(b"x" * 70_000)
+        each.write(memoryview(b"45"))
+        return view
+
+    handler.answer = answer
+    peer.sendall(b"ab")
+    expected = b"1ab23a" + b"x" * 70_000 + b"45ab"
+    loop.run_once(LONG)
+    assert stream.buffered == 0
+    assert receive(peer, len(expected)) == expected
+
+
+@pytest.mark.parametrize("data", [5, "text", None, [1], 1.5])
+def test_what_is_no_bytes_is_not_written(stream: Stream, data: bytes) -> None:
+    with pytest.raises(TypeError):
+        stream.write(data)
+    assert stream.buffered == 0
+
+
+def test_more_than_can_be_counted_is_refused(
+    stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fdmux.stream.QUEUE_MAX", 100_000)
+    with pytest.raises(ValueError, match="100001 bytes at once: 100000 at most"):
+        stream.write(b"x" * 100_001)
+
+
+# Views -------------------------------------------------------------------------------
+
+
+def test_queue_reports_when_it_falls_and_when_it_is_empty(
+    loop: SelectorEventLoop, peer: socket.socket, stream: Stream, handler: Recorder
+) -> None:
+    shrink_buffers(stream)
+    while stream.buffered < 64 * 1024:
+        stream.write(b"x" * 10_000)
+    written = stream.buffered + stream.sent
+    peer.sendall(b"not read while so much is queued")
+    loop.run_once(0)
+    assert handler.data == b""
+    peer.setblocking(False)
+    got = 0
+    while "drain" not in handler.calls:
+        with contextlib.suppress(BlockingIOError):
+            got += len(peer.recv(1 << 16))
+        loop.run_once(0)
+    peer.settimeout(LONG)
+    got += len(receive(peer, written - got))
+    assert got == written
+    assert handler.calls == ["writable", "drain"]
+    run_until(loop, lambda: handler.data)
+
+
+def test_more_than_queue_max_ends_the_stream(
+    loop: SelectorEventLoop, stream: Stream, handler: Recorder
+) -> None:
+    shrink_buffers(stream)
+    for _ in range(300):
+        if stream.buffered > 200_000:
+            break
+        stream.write(b"x" * 10_000)
+    stream.write(b"x" * 100_000)
+    loop.run_once(0)
+    assert handler.calls == ["close"]
+    error = handler.errors[0]
+    assert isinstance(error, OSError)
+    assert error.errno == errno.ENOBUFS
+    assert stream.buffered == 0
+
+
+def test_written_before_the_loop_runs(
+    loop: SelectorEventLoop, peer: socket.socket, stream: Stream
+) -> None:
+    stream.write(b"x")
+    loop.run_once(0)
+    assert peer.recv(2) == b"x"
+
+
+def test_written_by_timers_and_posted_calls_and_watchers(
+    loop: SelectorEventLoop, peer: socket.socket, stream: Stream
+) -> None:
+    left, right = socket.socketpair()
+    with left, right:
+        left.sendall(b"!")
+        loop.register_read(right, lambda _: stream.write(left.recv(0) or b"watched"))
+        loop.run_once(LONG)
+        loop.unregister(right)
+    assert peer.recv(99) == b"watched"
+    loop.call_soon_threadsafe(stream.write, b"posted")
+    loop.run_once(LONG)
+    assert peer.recv(99) == b"posted"
+    loop.call_later(0, stream.write, b"timed")
+    loop.run_once(LONG)
+    assert peer.recv(99) == b"timed"
+
+
+def test_facts(
+    loop: SelectorEventLoop, peer: socket.socket, stream: Stream, handler: Recorder
+) -> None:
+    handler.answer = lambda _, view: view[:2]
+    peer.sendall(b"hello")
+    loop.run_once(LONG)
+    assert (stream.received, stream.sent, stream.buffered) == (5, 2, 0)
+    assert stream.peername == peer.getsockname()
+    assert not stream.is_closing
+    assert f"fd={stream.fileno()}" in repr(stream)
+    assert stream.data is None
+    with pytest.raises(AttributeError):
+        stream.other = 1  # type: ignore[attr-defined]  # on purpose
+
+
+# Exceptions --------------------------------------------------------------------------
