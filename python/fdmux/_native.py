@@ -11,7 +11,18 @@ import math
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from fdmux._ffi import ffi, lib
+try:
+    from fdmux._ffi import ffi, lib
+except ImportError as problem:
+    # cffi's words: what it makes initialises in one phase (PEP 489).
+    if "subinterpreters" not in str(problem):
+        raise
+    raise ImportError(
+        "import fdmux: this interpreter has a GIL of its own (PEP 684), and what cffi "
+        "builds cannot be loaded there; use an interpreter that shares the GIL, as "
+        "Py_NewInterpreter makes it, or a thread",
+        name="fdmux",
+    ) from problem
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -239,6 +239,9 @@ def test_child_processes_are_asyncio_s_own() -> None:
         return output
 
     assert host.run(main()) == b"TEXT"
+    for thread in threading.enumerate():
+        if thread.name.startswith("waitpid-"):  # asyncio's, which has told the loop
+            thread.join(SOON)
 
 
 def test_time_threads_and_signals_end_a_wait_for_connections() -> None:

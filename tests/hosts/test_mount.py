@@ -9,13 +9,11 @@ import logging
 import selectors
 import subprocess
 import sys
-import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
 import fdmux
-from fdmux import hosts
 from fdmux.testing import NativeCode
 from fdmux.testing.native import READ
 from fdmux.testing.session import contains
@@ -488,80 +486,7 @@ parents.unmount()
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-# ---- what cannot work ----------------------------------------------------------------
-
-
-class ProactorLike(asyncio.SelectorEventLoop):
-    def add_reader(self, fd: object, callback: object, *args: object) -> None:
-        raise NotImplementedError
-
-
-def test_loop_without_readers_names_the_way_out() -> None:
-    loop = ProactorLike()
-    with pytest.raises(RuntimeError, match=r"SelectorEventLoop\(fdmux\.Selector\(\)\)"):
-        fdmux.mount(loop)
-    loop.close()
-
-
-def test_backend_without_a_descriptor_names_the_way_out(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(hosts, "NativeLoop", lambda: fdmux.NativeLoop("poll"))
-    with (
-        selectors.DefaultSelector() as selector,
-        pytest.raises(RuntimeError, match=r"poll backend .* use a loop on fdmux"),
-    ):
-        fdmux.mount(selector)
-
-
-@pytest.mark.parametrize("host", [3, "asyncio", object()])
-def test_what_is_no_host_is_refused_with_the_list_of_those(host: object) -> None:
-    with pytest.raises(TypeError, match="neither an asyncio, uvloop or tornado loop"):
-        fdmux.mount(host)
-
-
-def test_no_loop_at_all_says_what_to_do() -> None:
-    assert hosts.running() is None
-    with pytest.raises(RuntimeError, match=r"name the host: fdmux\.mount\(host\)"):
-        fdmux.mount()
-
-
-def test_nursery_of_a_trio_that_has_ended_is_refused(trio: ModuleType) -> None:
-    async def main() -> object:
-        async with trio.open_nursery() as nursery:
-            return nursery
-
-    nursery = trio.run(main)
-    with pytest.raises(RuntimeError, match="trio does not run in this thread"):
-        fdmux.mount(nursery)
-
-
-def test_task_group_of_a_loop_that_has_ended_is_refused(anyio: ModuleType) -> None:
-    async def main() -> object:
-        async with anyio.create_task_group() as group:
-            return group
-
-    group = anyio.run(main)
-    with pytest.raises(RuntimeError, match="anyio does not run in this thread"):
-        fdmux.mount(group)
-
-
-def test_running_loop_of_another_thread_is_not_found() -> None:
-    errors: list[BaseException] = []
-
-    def look() -> None:
-        try:
-            fdmux.current()
-        except RuntimeError as error:
-            errors.append(error)
-
-    async def main() -> None:
-        thread = threading.Thread(target=look)
-        thread.start()
-        thread.join()
-
-    asyncio.run(main())
-    assert "no loop that can host" in str(errors[0])
+# ---- finding the host ----------------------------------------------------------------
 
 
 def test_nothing_is_imported_for_being_asked() -> None:
@@ -574,21 +499,5 @@ async def main():
 asyncio.run(main())
 hosts = {"trio", "anyio", "gevent", "tornado", "uvloop", "PySide6", "gi"}
 assert not hosts & {*sys.modules}, hosts & {*sys.modules}
-"""
-    subprocess.run([sys.executable, "-c", program], check=True)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.version_info < (3, 13), reason="needs _interpreters")
-def test_interpreter_with_a_gil_of_its_own_is_refused_by_name() -> None:
-    program = """
-import _interpreters
-
-isolated = _interpreters.create("isolated")
-failed = _interpreters.exec(isolated, "import fdmux")
-assert failed.type.__name__ == "ImportError", failed
-assert "does not support loading in subinterpreters" in failed.msg, failed
-shared = _interpreters.create("legacy")
-assert _interpreters.exec(shared, "import fdmux; fdmux.NativeLoop().close()") is None
 """
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -12,18 +12,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from typing import TYPE_CHECKING, cast
 
 from fdmux._native import NativeLoop
-from fdmux.hosts.served import Attachment, same_loop
+from fdmux.hosts.served import Attachment
 from fdmux.selector import Selector
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from fdmux.hosts.served import Served
-
-loop_of = same_loop
 
 
 def running() -> object | None:
@@ -34,6 +33,31 @@ def running() -> object | None:
 def accepts(host: object) -> bool:
     """Whether it is an asyncio loop, whoever made it."""
     return isinstance(host, asyncio.AbstractEventLoop)
+
+
+def loop_of(host: object) -> object:
+    """Return the loop, which must be this thread's if it runs.
+
+    Raises:
+        RuntimeError: It is closed, or runs in another thread.
+    """
+    loop = cast("asyncio.AbstractEventLoop", host)
+    if loop.is_closed():
+        raise RuntimeError(f"mount on {loop!r}: it is closed; mount on a new loop")
+    if runs_elsewhere(loop):
+        raise RuntimeError(
+            f"mount on {loop!r}: it runs in another thread; mount there: "
+            "loop.call_soon_threadsafe(fdmux.mount)"
+        )
+    return loop
+
+
+def runs_elsewhere(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether another thread runs the loop."""
+    thread: int | None = getattr(loop, "_thread_id", None)  # uvloop keeps its to itself
+    if thread is not None:
+        return thread != threading.get_ident()
+    return loop.is_running() and running() is not loop
 
 
 def native_of(host: object) -> NativeLoop | None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import importlib
 import sys
+import threading
 import weakref
 from typing import TYPE_CHECKING
 
-from fdmux.hosts.served import Attachment, no_native, same_loop
+from fdmux.hosts.served import Attachment, no_native
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 READ = 1  # libev's EV_READ
 
 native_of = no_native
-loop_of = same_loop
 
 
 def running() -> object | None:
@@ -43,6 +43,22 @@ def accepts(host: object) -> bool:
     """Whether it is a hub."""
     hub = sys.modules.get("gevent.hub")
     return hub is not None and isinstance(host, hub.Hub)
+
+
+def loop_of(host: object) -> object:
+    """Return the hub, which must be this thread's.
+
+    Raises:
+        RuntimeError: It was destroyed, or is another thread's.
+    """
+    if host.loop is None:  # type: ignore[attr-defined] # a hub
+        raise RuntimeError(f"mount on {host!r}: it was destroyed; mount on a new hub")
+    if host.thread_ident != threading.get_ident():  # type: ignore[attr-defined] # the same
+        raise RuntimeError(
+            f"mount on {host!r}: it is another thread's; mount there, or on "
+            "gevent.get_hub()"
+        )
+    return host
 
 
 def attach(host: object, served: Served) -> Attachment:

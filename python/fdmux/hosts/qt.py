@@ -44,7 +44,10 @@ def loop_of(host: object) -> object:
     """
     core = binding_of(host)
     if core is None or host.thread() != core.QThread.currentThread():  # type: ignore[attr-defined] # a QObject
-        raise RuntimeError(f"mount on {host!r}: it belongs to another thread")
+        raise RuntimeError(
+            f"mount on {host!r}: it belongs to another thread; mount there, "
+            "or on an object of this one"
+        )
     dispatcher: object = core.QAbstractEventDispatcher.instance()
     if dispatcher is None:
         raise RuntimeError(

@@ -6,14 +6,12 @@ import contextlib
 from selectors import EVENT_READ, BaseSelector
 from typing import TYPE_CHECKING, cast
 
-from fdmux.hosts.served import Attachment, same_loop
+from fdmux.hosts.served import Attachment
 from fdmux.selector import Selector
 
 if TYPE_CHECKING:
     from fdmux._native import NativeLoop
     from fdmux.hosts.served import Served
-
-loop_of = same_loop
 
 
 def running() -> object | None:
@@ -24,6 +22,17 @@ def running() -> object | None:
 def accepts(host: object) -> bool:
     """Whether it is a selector."""
     return isinstance(host, BaseSelector)
+
+
+def loop_of(host: object) -> object:
+    """Return the selector.
+
+    Raises:
+        RuntimeError: It is closed.
+    """
+    if cast("BaseSelector", host).get_map() is None:
+        raise RuntimeError(f"mount on {host!r}: it is closed; mount on a new selector")
+    return host
 
 
 def native_of(host: object) -> NativeLoop | None:

@@ -25,7 +25,7 @@ def accepts(host: object) -> bool:
 def loop_of(host: object) -> object:
     """Return the asyncio loop behind it."""
     loop: object = host.asyncio_loop  # type: ignore[attr-defined] # an IOLoop
-    return loop
+    return asyncio_loops.loop_of(loop)
 
 
 def native_of(host: object) -> NativeLoop | None:
