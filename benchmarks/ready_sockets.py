@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 @contextlib.contextmanager
 def ready_sockets(count: int) -> Iterator[list[socket.socket]]:
     """Yield ``count`` sockets that are readable and writable, and stay so."""
-    _allow_descriptors(2 * count + 64)
+    allow_descriptors(2 * count + 64)
     with contextlib.ExitStack() as stack:
         sockets: list[socket.socket] = []
         for _ in range(count):
@@ -27,7 +27,7 @@ def ready_sockets(count: int) -> Iterator[list[socket.socket]]:
         yield sockets
 
 
-def _allow_descriptors(count: int) -> None:
+def allow_descriptors(count: int) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < count:
         resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))

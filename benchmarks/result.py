@@ -30,6 +30,19 @@ class Spread:
 
 
 @dataclass(frozen=True)
+class Limit:
+    """What a median may be at most: a value, or a ratio to another contender's."""
+
+    name: str
+    at_most: float
+    of: str | None = None
+
+    def __str__(self) -> str:
+        what = f" of {self.of}" if self.of else ""
+        return f"{self.name} at most {self.at_most:.2f}{what}"
+
+
+@dataclass(frozen=True)
 class Table:
     """The samples of every contender in one situation, less being better.
 
@@ -42,13 +55,24 @@ class Table:
     baseline: str | None
     samples: dict[str, list[float]]
     left_out: dict[str, str] = field(default_factory=dict)
+    limits: tuple[Limit, ...] = ()
 
     def ratios(self, name: str) -> Spread | None:
-        base = self.samples.get(self.baseline) if self.baseline else None
-        if base is None:
+        return self._ratios_to(self.baseline, name) if self.baseline else None
+
+    def _ratios_to(self, other: str, name: str) -> Spread | None:
+        if other not in self.samples or name not in self.samples:
             return None
-        pairs = zip(self.samples[name], base, strict=True)
-        return Spread.of([own / other for own, other in pairs])
+        pairs = zip(self.samples[name], self.samples[other], strict=True)
+        return Spread.of([own / base for own, base in pairs])
+
+    def limited(self, limit: Limit) -> float | None:
+        """Return the median that ``limit`` is about; None: it was not measured."""
+        if limit.of is not None:
+            ratios = self._ratios_to(limit.of, limit.name)
+            return ratios.median if ratios else None
+        values = self.samples.get(limit.name)
+        return Spread.of(values).median if values else None
 
     def as_json(self) -> dict[str, object]:
         return {
@@ -58,6 +82,10 @@ class Table:
             "baseline": self.baseline,
             "results": {name: self._entry(name) for name in self.samples},
             "left_out": self.left_out,
+            "limits": [
+                {"limit": str(limit), "found": self.limited(limit)}
+                for limit in self.limits
+            ],
         }
 
     def _entry(self, name: str) -> dict[str, object]:
@@ -80,6 +108,7 @@ class Table:
         ]
         lines += [self._line(name) for name in self.samples]
         lines += [f"  {name:26}left out: {why}" for name, why in self.left_out.items()]
+        lines += [self._verdict(limit) for limit in self.limits]
         return "\n".join(lines)
 
     def _line(self, name: str) -> str:
@@ -95,3 +124,10 @@ class Table:
             return f"  {name:26}{shown:>10}{'-':>8}"
         spread = f"{ratios.lower:.2f} to {ratios.upper:.2f}"
         return f"  {name:26}{shown:>10}{ratios.median:>8.2f}   {spread}"
+
+    def _verdict(self, limit: Limit) -> str:
+        found = self.limited(limit)
+        if found is None:
+            return f"  limit: {limit}: not measured"
+        verdict = "held" if found <= limit.at_most else "MISSED"
+        return f"  limit: {limit}: {found:.3f}, {verdict}"

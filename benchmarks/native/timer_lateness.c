@@ -5,11 +5,12 @@
 #include <errno.h>
 #include <fdmux.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 
 enum { LATENESS_MAX = 100000 };
 
 int bench_lateness_start(const struct fdmux_api *api, struct fdmux_loop *loop,
-                         int64_t timeout_ns, int count);
+                         int64_t timeout_ns, int count, int done_fd);
 int bench_lateness_left(void);
 int64_t bench_lateness_at(int index);
 
@@ -18,6 +19,7 @@ static int64_t timeout_ns;
 static int64_t deadline_ns;
 static int64_t lateness_ns[LATENESS_MAX];
 static int left_count;
+static int end_fd;
 
 static int arm(struct fdmux_loop *loop, uint64_t timer)
 {
@@ -29,12 +31,17 @@ static int on_expired(struct fdmux_loop *loop, uint64_t timer, void *userdata)
 {
     (void)userdata;
     lateness_ns[--left_count] = api->loop_now(loop) - deadline_ns;
-    return left_count > 0 ? arm(loop, timer) : api->loop_wake(loop);
+    if (left_count > 0)
+        return arm(loop, timer);
+    if (end_fd >= 0 && eventfd_write(end_fd, 1) < 0)
+        return -errno;
+    return api->loop_wake(loop);
 }
 
-/* Returns 0 or -errno; from then on the loop has to run. */
+/* Returns 0 or -errno; from then on the loop has to run. At the end it is woken, and
+ * one is written to the eventfd `done_fd`, unless that is -1. */
 int bench_lateness_start(const struct fdmux_api *table, struct fdmux_loop *loop,
-                         int64_t timeout, int count)
+                         int64_t timeout, int count, int done_fd)
 {
     struct fdmux_timer_options options = {.struct_size = sizeof options,
                                           .fn = on_expired};
@@ -46,6 +53,7 @@ int bench_lateness_start(const struct fdmux_api *table, struct fdmux_loop *loop,
     api = table;
     timeout_ns = timeout;
     left_count = count;
+    end_fd = done_fd;
     r = api->timer_add(loop, &options, &timer);
     return r < 0 ? r : arm(loop, timer);
 }

@@ -13,6 +13,7 @@ from benchmarks.result import Table
 from benchmarks.rows import (
     chain,
     echo,
+    hosts,
     memory,
     native_echo,
     post,
@@ -34,4 +35,5 @@ ROWS: dict[str, Row] = {
     "post": post.measure,
     "timers": timers.measure,
     "memory": memory.measure,
+    "hosts": hosts.measure,
 }

@@ -16,7 +16,7 @@ from benchmarks.availability import Unavailable, load_fdmux
 from benchmarks.build import build
 from benchmarks.instructions import instructions_per_message
 from benchmarks.processes import Failed, Load, Server, cores
-from benchmarks.result import Table
+from benchmarks.result import Limit, Table
 from benchmarks.rounds import interleave, progress
 
 if TYPE_CHECKING:
@@ -69,6 +69,15 @@ SERVERS: dict[str, Callable[[], Command]] = {
     "uvloop-streams": lambda: _uvloop("streams"),
     "asyncio-streams": lambda: _python("asyncio_protocol", "asyncio", "streams"),
 }
+
+# Of many connections: with one, nothing can be done in batches.
+LIMITS = (
+    Limit("selector-asyncio", 1.0, of="asyncio"),
+    Limit("fdmux-asyncio", 1.1, of=BASELINE),
+    Limit("fdmux-asyncio", 1.0, of="uvloop"),
+    Limit("fdmux-asyncio-streams", 1.0, of="uvloop-streams"),
+)
+LIMITED_CONNECTIONS = 100
 
 
 def commands(options: Options) -> tuple[dict[str, Command], dict[str, str]]:
@@ -139,7 +148,9 @@ def _measure_cpu(
     }
     samples = interleave(contenders, rounds)
     unit = "server CPU us per message"
-    return Table("echo", situation(load), unit, BASELINE, samples, left_out)
+    has_limits = load.connections >= LIMITED_CONNECTIONS
+    limits = tuple(it for it in LIMITS if has_limits and it.name in samples)
+    return Table("echo", situation(load), unit, BASELINE, samples, left_out, limits)
 
 
 def _count_instructions(

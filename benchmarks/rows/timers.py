@@ -8,14 +8,13 @@ runs. See native/timers.h and native/timer_lateness.c.
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import statistics
 from typing import TYPE_CHECKING, Protocol, cast
 
 from benchmarks.availability import Unavailable, load_fdmux
 from benchmarks.build import build
+from benchmarks.native_timer import NativeTimer
 from benchmarks.processes import Failed, cores
-from benchmarks.programs import build_on_fdmux, fdmux_include, find, start
+from benchmarks.programs import build_on_fdmux, find, start
 from benchmarks.result import Table
 from benchmarks.rounds import interleave, progress
 
@@ -48,12 +47,6 @@ class _Loop(Protocol):
 
 class _MakeLoop(Protocol):
     def __call__(self) -> _Loop: ...
-
-
-class _LoopReference(ctypes.Structure):
-    """``struct fdmux_loop_ref`` of fdmux.h."""
-
-    _fields_ = (("api", ctypes.c_void_p), ("loop", ctypes.c_void_p))
 
 
 def measure(options: Options) -> Iterator[Table]:
@@ -114,9 +107,9 @@ def _measure_lateness(options: Options) -> Table:
     samples: dict[str, list[float]] = {}
     count = EXPIRIES_QUICK if options.is_quick else EXPIRIES
     try:
-        library = _lateness_library()
+        timer = NativeTimer.load()
         name = "fdmux.SelectorEventLoop"
-        contenders = {name: lambda: _median_lateness(library, count)}
+        contenders = {name: lambda: _median_lateness(timer, count)}
         samples = interleave(contenders, min(options.rounds, ROUNDS_MAX))
     except Unavailable as reason:
         left_out["fdmux"] = str(reason)
@@ -124,49 +117,13 @@ def _measure_lateness(options: Options) -> Table:
     return Table("timers", situation, unit, None, samples, left_out)
 
 
-def _lateness_library() -> ctypes.CDLL:
-    load_fdmux("SelectorEventLoop")
-    include = f"-I{fdmux_include()}"
-    path = build("timer_lateness.c", "-shared", "-fPIC", include)
-    library = ctypes.CDLL(str(path))
-    pointer, nanoseconds = ctypes.c_void_p, ctypes.c_int64
-    library.bench_lateness_start.argtypes = (
-        pointer,
-        pointer,
-        nanoseconds,
-        ctypes.c_int,
-    )
-    library.bench_lateness_at.restype = nanoseconds
-    return library
-
-
-def _median_lateness(library: ctypes.CDLL, count: int) -> float:
+def _median_lateness(timer: NativeTimer, count: int) -> float:
     """Return how many microseconds after its time the timer fired."""
     loop = cast("_MakeLoop", load_fdmux("SelectorEventLoop"))()
     with contextlib.closing(loop):
-        reference = _reference(loop)
-        error = library.bench_lateness_start(
-            reference.api, reference.loop, TIMEOUT_NS, count
-        )
-        if error < 0:
-            raise OSError(-error, "start the timer")
+        timer.start(loop, TIMEOUT_NS, count)
         for _ in range(count):
-            if library.bench_lateness_left() == 0:
+            if timer.is_done():
                 break
             loop.run_once(timeout=HOST_SECONDS)
-    late: list[int] = [library.bench_lateness_at(index) for index in range(count)]
-    if library.bench_lateness_left() != 0 or min(late) < 0:
-        raise Failed(f"the timer stopped, or was early by {-min(late)} ns")
-    return statistics.median(late) / 1000
-
-
-def _reference(loop: _Loop) -> _LoopReference:
-    """Take the capsule apart as an extension does (fdmux_python.h)."""
-    capsule = loop.__fdmux_loop__()
-    get_pointer = ctypes.pythonapi.PyCapsule_GetPointer
-    get_pointer.restype = ctypes.c_void_p
-    get_pointer.argtypes = (ctypes.py_object, ctypes.c_char_p)
-    address: int = get_pointer(capsule, b"fdmux.loop")
-    return _LoopReference.from_buffer_copy(
-        ctypes.string_at(address, ctypes.sizeof(_LoopReference))
-    )
+    return timer.median_ns(count) / 1000

@@ -1,0 +1,91 @@
+"""native/hosted.c as an extension, made by cffi as programs with C handlers do."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.machinery
+import importlib.util
+import io
+import os
+import sysconfig
+from typing import TYPE_CHECKING, Protocol, cast
+
+from benchmarks.availability import Unavailable
+from benchmarks.build import NATIVE, OUTPUT, build
+from benchmarks.programs import fdmux_include
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    Array = Sequence[int]
+
+NAME = "fdmux_benchmarks_hosted"
+
+
+class Library(Protocol):
+    """The functions of native/hosted.h."""
+
+    def hosted_handle(self, fd: int) -> None: ...
+    def hosted_expect(self, count: int, done_fd: int) -> None: ...
+    def hosted_handled(self) -> int: ...
+    def hosted_watch(
+        self, api: int, loop: int, fds: Array, count: int, tokens: Array
+    ) -> int: ...
+    def hosted_unwatch(self, api: int, loop: int, tokens: Array, count: int) -> int: ...
+    def hosted_epoll(self, fds: Array, count: int) -> int: ...
+
+
+class Ffi(Protocol):
+    """What the programs need of cffi's ``FFI``."""
+
+    def new(self, kind: str, initializer: object) -> Array: ...
+
+
+class Extension(Protocol):
+    """The module."""
+
+    ffi: Ffi
+    lib: Library
+
+
+@functools.cache
+def build_extension() -> str:
+    """Compile it; return its path."""
+    if importlib.util.find_spec("cffi") is None:
+        raise Unavailable("cffi is not installed")
+    from cffi import FFI  # noqa: PLC0415 - of the programs, only this needs it
+
+    header = (NATIVE / "hosted.h").read_text()
+    lines = [line for line in header.splitlines() if not line.startswith("#")]
+    ffi = FFI()
+    ffi.cdef("\n".join(lines))
+    ffi.set_source(NAME, '#include "hosted.h"')
+    OUTPUT.mkdir(parents=True, exist_ok=True)
+    source = OUTPUT / f"{NAME}.c"
+    with contextlib.redirect_stdout(io.StringIO()):  # it says what it does
+        ffi.emit_c_code(str(source))
+    python = sysconfig.get_path("include")
+    return str(
+        build(
+            *(str(source), "hosted.c", "-shared", "-fPIC", f"-I{NATIVE}"),
+            *(f"-I{fdmux_include()}", f"-isystem{python}"),
+        )
+    )
+
+
+def load_extension(path: str) -> Extension:
+    """Import it from a file, whatever that is called."""
+    loader = importlib.machinery.ExtensionFileLoader(NAME, path)
+    spec = importlib.util.spec_from_loader(NAME, loader)
+    if spec is None:
+        raise ImportError(f"{path} is no extension")
+    module = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    return cast("Extension", module)
+
+
+def check(result: int) -> None:
+    """Raise what a function of the library has returned as an error."""
+    if result < 0:
+        raise OSError(-result, os.strerror(-result))
