@@ -3,6 +3,7 @@
     python tools/asyncio_suite.py                    # our selector for DefaultSelector
     python tools/asyncio_suite.py --loop transports  # our EventLoop for asyncio's
     python tools/asyncio_suite.py --python ~/py310/bin/python --jobs 2
+    python tools/asyncio_suite_all.py                # both, on every CPython there is
 
 Every test runs with the standard library's class and with ours, module by module, each
 in a process of its own. A test whose outcome differs is repeated alone, both ways, and
@@ -157,10 +158,6 @@ class Suite:
         more = SELECTOR_MODULES if self.loop == "selector" else ()
         return [*(f"test.test_asyncio.{file.stem}" for file in files), *more]
 
-    def compare(self, module: str) -> tuple[Outcomes, Outcomes]:
-        """Run one module both ways."""
-        return self.run(STOCK, [module]), self.run(self.loop, [module])
-
     def verdict(self, name: str) -> Verdict | None:
         """Repeat one test alone.
 
@@ -214,12 +211,15 @@ def main() -> int:
     options = parse()
     suite = Suite(options.python, options.loop)
     modules = [name for name in suite.modules() if is_chosen(name, options.patterns)]
-    stock: Outcomes = {}
-    ours: Outcomes = {}
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-        for one, other in pool.map(suite.compare, modules):
-            stock.update(one)
-            ours.update(other)
+        parts = [
+            [pool.submit(suite.run, loop, [module]) for module in modules]
+            for loop in (STOCK, suite.loop)
+        ]
+        stock, ours = (
+            {name: found for part in kind for name, found in part.result().items()}
+            for kind in parts
+        )
         nothing = ("missing", "")
         names = [
             name
@@ -279,7 +279,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--loop", choices=LOOPS, default="selector", help="what of ours"
     )
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes")
+    # Two for a core: most of these tests spend their time asleep.
+    jobs = 2 * (os.cpu_count() or 1)
+    parser.add_argument("--jobs", type=int, default=jobs, help="processes")
     parser.add_argument(
         "--patterns", nargs="*", default=[], metavar="P", help="only these modules"
     )

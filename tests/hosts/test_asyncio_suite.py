@@ -1,4 +1,4 @@
-"""tools/asyncio_suite.py: a part of CPython's tests, and that it sees what differs.
+"""tools/asyncio_suite*.py: a part of CPython's tests, and that it sees what differs.
 
 The whole takes minutes, and is run by .ci/run.
 """
@@ -26,12 +26,13 @@ def has_tests() -> bool:
         return False
 
 
-def load_tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("asyncio_suite", TOOL)
+def load_tool(name: str = TOOL.stem) -> ModuleType:
+    path = TOOL.with_name(f"{name}.py")
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     tool = importlib.util.module_from_spec(spec)
-    sys.modules["asyncio_suite"] = tool
+    sys.modules[name] = tool
     spec.loader.exec_module(tool)
     return tool
 
@@ -53,6 +54,31 @@ def test_some_of_cpython_s_tests_do_not_differ(loop: str) -> None:
     assert verdict == "0 differ or broke off"
     assert " passed" in stock
     assert ours.split(None, 1)[1] == stock.split(None, 1)[1]
+    found = load_tool("asyncio_suite_all").COUNTS.search(done.stdout)
+    assert found is not None
+    assert (found[1], found[2]) == (ours.split()[1], "0")
+
+
+def test_table_of_all_pythons_shows_what_differs_and_what_broke_off() -> None:
+    results = {
+        "3.10": {"selector": (1_234, 0), "transports": (1_200, 2)},
+        "3.13": {"selector": None, "transports": (1_300, 0)},
+    }
+    assert load_tool("asyncio_suite_all").table(results)[2:] == [
+        "| 3.10 | 1,234 | 0 | 1,200 | 2 |",
+        "| 3.13 | ? | ? | 1,300 | 0 |",
+    ]
+
+
+def test_python_that_is_none_or_of_another_version_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "versions" / "3.10.0" / "bin" / "python"
+    other.parent.mkdir(parents=True)
+    other.symlink_to("/bin/false")
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert load_tool("asyncio_suite_all").find_python("3.10") is None
 
 
 def test_report_counts_what_nobody_knows_of(capsys: pytest.CaptureFixture[str]) -> None:
