@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from fdmux._ffi import CLoop
     from fdmux._native import NativeLoop
 
 
@@ -39,6 +40,15 @@ def native_of(loop: SelectorEventLoop) -> NativeLoop:
             "only in a SelectorEventLoop(fdmux.Selector())"
         )
     return loop.native
+
+
+def add_timer(c_loop: CLoop) -> int:
+    """Add a timer that stands for Python's; it calls nobody, it only wakes."""
+    options = ffi.new("struct fdmux_timer_options *")
+    options.struct_size = ffi.sizeof("struct fdmux_timer_options")
+    token = ffi.new("uint64_t *")
+    check(lib.fdmux_timer_add(c_loop, options, token), "add a guest's timer")
+    return token[0]
 
 
 class Guest:
@@ -86,7 +96,7 @@ class Guest:
                 raise RuntimeError(f"make a guest of {self.loop!r}: it is one already")
             self._timers = timers
             self._c_loop = self._native._c_loop  # noqa: SLF001 - our own handle
-            self._timer = self._add_timer()
+            self._timer = add_timer(self._c_loop)
             on_failure.pop_all()
         self._armed = math.inf  # for this deadline of Python's
         self._armed_ns = 0  # on the core's clock
@@ -179,14 +189,6 @@ class Guest:
     def _check_open(self, attempted: str) -> None:
         if self._is_closed:
             raise LoopClosed(f"{attempted}: it is closed")
-
-    def _add_timer(self) -> int:
-        """Add the timer that stands for Python's; it calls nobody, it only wakes."""
-        options = ffi.new("struct fdmux_timer_options *")
-        options.struct_size = ffi.sizeof("struct fdmux_timer_options")
-        token = ffi.new("uint64_t *")
-        check(lib.fdmux_timer_add(self._c_loop, options, token), "add a guest's timer")
-        return token[0]
 
     def _prepare_wait(self) -> None:
         """Let the descriptor tell the truth about what Python has to do."""

@@ -1,0 +1,310 @@
+"""Guest: asyncio inside a loop of another kind: Qt's, GLib's, libuv's, a game's.
+
+Its one rule: the selector never blocks. It notes how long asyncio would have waited,
+and lets the loop stop after that iteration; a timer of the core stands for the time
+noted. So the one descriptor of the core polls readable whenever asyncio has something
+to do.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from fdmux._ffi import lib
+from fdmux._native import LoopClosed, check, timeout_ns
+from fdmux.guest import add_timer
+from fdmux.hosts.asyncio_loop import EventLoop, finish
+from fdmux.hosts.asyncio_streams import StreamSelector
+
+if TYPE_CHECKING:
+    import asyncio
+    import contextvars
+    from collections.abc import Awaitable, Callable, Coroutine
+    from types import TracebackType
+
+    from typing_extensions import Self, TypeVarTuple, Unpack
+
+    from fdmux.hosts.asyncio_streams import StreamBatch
+    from fdmux.selector import Pair
+
+    Arguments = TypeVarTuple("Arguments")
+
+Result = TypeVar("Result")
+
+# A dispatch goes on for so long while one thing leads to another, then the host has its
+# turn: what a message sets off takes asyncio three or four iterations.
+ITERATIONS_MAX = 8
+
+
+class AskedSelector(StreamSelector):
+    """A selector that polls, and notes how long it was asked to wait.
+
+    Attributes:
+        stop: Called by each `select`: the `stop` of the loop. ``None`` lets it wait.
+        asked: Seconds that the last `select` was asked to wait; ``None``: for ever.
+        is_idle: Nothing has happened since it was asked, and nothing was due.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stop: Callable[[], object] | None = None
+        self.asked: float | None = 0.0
+        self.is_idle = False
+        self._has_told = False
+
+    def select(self, timeout: float | None = None) -> list[Pair]:  # type: ignore[explicit-any] # SelectorKey.data
+        """Poll, and let the loop end with this iteration."""
+        if self.stop is None:
+            return super().select(timeout)
+        self.is_idle = False
+        self.asked = timeout
+        self.stop()
+        self._has_told = self.streams is not None and self.streams.left is not None
+        # What is called in here may call for more, and takes this back.
+        self.is_idle = timeout is None or timeout > 0
+        ready = super().select(0)
+        if ready or self._has_told:
+            self.is_idle = False
+        return ready
+
+    def _wait(  # type: ignore[explicit-any] # SelectorKey.data
+        self, streams: StreamBatch, wait_ns: int
+    ) -> list[tuple[int, Pair]]:
+        found = super()._wait(streams, wait_ns)
+        self._has_told = self._has_told or streams.left is not None
+        return found
+
+
+class GuestLoop(EventLoop):
+    """The loop of a guest: it tells its host of whatever is asked of it."""
+
+    def __init__(self, selector: AskedSelector) -> None:
+        super().__init__(selector)
+        self._asked = selector
+        self.is_hosted = False
+
+    def call_soon(
+        self,
+        callback: Callable[[Unpack[Arguments]], object],
+        *args: Unpack[Arguments],
+        context: contextvars.Context | None = None,
+    ) -> asyncio.Handle:
+        """Call soon, as asyncio does; outside of `Guest.dispatch` the host is told."""
+        handle = super().call_soon(callback, *args, context=context)
+        self._tell_host()
+        return handle
+
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[Unpack[Arguments]], object],
+        *args: Unpack[Arguments],
+        context: contextvars.Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """Call later, as asyncio does; outside of `Guest.dispatch` the host is told."""
+        handle = super().call_at(when, callback, *args, context=context)
+        self._tell_host()
+        return handle
+
+    def _tell_host(self) -> None:
+        self._asked.is_idle = False
+        if self.is_hosted and not self.is_running():
+            self._asked.native.wake()
+
+    def run_forever(self) -> None:
+        """Refuse: the host runs this loop.
+
+        Raises:
+            RuntimeError: Always, as long as the guest is open.
+        """
+        self._check_unhosted("run_forever")
+        super().run_forever()
+
+    def run_until_complete(  # type: ignore[override] # whatever asyncio takes
+        self, future: Awaitable[Result]
+    ) -> Result:
+        """Refuse, as `run_forever`; see `Guest.start`.
+
+        Raises:
+            RuntimeError: Always, as long as the guest is open.
+        """
+        self._check_unhosted("run_until_complete")
+        return super().run_until_complete(future)
+
+    def iterate(self) -> None:
+        """Do one iteration; the selector stops it."""
+        super().run_forever()
+
+    def _check_unhosted(self, attempted: str) -> None:
+        if self.is_hosted and not self.is_running():
+            raise RuntimeError(
+                f"{attempted} of {self!r}: it is the guest of another loop, which runs "
+                "it; start coroutines with Guest.start"
+            )
+
+
+class Guest:
+    """An asyncio loop inside a loop of another kind.
+
+    The host watches `fileno` for reading, level-triggered, and calls `dispatch` each
+    time it is readable. That is all: timers, callbacks and calls from other threads
+    make the descriptor readable as well.
+
+    >>> with fdmux.hosts.asyncio.Guest() as guest:
+    ...     task = guest.start(main())
+    ...     notifier = QSocketNotifier(guest.fileno(), QSocketNotifier.Type.Read)
+    ...     notifier.activated.connect(guest.dispatch)
+    ...     application.exec()
+
+    Callbacks of the host may use the loop's methods, such as `create_task` and
+    `call_soon`: the host hears of it. Only what they write to a transport waits for the
+    next dispatch: after having done so call `dispatch`, which never blocks.
+
+    Attributes:
+        loop: The loop: an `EventLoop`, with transports on batched streams. It cannot be
+            run by itself; its `stop` ends the iteration under way, and no more.
+
+    Threads: Everything belongs to one thread at a time, the host's; other threads have
+        the loop's ``call_soon_threadsafe`` and `asyncio.run_coroutine_threadsafe`. The
+        host releases the GIL while it waits.
+    Fork: As with any loop of asyncio: the child makes a new one.
+    """
+
+    def __init__(self) -> None:
+        self._selector = AskedSelector()
+        try:
+            self._native = self._selector.native
+            self._native.fileno()
+            self._timer = add_timer(self._native._c_loop)  # noqa: SLF001 - ours
+            self.loop = GuestLoop(self._selector)
+        except BaseException:
+            self._selector.close()
+            raise
+        self._is_closed = False
+        self._selector.stop = self.loop.stop
+        self.loop.is_hosted = True
+        self._native.wake()  # the loop has something to do from the start
+
+    def fileno(self) -> int:
+        """Return the one descriptor that stands for the loop, timers included.
+
+        It polls readable when `dispatch` has something to do. It is the loop's: watch
+        it for reading, level-triggered, and neither read nor close it.
+
+        Raises:
+            LoopClosed: After `close`.
+        """
+        self._check_open("get the descriptor of a guest")
+        return self._native.fileno()
+
+    def deadline(self) -> float | None:
+        """Return when `dispatch` must be called even if nothing happens.
+
+        For hosts that want to know; the descriptor becomes readable then anyhow.
+
+        Returns:
+            A time on `time.monotonic`'s clock; ``None``: there is no timer.
+
+        Raises:
+            LoopClosed: After `close`.
+        """
+        self._check_open("get the deadline of a guest")
+        return self._native.next_deadline()
+
+    def start(
+        self, main: Coroutine[object, object, Result], *, name: str | None = None
+    ) -> asyncio.Task[Result]:
+        """Let a coroutine run in the loop.
+
+        Returns:
+            Its task: `add_done_callback` tells the host of its result.
+
+        Raises:
+            TypeError: ``main`` is no coroutine.
+            LoopClosed: After `close`.
+        """
+        self._check_open("start a coroutine in a guest")
+        return self.loop.create_task(main, name=name)
+
+    def dispatch(self) -> None:
+        """Do what there is to do, a few iterations of asyncio at most, without waiting.
+
+        Callbacks run as in any asyncio program: `asyncio.get_running_loop` is the loop.
+        Calling it once too often does no harm.
+
+        Raises:
+            KeyboardInterrupt: Or `SystemExit`, of a callback. The loop stays usable,
+                and the descriptor readable. Other exceptions end a task, or go to the
+                loop's exception handler.
+            RuntimeError: Called in a callback of the loop, or in a coroutine of another
+                loop that runs in this thread.
+            OSError: A native function returned this error.
+            LoopClosed: After `close`.
+        """
+        self._check_open("dispatch a guest")
+        self._check_idle("dispatch a guest")
+        try:
+            for _ in range(ITERATIONS_MAX):
+                self.loop.iterate()
+                if self._selector.is_idle:
+                    break
+        except BaseException:
+            self._selector.is_idle = False  # whatever waits behind what has raised
+            raise
+        finally:
+            self._prepare_wait()
+
+    def close(self) -> None:
+        """End it as `asyncio.run` does: cancel its tasks, close the loop. Idempotent.
+
+        This waits for tasks to end, without the host, and for threads of the default
+        executor. Stop watching the descriptor first.
+
+        Raises:
+            RuntimeError: Called in a callback of the loop.
+        """
+        if self._is_closed:
+            return
+        self._check_idle("close a guest")
+        self._is_closed = True
+        self._selector.stop = None
+        self.loop.is_hosted = False
+        try:
+            if not self.loop.is_closed():
+                finish(self.loop)
+        finally:
+            self.loop.close()
+
+    def __enter__(self) -> Self:
+        self._check_open("enter a guest")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _check_open(self, attempted: str) -> None:
+        if self._is_closed or self.loop.is_closed():
+            raise LoopClosed(f"{attempted}: it is closed")
+
+    def _check_idle(self, attempted: str) -> None:
+        if self.loop.is_running():
+            raise RuntimeError(f"{attempted} in a callback of its own loop")
+
+    def _prepare_wait(self) -> None:
+        """Let the descriptor tell the truth about when asyncio wants to go on."""
+        if not self._selector.is_idle:
+            self._native.wake()
+            return
+        c_loop = self._native._c_loop  # noqa: SLF001 - our own handle
+        wait_ns = timeout_ns(self._selector.asked)
+        if wait_ns < 0:
+            result = lib.fdmux_timer_cancel(c_loop, self._timer)
+        else:
+            deadline_ns = lib.fdmux_loop_now(c_loop) + wait_ns
+            result = lib.fdmux_timer_arm(c_loop, self._timer, deadline_ns, 0)
+        check(result, "arm a guest's timer")

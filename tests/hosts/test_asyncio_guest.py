@@ -1,0 +1,443 @@
+"""asyncio as a guest: one descriptor that tells the truth about it, and one call.
+
+The host is poll(2), on the real descriptor and in real time: that is what is promised.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import select
+import signal
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+import fdmux
+from fdmux._native import LoopClosed
+from fdmux.hosts.asyncio import EventLoop, Guest
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+SOON = 0.005
+LONG = 10.0
+
+
+class Host:
+    """A loop of poll(2) with one guest."""
+
+    def __init__(self, guest: Guest) -> None:
+        self.guest = guest
+        self.dispatch_count = 0
+        self._poll = select.poll()
+        self._poll.register(guest.fileno(), select.POLLIN)
+
+    def is_readable(self, timeout: float = 0.0) -> bool:
+        return bool(self._poll.poll(timeout * 1000))
+
+    def run_until(self, is_done: Callable[[], bool]) -> None:
+        """Dispatch whenever the descriptor is readable, and never otherwise."""
+        deadline = time.monotonic() + LONG
+        while not is_done():
+            assert time.monotonic() < deadline
+            assert self.is_readable(LONG), "the descriptor stayed silent"
+            self.dispatch_count += 1
+            self.guest.dispatch()
+
+    def settle(self) -> None:
+        """Dispatch until there is nothing to do now."""
+        for _ in range(100):
+            if not self.is_readable():
+                return
+            self.guest.dispatch()
+        pytest.fail("the descriptor is readable without end")
+
+
+@pytest.fixture
+def guest() -> Iterator[Guest]:
+    with Guest() as guest:
+        yield guest
+
+
+@pytest.fixture
+def host(guest: Guest) -> Host:
+    return Host(guest)
+
+
+def complete(host: Host, coroutine: object) -> object:
+    """Run a coroutine in the guest until it has ended."""
+    task = host.guest.start(coroutine)  # type: ignore[arg-type,var-annotated] # of any result
+    host.run_until(task.done)
+    return task.result()
+
+
+# ---- what asyncio does -------------------------------------------------------------
+
+
+async def shout(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while line := await reader.readline():
+        writer.write(line.upper())
+        await writer.drain()
+    writer.close()
+
+
+async def converse(rounds: int) -> list[bytes]:
+    server = await asyncio.start_server(shout, "127.0.0.1", 0)
+    async with server:
+        address = server.sockets[0].getsockname()
+        reader, writer = await asyncio.open_connection(*address)
+        answers = []
+        for number in range(rounds):
+            writer.write(b"line %d\n" % number)
+            answers.append(await reader.readline())
+        writer.close()
+        await writer.wait_closed()
+    return answers
+
+
+def test_streams_of_asyncio_are_served(host: Host) -> None:
+    answers = complete(host, converse(20))
+    assert answers == [b"LINE %d\n" % number for number in range(20)]
+
+
+async def ask_around() -> tuple[object, ...]:
+    loop = asyncio.get_running_loop()
+    process = await asyncio.create_subprocess_exec(
+        "cat", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    echoed, _ = await process.communicate(b"through a process")
+    return (
+        loop,
+        asyncio.current_task() is not None,
+        await asyncio.to_thread(threading.current_thread) is threading.main_thread(),
+        echoed,
+        await asyncio.wait_for(asyncio.sleep(0, "value"), LONG),
+    )
+
+
+def test_loop_is_asyncio_s_own(host: Host) -> None:
+    found = complete(host, ask_around())
+    assert found == (host.guest.loop, True, False, b"through a process", "value")
+    assert isinstance(host.guest.loop, EventLoop)
+    with pytest.raises(RuntimeError, match="no running event loop"):
+        asyncio.get_running_loop()
+
+
+def test_timer_is_neither_early_nor_forgotten(host: Host) -> None:
+    async def sleep() -> float:
+        start = time.monotonic()
+        await asyncio.sleep(SOON)
+        return time.monotonic() - start
+
+    slept = complete(host, sleep())
+    assert isinstance(slept, float)
+    assert slept >= SOON
+
+
+def test_callbacks_without_end_leave_the_host_its_turn(host: Host) -> None:
+    counts = [0]
+
+    def again() -> None:
+        counts[0] += 1
+        host.guest.loop.call_soon(again)
+
+    host.guest.loop.call_soon(again)
+    for turn in range(1, 6):
+        assert host.is_readable()
+        host.guest.dispatch()
+        assert turn <= counts[0] <= turn * 20
+
+
+@pytest.mark.parametrize("count", [1, 100])
+def test_thread_wakes_the_host(host: Host, count: int) -> None:
+    host.settle()
+    seen: list[int] = []
+    loop = host.guest.loop
+    thread = threading.Thread(
+        target=lambda: [
+            loop.call_soon_threadsafe(seen.append, number) for number in range(count)
+        ]
+    )
+    thread.start()
+    host.run_until(lambda: len(seen) == count)
+    thread.join()
+    assert seen == list(range(count))
+
+
+def test_signal_handler_runs_in_the_next_dispatch(host: Host) -> None:
+    host.settle()
+    seen: list[str] = []
+    loop = host.guest.loop
+    loop.add_signal_handler(signal.SIGUSR1, seen.append, "signal")
+    signal.raise_signal(signal.SIGUSR1)
+    host.run_until(lambda: bool(seen))
+    assert loop.remove_signal_handler(signal.SIGUSR1)
+
+
+def test_native_code_finds_the_loop(host: Host) -> None:
+    async def find() -> bool:
+        return fdmux.current().fileno() == host.guest.fileno()
+
+    assert complete(host, find()) is True
+
+
+# ---- what the host relies on ---------------------------------------------------------
+
+
+def test_idle_guest_is_silent(host: Host) -> None:
+    host.settle()
+    assert not host.is_readable(SOON)
+    assert host.guest.deadline() is None
+
+
+def test_far_timer_costs_no_dispatch(host: Host) -> None:
+    host.settle()
+    host.guest.loop.call_later(1000, pytest.fail)
+    host.settle()
+    assert not host.is_readable(SOON)
+    deadline = host.guest.deadline()
+    assert deadline is not None
+    assert 990 < deadline - time.monotonic() < 1001
+
+
+def test_sleeps_cost_few_dispatches(host: Host) -> None:
+    async def sleep() -> None:
+        for _ in range(10):
+            await asyncio.sleep(0.001)
+
+    complete(host, sleep())
+    assert host.dispatch_count <= 40
+
+
+@pytest.mark.parametrize("method", ["call_soon", "call_later", "create_task"])
+def test_callback_of_the_host_may_use_the_loop(host: Host, method: str) -> None:
+    """Not from within a dispatch: so the host has to hear of it."""
+    host.settle()
+    seen: list[str] = []
+
+    async def note() -> None:
+        seen.append("called")
+
+    loop = host.guest.loop
+    if method == "call_soon":
+        loop.call_soon(seen.append, "called")
+    elif method == "call_later":
+        loop.call_later(SOON, seen.append, "called")
+    else:
+        kept = loop.create_task(note())
+    host.run_until(lambda: bool(seen))
+    assert method != "create_task" or kept.done()
+
+
+def test_timer_that_is_cancelled_leaves_the_host_alone(host: Host) -> None:
+    host.settle()
+    host.guest.loop.call_later(SOON, pytest.fail).cancel()
+    host.settle()
+    assert not host.is_readable(4 * SOON)
+
+
+def test_data_in_a_burst_is_all_told(host: Host) -> None:
+    """What a protocol sets off while the selector serves it is not forgotten."""
+
+    class Count(asyncio.Protocol):
+        size = 0
+
+        def data_received(self, data: bytes) -> None:
+            self.size += len(data)
+            asyncio.get_running_loop().call_soon(lambda: None)
+
+    protocol = Count()
+    ours, theirs = socket.socketpair()
+    with theirs:
+        loop = host.guest.loop
+        complete(host, loop.connect_accepted_socket(lambda: protocol, ours))
+        for size in range(1, 200):
+            theirs.sendall(b"x" * size)
+            host.run_until(lambda size=size: protocol.size == size * (size + 1) // 2)  # type: ignore[misc] # bound here
+        host.settle()
+
+
+def test_dispatch_once_too_often_does_no_harm(host: Host) -> None:
+    for _ in range(5):
+        host.guest.dispatch()
+    assert not host.is_readable()
+
+
+# ---- what goes wrong -----------------------------------------------------------------
+
+
+def test_exception_of_a_coroutine_is_its_task_s(host: Host) -> None:
+    async def fail() -> None:
+        await asyncio.sleep(0)
+        raise ValueError("of the coroutine")
+
+    with pytest.raises(ValueError, match="of the coroutine"):
+        complete(host, fail())
+    assert complete(host, converse(1)) == [b"LINE 0\n"]
+
+
+def test_exception_of_a_callback_goes_to_the_handler(host: Host) -> None:
+    seen: list[dict[str, object]] = []
+    loop = host.guest.loop
+    loop.set_exception_handler(lambda _loop, context: seen.append(context))
+    loop.call_soon(lambda: 1 / 0)
+    host.settle()
+    assert [type(context["exception"]) for context in seen] == [ZeroDivisionError]
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_interrupt_is_handed_to_the_host_and_nothing_is_lost(
+    host: Host, kind: type[BaseException]
+) -> None:
+    seen: list[str] = []
+
+    def interrupt() -> None:
+        raise kind
+
+    host.settle()
+    host.guest.loop.call_soon(interrupt)
+    host.guest.loop.call_soon(seen.append, "after it")
+    with pytest.raises(kind):
+        host.run_until(lambda: False)
+    host.run_until(lambda: seen == ["after it"])
+    assert complete(host, converse(1)) == [b"LINE 0\n"]
+
+
+def test_interrupt_of_a_timer_leaves_the_others(host: Host) -> None:
+    seen: list[str] = []
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    loop = host.guest.loop
+    when = loop.time() + SOON
+    loop.call_at(when, interrupt)
+    loop.call_at(when, seen.append, "same time")
+    loop.call_at(when + SOON, seen.append, "later")
+    with pytest.raises(KeyboardInterrupt):
+        host.run_until(lambda: False)
+    host.run_until(lambda: len(seen) == 2)
+
+
+def test_stop_ends_no_more_than_an_iteration(host: Host) -> None:
+    async def stop() -> str:
+        asyncio.get_running_loop().stop()
+        await asyncio.sleep(SOON)
+        return "went on"
+
+    assert complete(host, stop()) == "went on"
+
+
+@pytest.mark.parametrize("method", ["run_forever", "run_until_complete"])
+def test_guest_is_not_run_by_itself(host: Host, method: str) -> None:
+    loop = host.guest.loop
+    arguments = [loop.create_future()] if method == "run_until_complete" else []
+    with pytest.raises(RuntimeError, match=rf"{method} .*Guest\.start"):
+        getattr(loop, method)(*arguments)
+
+
+def test_dispatch_in_a_callback_is_refused(host: Host) -> None:
+    async def nest() -> None:
+        with pytest.raises(RuntimeError, match="dispatch a guest in a callback"):
+            host.guest.dispatch()
+        with pytest.raises(RuntimeError, match="close a guest in a callback"):
+            host.guest.close()
+
+    complete(host, nest())
+
+
+def test_dispatch_inside_of_another_loop_is_refused(host: Host) -> None:
+    async def main() -> None:
+        with pytest.raises(RuntimeError, match="another loop is running"):
+            host.guest.dispatch()
+
+    asyncio.run(main())
+    assert complete(host, converse(1)) == [b"LINE 0\n"]
+
+
+def test_what_is_no_coroutine_is_not_started(guest: Guest) -> None:
+    with pytest.raises(TypeError):
+        guest.start(lambda: None)  # type: ignore[arg-type] # on purpose
+
+
+# ---- the end -------------------------------------------------------------------------
+
+
+def test_close_ends_tasks_and_generators() -> None:
+    ended: list[str] = []
+
+    async def numbers() -> AsyncIterator[int]:
+        try:
+            yield 1
+        finally:
+            await asyncio.sleep(0)
+            ended.append("generator")
+
+    kept = numbers()
+
+    async def wait() -> None:
+        await kept.__anext__()
+        try:
+            await asyncio.sleep(1000)
+        finally:
+            await asyncio.sleep(SOON)  # the end may take its time
+            ended.append("task")
+
+    with Guest() as guest:
+        task = guest.start(wait())
+        Host(guest).settle()
+    assert task.cancelled()
+    assert ended == ["task", "generator"]
+    assert guest.loop.is_closed()
+
+
+def test_nothing_works_after_the_end() -> None:
+    guest = Guest()
+    guest.close()
+    guest.close()
+    coroutine = asyncio.sleep(0)
+    attempts: list[Callable[[], object]] = [
+        guest.dispatch,
+        guest.fileno,
+        guest.deadline,
+        guest.__enter__,
+        lambda: guest.start(coroutine),
+    ]
+    for attempt in attempts:
+        with pytest.raises(LoopClosed, match="it is closed"):
+            attempt()
+    coroutine.close()
+
+
+def test_loop_closed_by_others_is_closed_for_the_guest(guest: Guest) -> None:
+    guest.loop.close()
+    with pytest.raises(LoopClosed):
+        guest.dispatch()
+
+
+def test_two_guests_in_one_thread() -> None:
+    with Guest() as one, Guest() as other:
+        first, second = Host(one), Host(other)
+        task = one.start(converse(3))
+        while not task.done():
+            assert complete(second, converse(1)) == [b"LINE 0\n"]
+            if first.is_readable():
+                one.dispatch()
+        assert len(task.result()) == 3
+
+
+def test_guest_that_could_not_be_made_leaks_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The descriptors are looked at after every test."""
+
+    def fail(_selector: object) -> None:
+        raise OSError(errno.EMFILE, "no descriptor is left")
+
+    monkeypatch.setattr("fdmux.hosts.asyncio_guest.GuestLoop", fail)
+    with pytest.raises(OSError, match="no descriptor is left"):
+        Guest()
