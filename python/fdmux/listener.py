@@ -9,11 +9,14 @@ from __future__ import annotations
 import dataclasses
 import errno
 import logging
+import math
 import os
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from fdmux._ffi import ffi, lib
 from fdmux.stream import CLOSED, Stream, hand_over
+from fdmux.streams import NOBODY
 
 if TYPE_CHECKING:
     import socket
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
     from fdmux.streams import StreamHub
 
 logger = logging.getLogger(__name__)
+
+# Clients that come and go where descriptors are short must not fill the log.
+LOG_INTERVAL = 1.0
 
 ACCEPTED = lib.FDMUX_STREAM_ACCEPTED
 REFUSED = lib.FDMUX_STREAM_REFUSED
@@ -101,6 +107,7 @@ class Listener:
         self._on_change = on_change
         self._name = sock.getsockname()
         self._is_closing = False
+        self._quiet_until = -math.inf
         self.failure: OSError | None = None
         self._closed = self._expired = self._overrun = self._errors = 0
         self._slot = hand_over(hub, lib.fdmux_stream_listen, sock, limits.to_c())
@@ -166,11 +173,7 @@ class Listener:
         if kind == ACCEPTED:
             self._accept(first)
         elif kind == REFUSED:
-            logger.warning(
-                "accept on %s: %s; trying again until it works",
-                self._name,
-                os.strerror(last),
-            )
+            self._warn(last)
         elif kind == CLOSED and not self._is_closing:
             self._is_closing = True
             self.failure = OSError(last, f"accept on {self._name}: {os.strerror(last)}")
@@ -180,6 +183,7 @@ class Listener:
     def _accept(self, slot: int) -> None:
         if self._is_closing:
             self._closed += 1
+            self._hub.adopt(slot, NOBODY)
             self._hub.ops.append(lib.FDMUX_PY_DROP | slot)
             return
         stream = ServerStream(self._hub, slot, self._handler, self)
@@ -187,6 +191,18 @@ class Listener:
             self._handler.on_connect(stream)
         except Exception as error:  # noqa: BLE001 - ends that stream alone
             stream.callback_failed(error)
+
+    def _warn(self, code: int) -> None:
+        """Say that nobody can be accepted, unless that was just said."""
+        now = monotonic()
+        if now < self._quiet_until:
+            return
+        self._quiet_until = now + LOG_INTERVAL
+        logger.warning(
+            "accept on %s: %s; trying again until it works",
+            self._name,
+            os.strerror(code),
+        )
 
     def abort(self) -> None:
         """Stop to listen. Idempotent."""

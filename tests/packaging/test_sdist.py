@@ -25,6 +25,7 @@ TOP_LEVEL = {
     "LICENSE",
     "PKG-INFO",
     "README.md",
+    "SECURITY.md",
     "benchmarks",
     "cmake",
     "csrc",
