@@ -25,7 +25,7 @@ from fdmux._ffi import lib
 from fdmux._native import FEATURES, LoopClosed, NativeLoop
 from fdmux.current import running
 from fdmux.interest import InterestTable
-from fdmux.selector import Selector
+from fdmux.selector import Selector, is_fn_error
 from fdmux.streams import StreamHub
 from fdmux.timers import Handle, TimerHandle, TimerQueue
 from fdmux.wakeup import WakeChannel
@@ -90,7 +90,8 @@ class SelectorEventLoop:
         error_hook: ``None``: an exception of a callback leaves `run_once` or `run`
             with its traceback, and the loop stays usable. A callable: it gets
             ``(error, source)`` and the iteration goes on; ``source`` is the registered
-            object, or the function of a timer or posted call. ``KeyboardInterrupt``
+            object, or the function of a timer or posted call, or `native` for an error
+            that a native function has returned. ``KeyboardInterrupt``
             and ``SystemExit`` leave in either case. A callback that raised stays
             registered.
         clock: What `time`, timers and deadlines go by, in seconds; for tests.
@@ -480,26 +481,22 @@ class SelectorEventLoop:
         if hub is None or not isinstance(selector, Selector):
             return
         hub.wait_with(selector, None)
-        while (
-            not (self._posted or self._due or self._is_stopping or table.has_ghosts)
-            and timers.next_deadline == math.inf
-            and self._unusable is None
-            and hub.turn()
-        ):
-            pass
+        try:
+            while (
+                not (self._posted or self._due or self._is_stopping or table.has_ghosts)
+                and timers.next_deadline == math.inf
+                and self._unusable is None
+                and hub.turn()
+            ):
+                pass
+        except OSError as error:
+            if not self._took_error_of_native(error):
+                raise
         hub.deliver()
 
     def _wait(self, limit: float | None) -> Sequence[tuple[WatchedKey, int]]:
         """Select, not past anything that is due."""
-        deadline = self._timers.next_deadline
-        if self._is_stopping or self._posted or self._due:
-            limit = 0.0
-        elif deadline != math.inf:
-            time_left = deadline - self._clock()
-            if time_left <= 0:
-                limit = 0.0
-            elif time_left < (WAIT_MAX if limit is None else limit):
-                limit = time_left
+        limit = self._bound(limit)
         table = self._table
         if table.has_ghosts:
             table.replace_selector()
@@ -511,10 +508,34 @@ class SelectorEventLoop:
                 else self._wait_for_timers(untimed, limit)
             )
         except OSError as error:
+            if self._took_error_of_native(error):
+                return ()
             # select(2) fails as a whole with EBADF for one closed descriptor.
-            if error.errno != errno.EBADF or not table.drop_closed():
-                raise
-            return ()
+            if error.errno == errno.EBADF and table.drop_closed():
+                return ()
+            raise
+
+    def _bound(self, limit: float | None) -> float | None:
+        """Return how long to wait at most: not past a deadline, nor with work to do."""
+        if self._is_stopping or self._posted or self._due:
+            return 0.0
+        deadline = self._timers.next_deadline
+        if deadline != math.inf:
+            time_left = max(deadline - self._clock(), 0.0)
+            if time_left < (WAIT_MAX if limit is None else limit):
+                return time_left
+        return limit
+
+    def _took_error_of_native(self, error: OSError) -> bool:
+        """Give the error hook, if there is one, what a native function has returned."""
+        selector = self._table.selector
+        if self._error_hook is None or not isinstance(selector, Selector):
+            return False
+        native = selector.native
+        if not is_fn_error(native._c_loop, -(error.errno or 0)):  # noqa: SLF001 - ours
+            return False
+        self._error_hook(error, native)
+        return True
 
     def _wait_for_timers(
         self, native: NativeLoop, limit: float | None

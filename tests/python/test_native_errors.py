@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
 
 from fdmux import NativeLoop, Selector, SelectorEventLoop
 from fdmux._ffi import lib
+from fdmux.stream import Stream, StreamHandler, add_stream
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
 
-    from tests.python.conftest import HasLoop, NativeUser
+    from tests.python.conftest import HasLoop, NativeUser, SelectorFactory
 
     Pair = tuple[socket.socket, socket.socket]
     Adopt = Callable[[HasLoop], NativeUser]
@@ -99,6 +100,60 @@ def test_run_of_a_loop_raises_it(
     fail_with(native_user(loop), "EPROTO", pair)
     with pytest.raises(OSError, match="a function given to the loop returned -EPROTO"):
         loop.run(20.0)
+
+
+def test_error_hook_of_a_loop_gets_it(
+    selector_factory: SelectorFactory, pair: Pair, native_user: Adopt
+) -> None:
+    """On each selector alike: the loop goes on, and nothing leaves it."""
+    seen: list[tuple[BaseException, object]] = []
+    loop = SelectorEventLoop(
+        selector_factory(), error_hook=lambda *what: seen.append(what)
+    )
+    with loop:
+        native = native_user(loop)
+        fail_with(native, "EPROTO", pair)
+        loop.run_once(0)
+        loop.run_once(0)
+        native.counts.result = 0
+        loop.run_once(0)
+        assert native.counts.called == 3
+        assert [type(error) for error, _ in seen] == [OSError] * 2
+        assert {source for _, source in seen} == {loop.native}
+
+
+def test_error_hook_gets_it_while_only_streams_are_busy(
+    pair: Pair, native_user: Adopt
+) -> None:
+    seen: list[BaseException] = []
+
+    class Chatting(StreamHandler):
+        """Is sent another byte for each, until a native function has failed."""
+
+        count = 0
+
+        def on_data(self, _stream: Stream, _view: memoryview) -> None:
+            self.count += 1
+            if self.count == 3:
+                fail_with(native, "EPROTO", pair)
+            if not seen:
+                theirs.send(b"x")
+
+        def on_end(self, _stream: Stream) -> None:
+            loop.stop()
+
+    def take(error: BaseException, _source: object) -> None:
+        native.counts.result = 0
+        seen.append(error)
+        theirs.shutdown(socket.SHUT_WR)
+
+    ours, theirs = socket.socketpair()
+    with SelectorEventLoop(error_hook=take) as loop, theirs:
+        native = native_user(loop)
+        add_stream(loop, ours, Chatting())
+        theirs.send(b"x")
+        loop.run()
+    assert [str(error).count("-EPROTO") for error in seen] == [1]
 
 
 def test_asyncio_raises_it(pair: Pair, native_user: Adopt) -> None:
