@@ -317,7 +317,11 @@ def in_a_storm_of_keyboard_interrupts() -> None:
             is_armed = False
         except KeyboardInterrupt:
             count += 1
-    signal.signal(signal.SIGALRM, signal.SIG_IGN)  # they go on to the end
+    # They go on to the end, ignored: Python ends with the handlers of the kernel. Not
+    # before the last was handled, or Python says that it had nobody for it.
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)
+    signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
 
 
 @ends_with(0)

@@ -41,8 +41,8 @@ def test_storm_loses_no_event_no_exception_and_no_deadline(
     assert (done.returncode, done.stderr) == (0, "")
     facts: dict[str, float] = json.loads(done.stdout)
     title = f"storm of {sent:,} signals, {backend}"
-    bars.at_least(sent // 100, f"{title}: times the handler ran", facts["handled"])
-    bars.at_least(10, f"{title}: exceptions it raised", facts["raised"])
+    bars.at_least(sent // 50, f"{title}: times the handler ran", facts["handled"])
+    bars.at_least(20, f"{title}: exceptions it raised", facts["raised"])
     lost = facts["raised"] - facts["caught"]
     bars.at_most(0, f"{title}: exceptions lost", lost)
     bars.at_least(100, f"{title}: messages meanwhile", facts["messages"])
