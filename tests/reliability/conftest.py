@@ -11,6 +11,7 @@ a figure; the table stands at the end of the run, and goes to a file with ``--ba
 from __future__ import annotations
 
 import datetime as dt
+import faulthandler
 import os
 import platform
 import subprocess
@@ -37,6 +38,16 @@ def pytest_collection_modifyitems(
     if measured:
         config.hook.pytest_deselected(items=sorted(measured, key=str))
         items[:] = [item for item in items if item not in measured]
+
+
+@pytest.fixture(autouse=True)
+def no_watchdog_at_night(request: pytest.FixtureRequest) -> None:
+    """Keep pytest's dump of tracebacks for tests that hang, not for long ones.
+
+    It reads frames while they run, which has ended a night with a crash.
+    """
+    if any(map(request.node.get_closest_marker, ("nightly", "soak"))):
+        faulthandler.cancel_dump_traceback_later()
 
 
 class Bars:
