@@ -1,0 +1,109 @@
+"""asyncio inside of foreign loops: what examples/guest-asyncio shows, built and run."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+import fdmux
+
+pytestmark = pytest.mark.slow  # C files are compiled for the first of them
+
+SOURCES = Path(__file__).parents[2] / "examples" / "guest-asyncio"
+RESULT = "result: STREAMS IN A FOREIGN LOOP AND A THREAD\n"
+
+
+def has_shared_python() -> bool:
+    """Whether there is a libpython that programs can link."""
+    name = sysconfig.get_config_var("LDLIBRARY") or ""
+    folder = Path(sysconfig.get_config_var("LIBDIR") or "/")
+    multiarch = sysconfig.get_config_var("MULTIARCH") or ""
+    places = (folder / name, folder / multiarch / name)
+    return any(path.suffix == ".so" and path.exists() for path in places)
+
+
+def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run a program that finds this Python, and this fdmux."""
+    packages = [Path(folder_of("fdmux")).parent, Path(folder_of("cffi")).parent]
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": os.pathsep.join(map(str, [SOURCES, *packages])),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "QT_QPA_PLATFORM": "offscreen",
+    }
+    return subprocess.run(
+        list(map(str, command)),
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+
+def folder_of(module: str) -> str:
+    spec = importlib.util.find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    return str(Path(spec.origin).parent)
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the programs, linked with the Python that runs this."""
+    if not has_shared_python():
+        pytest.skip("no shared libpython (Debian: python3-dev)")
+    if not Path(fdmux.get_cmake_dir()).is_dir():
+        pytest.skip("this fdmux was built in place, without what C programs need")
+    folder = tmp_path_factory.mktemp("guest")
+    options = [
+        f"-DPython_EXECUTABLE={sys.executable}",
+        f"-Dfdmux_DIR={fdmux.get_cmake_dir()}",
+    ]
+    commands: list[list[str | Path]] = [
+        ["cmake", "-S", SOURCES, "-B", folder, *options],
+        ["cmake", "--build", folder, "-j2"],
+    ]
+    for command in commands:
+        done = run(*command)
+        assert done.returncode == 0, f"{command}:\n{done.stdout}\n{done.stderr}"
+    return folder
+
+
+@pytest.mark.parametrize("host", ["core", "libuv"])
+def test_loop_of_a_c_program_drives_asyncio(host: str, programs: Path) -> None:
+    program = programs / f"{host}_guest"
+    if not program.exists():
+        pytest.skip("no headers of libuv, or no pkg-config (Debian: libuv1-dev)")
+    home = f"PYTHONHOME={sys.base_prefix}:{sys.base_exec_prefix}"
+    done = run("env", home, program)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == (
+        f"the host's timer: served\n{RESULT}exception: ValueError\n{host}: ok\n"
+    )
+
+
+@pytest.mark.parametrize(("host", "module"), [("Qt", "PySide6"), ("GLib", "gi")])
+def test_loop_of_a_desktop_drives_asyncio(host: str, module: str) -> None:
+    pytest.importorskip(module, reason=f"needs {module}")
+    done = run(sys.executable, SOURCES / f"{host.lower()}_guest.py")
+    assert (done.returncode, done.stdout) == (0, f"{RESULT}{host}: ok\n"), done.stderr
+
+
+def test_example_uses_nothing_of_the_hosts() -> None:
+    """The asyncio program is one for all of them."""
+    source = (SOURCES / "service.py").read_text(encoding="utf-8")
+    imported = [line for line in source.splitlines() if "import" in line]
+    assert imported == [
+        "from __future__ import annotations",
+        "import asyncio",
+        "import time",
+        "import fdmux.hosts.asyncio",
+    ]
