@@ -21,6 +21,18 @@ LIMIT_MS = 10_000  # a service that hangs fails
 EXPECTED = "STREAMS IN A FOREIGN LOOP AND A THREAD"
 
 
+def show(service: Service) -> bool:
+    """Print what came out; return whether that is as it should be."""
+    result = service.result()
+    print("result:", result)
+    try:
+        service.failure()
+    except ValueError:
+        print("exception: ValueError")
+        return result == EXPECTED
+    return False
+
+
 def main() -> int:
     """Run the service in a program of GLib's."""
     loop = GLib.MainLoop()
@@ -46,10 +58,8 @@ def main() -> int:
     loop.run()
     for one in (source, ticking, limit):
         GLib.source_remove(one)
-    result = service.result()
-    print("result:", result)
+    is_right = show(service) and bool(ticks)
     service.close()
-    is_right = result == EXPECTED and bool(ticks)
     print("GLib:", "ok" if is_right else "wrong")
     return 0 if is_right else 1
 

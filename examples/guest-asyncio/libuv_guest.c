@@ -2,6 +2,7 @@
  *
  * The guest is one uv_poll_t. The loop's own timer shows that neither keeps the other
  * waiting. */
+#define _GNU_SOURCE
 #include <stdio.h>
 #include <uv.h>
 

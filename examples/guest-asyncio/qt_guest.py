@@ -18,6 +18,18 @@ LIMIT_MS = 10_000  # a service that hangs fails
 EXPECTED = "STREAMS IN A FOREIGN LOOP AND A THREAD"
 
 
+def show(service: Service) -> bool:
+    """Print what came out; return whether that is as it should be."""
+    result = service.result()
+    print("result:", result)
+    try:
+        service.failure()
+    except ValueError:
+        print("exception: ValueError")
+        return result == EXPECTED
+    return False
+
+
 def main() -> int:
     """Run the service in a Qt program."""
     application = QCoreApplication(sys.argv)
@@ -37,10 +49,8 @@ def main() -> int:
     QTimer.singleShot(LIMIT_MS, application.quit)
     application.exec()
     notifier.setEnabled(False)
-    result = service.result()
-    print("result:", result)
+    is_right = show(service) and bool(ticks)
     service.close()
-    is_right = result == EXPECTED and bool(ticks)
     print("Qt:", "ok" if is_right else "wrong")
     return 0 if is_right else 1
 
