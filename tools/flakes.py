@@ -14,6 +14,7 @@ import argparse
 import collections
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -93,6 +94,9 @@ def run_once(options: argparse.Namespace, seed: int, report: Path) -> list[str]:
 def main() -> int:
     """Run, count, and print what failed in how many runs."""
     options = parse_arguments()
+    # A shell starts what is to run in the background with Ctrl-C ignored, which
+    # children would inherit, and tests raise it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     counts: collections.Counter[str] = collections.Counter()
     flaky_runs = 0
     loads = [start_load(options.cpu) for _ in range(options.load)]

@@ -84,11 +84,8 @@ int fdmux__post_dispatch(struct fdmux_loop *loop, struct fdmux__batch *batch)
 {
     int r = 0;
 
-    if (loop->running_next == loop->running.count) {
-        if (atomic_load(&loop->incoming_count) == 0)
-            return 0;
+    if (loop->running_next == loop->running.count)
         swap_queues(loop);
-    }
     while (loop->running_next < loop->running.count && r >= 0 &&
            !atomic_load(&loop->is_closed)) {
         struct fdmux__post post = loop->running.posts[loop->running_next++];

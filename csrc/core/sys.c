@@ -151,8 +151,11 @@ int fdmux__sys_socket(int family)
 
 int fdmux__sys_set_option(int fd, int option)
 {
+    int fault = fdmux__fault(FDMUX_CALL_SOCKET);
     int one = 1;
 
+    if (fault != 0)
+        return fault;
     return value_or_errno(setsockopt(fd, SOL_SOCKET, option, &one, sizeof one));
 }
 

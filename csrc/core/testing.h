@@ -28,7 +28,7 @@ struct fdmux_loop;
 #define FDMUX_CALL_RECV 0x800
 #define FDMUX_CALL_SEND 0x1000
 #define FDMUX_CALL_ACCEPT 0x2000
-#define FDMUX_CALL_SOCKET 0x4000 /* socket, bind, listen, connect */
+#define FDMUX_CALL_SOCKET 0x4000 /* socket, setsockopt, bind, listen, connect */
 #define FDMUX_CALL_ANY 0x7fff
 
 /* From now on fail the `nth` call (1 is the next) of any kind in `kinds` with -`error`,

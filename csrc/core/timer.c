@@ -183,8 +183,6 @@ int fdmux__timer_dispatch(struct fdmux_loop *loop, struct fdmux__batch *batch)
     uint64_t end_sequence = loop->next_sequence;
     int r = 0;
 
-    if (loop->heap.count == 0)
-        return 0;
     loop->time_ns = fdmux__sys_now();
     while (r >= 0 && is_due(loop, end_sequence)) {
         uint32_t first = loop->heap.entries[0].owner;

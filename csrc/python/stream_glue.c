@@ -414,8 +414,8 @@ static int exchange_all(struct exchange *exchange, PyObject *list, int *ret_resu
         for (; index + 1 < size && exchange->write_count < WRITES_MAX; index += 2)
             if (read_write(list, index, &exchange->writes[exchange->write_count++]) < 0)
                 return -1;
-        *ret_result = do_exchange(exchange, index >= size);
-    } while (index < size);
+        *ret_result = do_exchange(exchange, index + 1 >= size);
+    } while (index + 1 < size); /* a word without its bytes is dropped */
     return size == 0 ? 0 : PyList_SetSlice(list, 0, size, NULL);
 }
 

@@ -13,6 +13,8 @@ import os
 import re
 import shutil
 import subprocess
+import sysconfig
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -27,8 +29,6 @@ from tests.core.conftest import (
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.reliability.conftest import Bars
 
 pytestmark = pytest.mark.nightly
@@ -68,8 +68,9 @@ UNFIT = {
 }
 # Where several threads are at work; the others would show helgrind nothing.
 THREADED = ("threads", "thread_ends", "post", "queue", "wake")
-ANALYZED = ("csrc/core", "csrc/stream", "csrc/backends")
+ANALYZED = ("csrc/core", "csrc/stream", "csrc/backends", "csrc/python")
 INCLUDES = ("csrc/include", "csrc/core", "csrc/stream")
+PYTHON_INCLUDES = sysconfig.get_path("include")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,9 +172,12 @@ def test_helgrind_reports_nothing(bars: Bars) -> None:
 
 def test_analyzer_of_gcc_has_no_warning(bars: Bars) -> None:
     need("gcc")
+    if not Path(PYTHON_INCLUDES, "Python.h").exists():
+        pytest.skip("needs Python.h: apt-get install python3-dev")
     sources = [path for folder in ANALYZED for path in (ROOT / folder).glob("*.c")]
     flags = ["-std=c11", "-O2", "-fanalyzer", "-DFDMUX_TESTING=1"]
     flags += [f"-I{ROOT / folder}" for folder in INCLUDES]
+    flags.append(f"-isystem{PYTHON_INCLUDES}")
     printed = "".join(
         subprocess.run(
             ["gcc", *flags, "-c", str(source), "-o", os.devnull],

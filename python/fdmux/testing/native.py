@@ -218,10 +218,6 @@ class NativeCode:
         check(self._api.timer_arm(self._loop, timer, deadline, 0), "arm a timer")
         return deadline
 
-    def untimer(self, token: int) -> int:
-        """Remove a timer; returns what C returned."""
-        return int(self._api.timer_remove(self._loop, token))
-
     def now(self) -> int:
         """Read the clock of the loop, in ns."""
         return int(self._api.loop_now(self._loop))

@@ -1,0 +1,89 @@
+/* test_system_calls.c: what the seam to the operating system makes of arguments and
+ * sockets that no loop gives it, or seldom. */
+#include "fixtures.h"
+
+#include <arpa/inet.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "sys.h"
+
+/* A set in which one descriptor is readable. */
+static int open_ready_set(const struct channel *channel)
+{
+    struct epoll_event event = {.events = EPOLLIN};
+    int set_fd = fdmux__sys_epoll_create();
+
+    CHECK(set_fd >= 0);
+    CHECK_EQ(fdmux__sys_epoll_ctl(set_fd, EPOLL_CTL_ADD, channel->read_fd, &event), 0);
+    feed(channel);
+    return set_fd;
+}
+
+EPOLL_TEST(wait_longer_than_the_kernel_can_count_is_a_wait)
+{
+    struct channel channel = open_channel();
+    int set_fd = open_ready_set(&channel);
+    struct epoll_event event;
+    int r;
+
+    CHECK_EQ(fdmux__sys_epoll_wait(set_fd, &event, 1, INT64_MAX), 1);
+    CHECK_EQ(fdmux__sys_epoll_wait(set_fd, &event, 1, -1), 1);
+    r = fdmux__sys_epoll_pwait2(set_fd, &event, 1, -1);
+    CHECK(r == 1 || r == -ENOSYS); /* an older kernel, or valgrind */
+    CHECK_EQ(close(set_fd), 0);
+    close_channel(&channel);
+}
+
+EPOLL_TEST(wait_of_whole_and_of_broken_milliseconds_is_never_early)
+{
+    struct epoll_event event;
+    int set_fd = fdmux__sys_epoll_create();
+
+    CHECK(set_fd >= 0);
+    for (int64_t timeout_ns = MS; timeout_ns < 2 * MS; timeout_ns += MS / 2) {
+        int64_t start_ns = fdmux__sys_now();
+
+        CHECK_EQ(fdmux__sys_epoll_wait(set_fd, &event, 1, timeout_ns), 0);
+        CHECK(fdmux__sys_now() - start_ns >= timeout_ns);
+    }
+    CHECK_EQ(close(set_fd), 0);
+}
+
+UNIT_TEST(only_tcp_is_tcp)
+{
+    struct channel channel = open_channel();
+    int fds[2];
+
+    CHECK(!fdmux__sys_is_tcp(channel.read_fd));
+    close_channel(&channel);
+    open_sockets(fds);
+    CHECK(!fdmux__sys_is_tcp(fds[0]));
+    CHECK_EQ(close(fds[0]) | close(fds[1]), 0);
+    open_tcp_sockets(fds);
+    CHECK(fdmux__sys_is_tcp(fds[0]));
+    CHECK_EQ(close(fds[0]) | close(fds[1]), 0);
+}
+
+UNIT_TEST(connect_result_tells_the_peer_from_none_and_from_itself)
+{
+    struct sockaddr_in own = {.sin_family = AF_INET,
+                              .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof own;
+    struct channel channel = open_channel();
+    int fds[2];
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+    CHECK_EQ(fdmux__sys_connect_result(channel.write_fd), -ENOTSOCK);
+    close_channel(&channel);
+    open_tcp_sockets(fds);
+    CHECK_EQ(fdmux__sys_connect_result(fds[0]), 0);
+    CHECK_EQ(close(fds[0]) | close(fds[1]), 0);
+    CHECK_EQ(fdmux__sys_connect_result(fd), -EINPROGRESS);
+    CHECK_EQ(bind(fd, (struct sockaddr *)&own, size), 0);
+    CHECK_EQ(getsockname(fd, (struct sockaddr *)&own, &size), 0);
+    CHECK_EQ(connect(fd, (struct sockaddr *)&own, size), 0); /* to itself */
+    CHECK_EQ(fdmux__sys_connect_result(fd), -ECONNREFUSED);
+    CHECK_EQ(close(fd), 0);
+}

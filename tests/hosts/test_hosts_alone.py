@@ -1,0 +1,73 @@
+"""What the modules of hosts say where their loop is not at work, or not there."""
+
+from __future__ import annotations
+
+import sys
+import types
+from typing import TYPE_CHECKING, cast
+
+from fdmux import NativeLoop, SelectorEventLoop
+from fdmux.hosts import anyio, asyncio_loops, glib, ours, qt
+from fdmux.hosts.served import Served
+
+if TYPE_CHECKING:
+    import pytest
+
+
+class HasNative:
+    """A loop as asyncio on ours is: it tells which native one it carries."""
+
+    def __init__(self, native: NativeLoop) -> None:
+        self.native = native
+
+
+def test_loops_without_a_way_to_find_them_are_not_running() -> None:
+    assert glib.running() is None
+    assert qt.running() is None
+
+
+def test_only_an_object_of_qt_is_a_host_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    core = types.SimpleNamespace(QObject=HasNative)
+    monkeypatch.setitem(sys.modules, "PySide6.QtCore", core)
+    assert qt.accepts(HasNative(cast("NativeLoop", None)))
+    assert not qt.accepts(object())
+
+
+def test_anyio_without_trio_has_no_token_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delitem(sys.modules, "trio", raising=False)
+    assert anyio.trio_token() is None
+
+
+def test_native_loop_of_a_host_is_the_one_it_names() -> None:
+    with NativeLoop() as native:
+        assert asyncio_loops.native_of(HasNative(native)) is native
+        assert asyncio_loops.native_of(HasNative(cast("NativeLoop", 7))) is None
+
+
+def test_loop_of_ours_is_attached_to_nothing() -> None:
+    with SelectorEventLoop() as loop:
+        served = Quits(loop)
+        ours.attach(loop, served).detach()
+        assert served.is_mounted
+
+
+class Quits(Served):
+    """Serves nothing, and has no host that takes its errors."""
+
+    def fileno(self) -> int:
+        return -1
+
+    def _serve(self) -> None:
+        """Nothing to do."""
+
+    def _close(self) -> None:
+        """Nothing to release."""
+
+
+def test_error_of_what_is_attached_to_nothing_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    Quits(HasNative(cast("NativeLoop", None)))._report(OSError("nobody hears this"))
+    assert "nobody hears this" in caplog.text
