@@ -60,12 +60,14 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the programs, linked with the Python that runs this."""
     if not has_shared_python():
         pytest.skip("no shared libpython (Debian: python3-dev)")
-    if not Path(fdmux.get_cmake_dir()).is_dir():
+    try:
+        cmake_dir = fdmux.get_cmake_dir()
+    except FileNotFoundError:
         pytest.skip("this fdmux was built in place, without what C programs need")
     folder = tmp_path_factory.mktemp("guest")
     options = [
         f"-DPython_EXECUTABLE={sys.executable}",
-        f"-Dfdmux_DIR={fdmux.get_cmake_dir()}",
+        f"-Dfdmux_DIR={cmake_dir}",
     ]
     commands: list[list[str | Path]] = [
         ["cmake", "-S", SOURCES, "-B", folder, *options],

@@ -6,19 +6,26 @@ The host is poll(2), on the real descriptor and in real time: that is what is pr
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
 import errno
+import gc
 import select
+import selectors
 import signal
 import socket
 import threading
 import time
+import weakref
 from typing import TYPE_CHECKING
 
 import pytest
 
 import fdmux
+from fdmux._ffi import lib
 from fdmux._native import LoopClosed
 from fdmux.hosts.asyncio import EventLoop, Guest
+from fdmux.testing import NativeCode
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -57,8 +64,13 @@ class Host:
         pytest.fail("the descriptor is readable without end")
 
 
-@pytest.fixture
-def guest() -> Iterator[Guest]:
+@pytest.fixture(params=["streams of the core", "asyncio's own"])
+def guest(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Guest]:
+    """A guest; also with transports that are public asyncio and nothing else."""
+    if request.param == "asyncio's own":
+        monkeypatch.setattr("fdmux.hosts.asyncio_loop.HAS_TRANSPORTS", False)
     with Guest() as guest:
         yield guest
 
@@ -79,10 +91,12 @@ def complete(host: Host, coroutine: object) -> object:
 
 
 async def shout(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while line := await reader.readline():
-        writer.write(line.upper())
-        await writer.drain()
-    writer.close()
+    try:
+        while line := await reader.readline():
+            writer.write(line.upper())
+            await writer.drain()
+    finally:
+        writer.close()
 
 
 async def converse(rounds: int) -> list[bytes]:
@@ -136,6 +150,86 @@ def test_timer_is_neither_early_nor_forgotten(host: Host) -> None:
     slept = complete(host, sleep())
     assert isinstance(slept, float)
     assert slept >= SOON
+
+
+def test_work_inside_of_select_makes_no_timer_late(host: Host) -> None:
+    """The time for which asyncio would wait counts from when it asks."""
+    loop = host.guest.loop
+    began: list[float] = []
+
+    def work(token: int, _events: int) -> None:
+        began.append(time.monotonic())
+        code.unwatch(token)
+        time.sleep(0.02)  # what a native function may take
+
+    ours, theirs = socket.socketpair()
+    with ours, theirs, fdmux.mount(loop) as mounted:
+        code = NativeCode(mounted)
+        code.watch(ours.fileno(), selectors.EVENT_READ, work)
+        timer = loop.call_later(LONG, pytest.fail)
+        host.settle()
+        theirs.send(b"x")
+        start = time.monotonic()
+        host.guest.dispatch()
+        deadline = host.guest.deadline()
+    assert deadline is not None
+    assert deadline <= began[0] + (timer.when() - start) + 1e-6  # of rounding
+
+
+def test_context_of_whoever_starts_it_is_the_task_s(host: Host) -> None:
+    who: contextvars.ContextVar[str] = contextvars.ContextVar("who", default="nobody")
+
+    async def ask() -> str:
+        await asyncio.sleep(0)
+        return who.get()
+
+    reset = who.set("the host")
+    task = host.guest.start(ask())
+    who.reset(reset)
+    host.run_until(task.done)
+    assert task.result() == "the host"
+
+
+def test_debug_mode_has_nothing_to_say(
+    host: Host, recwarn: pytest.WarningsRecorder
+) -> None:
+    host.guest.loop.set_debug(True)
+    assert complete(host, converse(2)) == [b"LINE 0\n", b"LINE 1\n"]
+    assert not recwarn.list
+
+
+def test_cancelled_task_ends(host: Host) -> None:
+    task = host.guest.start(asyncio.sleep(1000))
+    host.settle()
+    task.cancel()  # by a callback of the host
+    host.run_until(task.done)
+    assert task.cancelled()
+    host.settle()
+    assert not host.is_readable(SOON)
+
+
+def test_task_that_nobody_keeps_goes_on(host: Host) -> None:
+    """As C does, which has no use for what `start` returns."""
+    ended: list[str] = []
+    futures: list[weakref.ref[asyncio.Future[None]]] = []
+
+    async def wait() -> None:
+        future: asyncio.Future[None] = asyncio.Future()
+        futures.append(weakref.ref(future))
+        await future
+        ended.append("by itself")
+
+    host.guest.start(wait())
+    host.settle()
+    gc.collect()
+    future = futures[0]()
+    assert future is not None
+    future.set_result(None)
+    host.run_until(lambda: bool(ended))
+    del future
+    host.settle()
+    gc.collect()
+    assert futures[0]() is None
 
 
 def test_callbacks_without_end_leave_the_host_its_turn(host: Host) -> None:
@@ -233,11 +327,85 @@ def test_callback_of_the_host_may_use_the_loop(host: Host, method: str) -> None:
     assert method != "create_task" or kept.done()
 
 
+@pytest.mark.parametrize("method", ["write", "writelines", "write_eof", "close"])
+def test_callback_of_the_host_may_write(host: Host, method: str) -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        theirs.setblocking(False)
+        _, writer = connect(host, ours)
+        host.settle()
+        if method == "writelines":
+            writer.writelines([b"he", b"llo"])
+        else:
+            writer.write(b"hello")
+        host.run_until(lambda: has_data(theirs))
+        assert theirs.recv(100) == b"hello"
+        if method in ("write_eof", "close"):
+            host.settle()
+            getattr(writer, method)()
+            host.run_until(lambda: has_data(theirs))
+            assert theirs.recv(100) == b""
+        close(host, writer)
+        if method != "write_eof":
+            writer.write(b"too late")  # dropped in silence, as by asyncio
+            host.settle()
+
+
+def has_data(sock: socket.socket) -> bool:
+    return bool(select.select([sock], [], [], 0)[0])
+
+
+def connect(
+    host: Host, sock: socket.socket
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    task = host.guest.start(asyncio.open_connection(sock=sock))
+    host.run_until(task.done)
+    return task.result()
+
+
+def close(host: Host, writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    complete(host, writer.wait_closed())
+
+
+def test_neither_side_starves_while_the_guest_is_flooded(host: Host) -> None:
+    """One dispatch is bounded, whatever arrives meanwhile."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        theirs.setblocking(False)
+        reader, writer = connect(host, ours)
+        sizes: list[int] = []
+
+        async def receive() -> None:
+            while data := await reader.read(1 << 16):
+                sizes.append(len(data))
+                with contextlib.suppress(BlockingIOError):
+                    theirs.send(b"x" * len(data))  # there is always more
+
+        theirs.send(b"x" * 4096)
+        task = host.guest.start(receive())
+        ticks: list[int] = []
+        host.guest.loop.call_later(SOON, ticks.append, 1)
+        host_turns = 0
+        while not ticks:
+            host.guest.dispatch()
+            host_turns += 1
+        assert sizes  # the flood was served, the timer was, and so is the host
+        assert host_turns > 1
+        task.cancel()
+        host.run_until(task.done)
+        close(host, writer)
+
+
 def test_timer_that_is_cancelled_leaves_the_host_alone(host: Host) -> None:
+    timer = host.guest.loop.call_later(SOON, pytest.fail)
+    host.guest.dispatch()
+    timer.cancel()
+    host.guest.dispatch()  # sees it
+    assert host.guest.deadline() is None
+    host.is_readable(2 * SOON)  # the kernel's timer is not set anew for that: once
     host.settle()
-    host.guest.loop.call_later(SOON, pytest.fail).cancel()
-    host.settle()
-    assert not host.is_readable(4 * SOON)
+    assert not host.is_readable(2 * SOON)
 
 
 def test_data_in_a_burst_is_all_told(host: Host) -> None:
@@ -259,6 +427,45 @@ def test_data_in_a_burst_is_all_told(host: Host) -> None:
             theirs.sendall(b"x" * size)
             host.run_until(lambda size=size: protocol.size == size * (size + 1) // 2)  # type: ignore[misc] # bound here
         host.settle()
+
+
+def test_timer_that_a_protocol_sets_is_not_forgotten(host: Host) -> None:
+    """It is set while the selector polls, after asyncio has said until when."""
+    fired: list[bytes] = []
+
+    class Delay(asyncio.Protocol):
+        def data_received(self, data: bytes) -> None:
+            asyncio.get_running_loop().call_later(SOON, fired.append, data)
+
+    ours, theirs = socket.socketpair()
+    with theirs:
+        complete(host, host.guest.loop.connect_accepted_socket(Delay, ours))
+        host.settle()
+        theirs.send(b"x")
+        host.run_until(lambda: fired == [b"x"])
+    host.settle()
+
+
+def test_more_than_a_batch_is_all_told(host: Host) -> None:
+    """More connections than one call of the core receives for, and more bytes."""
+    count, size = 150, 4096
+    got: list[int] = []
+
+    class Collect(asyncio.Protocol):
+        def data_received(self, data: bytes) -> None:
+            got.append(len(data))
+
+    loop = host.guest.loop
+    pairs = [socket.socketpair() for _ in range(count)]
+    for ours, _ in pairs:
+        complete(host, loop.connect_accepted_socket(Collect, ours))
+    host.settle()
+    for _, theirs in pairs:
+        theirs.send(b"x" * size)
+    host.run_until(lambda: sum(got) == count * size)
+    for _, theirs in pairs:
+        theirs.close()
+    host.settle()
 
 
 def test_dispatch_once_too_often_does_no_harm(host: Host) -> None:
@@ -307,6 +514,31 @@ def test_interrupt_is_handed_to_the_host_and_nothing_is_lost(
     assert complete(host, converse(1)) == [b"LINE 0\n"]
 
 
+def test_interrupt_of_a_protocol_leaves_what_the_others_get(host: Host) -> None:
+    """What has been received for them is nowhere but in the guest."""
+    got: list[bytes] = []
+
+    class Interrupted(asyncio.Protocol):
+        def data_received(self, data: bytes) -> None:
+            got.append(data)
+            raise KeyboardInterrupt
+
+    loop = host.guest.loop
+    pairs = [socket.socketpair() for _ in range(3)]
+    for ours, _ in pairs:
+        complete(host, loop.connect_accepted_socket(Interrupted, ours))
+    host.settle()
+    for number, (_, theirs) in enumerate(pairs):
+        theirs.send(b"%d" % number)
+    while len(got) < len(pairs):
+        with pytest.raises(KeyboardInterrupt):
+            host.run_until(lambda: False)
+    for _, theirs in pairs:
+        theirs.close()
+    host.settle()
+    assert sorted(got) == [b"0", b"1", b"2"]
+
+
 def test_interrupt_of_a_timer_leaves_the_others(host: Host) -> None:
     seen: list[str] = []
 
@@ -352,8 +584,10 @@ def test_dispatch_in_a_callback_is_refused(host: Host) -> None:
 
 def test_dispatch_inside_of_another_loop_is_refused(host: Host) -> None:
     async def main() -> None:
-        with pytest.raises(RuntimeError, match="another loop is running"):
+        with pytest.raises(RuntimeError, match=r"dispatch .* another loop runs here"):
             host.guest.dispatch()
+        with pytest.raises(RuntimeError, match=r"close .* another loop runs here"):
+            host.guest.close()
 
     asyncio.run(main())
     assert complete(host, converse(1)) == [b"LINE 0\n"]
@@ -417,6 +651,46 @@ def test_loop_closed_by_others_is_closed_for_the_guest(guest: Guest) -> None:
     guest.loop.close()
     with pytest.raises(LoopClosed):
         guest.dispatch()
+
+
+def test_closed_guest_with_open_connections_leaves_nothing() -> None:
+    """The descriptors are looked at after every test."""
+    ended: list[str] = []
+
+    async def talk() -> None:
+        server = await asyncio.start_server(shout, "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        try:
+            await reader.read()
+        finally:
+            writer.close()
+            server.close()
+            ended.append("client")
+
+    with Guest() as guest:
+        guest.start(talk())
+        Host(guest).settle()
+    assert ended == ["client"]
+    gc.collect()
+
+
+def test_closed_guests_leave_no_memory() -> None:
+    count = getattr(lib, "fdmux_testing_allocations", None)
+    if count is None:
+        pytest.skip("needs a build with FDMUX_TESTING=ON")
+    gc.collect()
+    before = count()
+    references = []
+    for _ in range(20):
+        with Guest() as guest:
+            host = Host(guest)
+            complete(host, converse(1))
+            host.settle()  # the server's side of it ends as well
+        references.append(weakref.ref(guest.loop))
+    del guest, host
+    gc.collect()
+    assert count() == before
+    assert not any(reference() for reference in references)
 
 
 def test_two_guests_in_one_thread() -> None:

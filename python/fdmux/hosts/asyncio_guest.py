@@ -1,6 +1,6 @@
 """Guest: asyncio inside a loop of another kind: Qt's, GLib's, libuv's, a game's.
 
-Its one rule: the selector never blocks. It notes how long asyncio would have waited,
+Its one rule: the selector never blocks. It notes until when asyncio would have waited,
 and lets the loop stop after that iteration; a timer of the core stands for the time
 noted. So the one descriptor of the core polls readable whenever asyncio has something
 to do.
@@ -8,6 +8,7 @@ to do.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, TypeVar
 
 from fdmux._ffi import lib
@@ -15,16 +16,16 @@ from fdmux._native import LoopClosed, check, timeout_ns
 from fdmux.guest import add_timer
 from fdmux.hosts.asyncio_loop import EventLoop, finish
 from fdmux.hosts.asyncio_streams import StreamSelector
+from fdmux.hosts.asyncio_transport import StreamTransport
 
 if TYPE_CHECKING:
-    import asyncio
     import contextvars
     from collections.abc import Awaitable, Callable, Coroutine
     from types import TracebackType
 
     from typing_extensions import Self, TypeVarTuple, Unpack
 
-    from fdmux.hosts.asyncio_streams import StreamBatch
+    from fdmux.hosts.asyncio_writing import Buffer
     from fdmux.selector import Pair
 
     Arguments = TypeVarTuple("Arguments")
@@ -34,49 +35,70 @@ Result = TypeVar("Result")
 # A dispatch goes on for so long while one thing leads to another, then the host has its
 # turn: what a message sets off takes asyncio three or four iterations.
 ITERATIONS_MAX = 8
+NEVER = -1
 
 
 class AskedSelector(StreamSelector):
-    """A selector that polls, and notes how long it was asked to wait.
+    """A selector that polls, and notes until when it was asked to wait.
 
     Attributes:
         stop: Called by each `select`: the `stop` of the loop. ``None`` lets it wait.
-        asked: Seconds that the last `select` was asked to wait; ``None``: for ever.
+        deadline_ns: Until when the last `select` was asked to wait, on the core's
+            clock; `NEVER`: for ever.
         is_idle: Nothing has happened since it was asked, and nothing was due.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.stop: Callable[[], object] | None = None
-        self.asked: float | None = 0.0
+        self.deadline_ns = NEVER
         self.is_idle = False
-        self._has_told = False
 
     def select(self, timeout: float | None = None) -> list[Pair]:  # type: ignore[explicit-any] # SelectorKey.data
         """Poll, and let the loop end with this iteration."""
         if self.stop is None:
             return super().select(timeout)
         self.is_idle = False
-        self.asked = timeout
+        wait_ns = timeout_ns(timeout)
+        # Now: what native functions and protocols take in here makes no timer late.
+        self.deadline_ns = (
+            NEVER if wait_ns < 0 else lib.fdmux_loop_now(self._c_loop) + wait_ns
+        )
         self.stop()
-        self._has_told = self.streams is not None and self.streams.left is not None
-        # What is called in here may call for more, and takes this back.
-        self.is_idle = timeout is None or timeout > 0
+        # Protocols that are called in here may call for more, and take this back.
+        self.is_idle = wait_ns != 0
         ready = super().select(0)
-        if ready or self._has_told:
+        if ready:
             self.is_idle = False
         return ready
 
-    def _wait(  # type: ignore[explicit-any] # SelectorKey.data
-        self, streams: StreamBatch, wait_ns: int
-    ) -> list[tuple[int, Pair]]:
-        found = super()._wait(streams, wait_ns)
-        self._has_told = self._has_told or streams.left is not None
-        return found
+
+class GuestTransport(StreamTransport):
+    """A transport that tells the host of what is written outside of a dispatch."""
+
+    __slots__ = ()
+
+    def write(self, data: Buffer) -> None:
+        """Send ``data``, as any transport; outside of a dispatch with the next one."""
+        super().write(data)
+        self._tell_host()
+
+    def write_eof(self) -> None:
+        """End the writing side, as any transport; at the same time as `write`."""
+        super().write_eof()
+        self._tell_host()
+
+    def _tell_host(self) -> None:
+        loop = self._loop
+        # Each dispatch sends what it has written. No loop: the connection is lost.
+        if isinstance(loop, GuestLoop) and not loop.is_running():
+            loop.tell_host()
 
 
 class GuestLoop(EventLoop):
     """The loop of a guest: it tells its host of whatever is asked of it."""
+
+    transport_type = GuestTransport
 
     def __init__(self, selector: AskedSelector) -> None:
         super().__init__(selector)
@@ -91,7 +113,7 @@ class GuestLoop(EventLoop):
     ) -> asyncio.Handle:
         """Call soon, as asyncio does; outside of `Guest.dispatch` the host is told."""
         handle = super().call_soon(callback, *args, context=context)
-        self._tell_host()
+        self.tell_host()
         return handle
 
     def call_at(
@@ -103,10 +125,11 @@ class GuestLoop(EventLoop):
     ) -> asyncio.TimerHandle:
         """Call later, as asyncio does; outside of `Guest.dispatch` the host is told."""
         handle = super().call_at(when, callback, *args, context=context)
-        self._tell_host()
+        self.tell_host()
         return handle
 
-    def _tell_host(self) -> None:
+    def tell_host(self) -> None:
+        """Let the descriptor poll readable: there is something to do."""
         self._asked.is_idle = False
         if self.is_hosted and not self.is_running():
             self._asked.native.wake()
@@ -156,9 +179,9 @@ class Guest:
     ...     notifier.activated.connect(guest.dispatch)
     ...     application.exec()
 
-    Callbacks of the host may use the loop's methods, such as `create_task` and
-    `call_soon`: the host hears of it. Only what they write to a transport waits for the
-    next dispatch: after having done so call `dispatch`, which never blocks.
+    Callbacks of the host may use the loop and what belongs to it: create tasks, set
+    results, write to transports. The descriptor polls readable then, and the next
+    dispatch does it.
 
     Attributes:
         loop: The loop: an `EventLoop`, with transports on batched streams. It cannot be
@@ -180,10 +203,11 @@ class Guest:
         except BaseException:
             self._selector.close()
             raise
+        self._tasks: set[asyncio.Task[object]] = set()
         self._is_closed = False
         self._selector.stop = self.loop.stop
         self.loop.is_hosted = True
-        self._native.wake()  # the loop has something to do from the start
+        self._native.wake()  # whatever asyncio has begun with
 
     def fileno(self) -> int:
         """Return the one descriptor that stands for the loop, timers included.
@@ -217,14 +241,18 @@ class Guest:
         """Let a coroutine run in the loop.
 
         Returns:
-            Its task: `add_done_callback` tells the host of its result.
+            Its task: `add_done_callback` tells the host of its result. The guest keeps
+            it until then, so the caller need not.
 
         Raises:
             TypeError: ``main`` is no coroutine.
             LoopClosed: After `close`.
         """
         self._check_open("start a coroutine in a guest")
-        return self.loop.create_task(main, name=name)
+        task = self.loop.create_task(main, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     def dispatch(self) -> None:
         """Do what there is to do, a few iterations of asyncio at most, without waiting.
@@ -261,7 +289,8 @@ class Guest:
         executor. Stop watching the descriptor first.
 
         Raises:
-            RuntimeError: Called in a callback of the loop.
+            RuntimeError: Called in a callback of the loop, or in a coroutine of another
+                loop that runs in this thread. The guest stays open.
         """
         if self._is_closed:
             return
@@ -294,6 +323,11 @@ class Guest:
     def _check_idle(self, attempted: str) -> None:
         if self.loop.is_running():
             raise RuntimeError(f"{attempted} in a callback of its own loop")
+        try:
+            other = asyncio.get_running_loop()
+        except RuntimeError:  # none runs in this thread, as it should be
+            return
+        raise RuntimeError(f"{attempted} while another loop runs here: {other!r}")
 
     def _prepare_wait(self) -> None:
         """Let the descriptor tell the truth about when asyncio wants to go on."""
@@ -301,10 +335,9 @@ class Guest:
             self._native.wake()
             return
         c_loop = self._native._c_loop  # noqa: SLF001 - our own handle
-        wait_ns = timeout_ns(self._selector.asked)
-        if wait_ns < 0:
+        deadline_ns = self._selector.deadline_ns
+        if deadline_ns == NEVER:
             result = lib.fdmux_timer_cancel(c_loop, self._timer)
         else:
-            deadline_ns = lib.fdmux_loop_now(c_loop) + wait_ns
             result = lib.fdmux_timer_arm(c_loop, self._timer, deadline_ns, 0)
         check(result, "arm a guest's timer")

@@ -42,6 +42,9 @@ class EventLoop(SelectorEventLoop):
     Threads: As in asyncio.
     """
 
+    # What carries connections.
+    transport_type: type[StreamTransport] = StreamTransport
+
     def __init__(self, selector: selectors.BaseSelector | None = None) -> None:
         super().__init__(StreamSelector() if selector is None else selector)
 
@@ -83,7 +86,8 @@ class EventLoop(SelectorEventLoop):
                 sock, protocol, waiter, extra=extra, server=server, **more
             )
         self._ensure_fd_no_transport(sock)
-        transport = StreamTransport(self, selector.serve(self), sock, protocol, extra)
+        streams = selector.serve(self)
+        transport = self.transport_type(self, streams, sock, protocol, extra)
         transport.begin(server, waiter)
         return transport
 
