@@ -167,6 +167,7 @@ def test_interrupt_closes_every_attempt(
 ) -> None:
     def interrupt(*_: object) -> None:
         if len(made) == 2:  # the signal comes again until both are under way
+            signal.setitimer(signal.ITIMER_REAL, 0)
             raise KeyboardInterrupt
 
     monkeypatch.setattr(fdmux.attempts, "STAGGER", 0.01)
