@@ -125,19 +125,19 @@ NATIVE = (
         through="r = -ENOMEM;",
     ),
     Exclusion(
-        "csrc/python/stream_glue.c",
+        "csrc/python/transport_glue.c",
         "if (exchange->hub->batch->record_count > 0)",
         NO_MEMORY,
         through="return 0;",
     ),
     Exclusion(
-        "csrc/python/stream_glue.c",
+        "csrc/python/transport_glue.c",
         "if (slot == NULL || PyList_SetItem(slots, index, slot) < 0) {",
         NO_MEMORY,
         through="return data == NULL ? -1",
     ),
     Exclusion(
-        "csrc/python/stream_glue.c",
+        "csrc/python/transport_glue.c",
         "PyObject *payloads = slots == NULL",
         NO_MEMORY,
         within="static PyObject *take_batch(",
@@ -145,7 +145,7 @@ NATIVE = (
         is_of_branches=True,
     ),
     Exclusion(
-        "csrc/python/stream_glue.c",
+        "csrc/python/transport_glue.c",
         "int r = self == NULL ? -ENOMEM : 0;",
         NO_MEMORY,
         within="int fdmux_py_stream_functions(",
