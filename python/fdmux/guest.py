@@ -13,17 +13,13 @@ import contextlib
 import math
 from typing import TYPE_CHECKING
 
-from fdmux._ffi import ffi, lib
-from fdmux._native import TIMEOUT_NS_MAX, LoopClosed, check, timeout_ns
+from fdmux._ffi import lib
+from fdmux._native import TIMEOUT_NS_MAX, timeout_ns
+from fdmux.guest_base import GuestBase
 from fdmux.loop import SelectorEventLoop
 from fdmux.selector import Selector
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
-    from typing_extensions import Self
-
-    from fdmux._ffi import CLoop
     from fdmux._native import NativeLoop
 
 
@@ -42,16 +38,7 @@ def native_of(loop: SelectorEventLoop) -> NativeLoop:
     return loop.native
 
 
-def add_timer(c_loop: CLoop) -> int:
-    """Add a timer that stands for Python's; it calls nobody, it only wakes."""
-    options = ffi.new("struct fdmux_timer_options *")
-    options.struct_size = ffi.sizeof("struct fdmux_timer_options")
-    token = ffi.new("uint64_t *")
-    check(lib.fdmux_timer_add(c_loop, options, token), "add a guest's timer")
-    return token[0]
-
-
-class Guest:
+class Guest(GuestBase):
     """A `SelectorEventLoop` inside a loop of another kind: C, GLib, libuv, a game's.
 
     The host watches `fileno` for reading, level-triggered, and calls `dispatch` each
@@ -89,48 +76,18 @@ class Guest:
             self.loop = SelectorEventLoop() if loop is None else loop
             if self._is_owner:
                 on_failure.callback(self.loop.close)
-            self._native = native_of(self.loop)
-            self._native.fileno()
+            native = native_of(self.loop)
             timers = self.loop._timers  # noqa: SLF001 - the loop as its host sees it
             if timers.on_earlier is not None:
                 raise RuntimeError(f"make a guest of {self.loop!r}: it is one already")
             self._timers = timers
-            self._c_loop = self._native._c_loop  # noqa: SLF001 - our own handle
-            self._timer = add_timer(self._c_loop)
+            super().__init__(native)
             on_failure.pop_all()
         self._armed = math.inf  # for this deadline of Python's
         self._armed_ns = 0  # on the core's clock
         self._is_dispatching = False
-        self._is_closed = False
         timers.on_earlier = self._arm
         self._prepare_wait()
-
-    def fileno(self) -> int:
-        """Return the one descriptor that stands for the loop, timers included.
-
-        It polls readable when `dispatch` has something to do. It is the loop's: watch
-        it for reading, level-triggered, and neither read nor close it.
-
-        Raises:
-            LoopClosed: After `close`.
-        """
-        self._check_open("get the descriptor of a guest")
-        return self._native.fileno()
-
-    def deadline(self) -> float | None:
-        """Return when `dispatch` must be called even if nothing happens.
-
-        For hosts that want to know; the descriptor becomes readable then anyhow.
-
-        Returns:
-            A time on `time.monotonic`'s clock, of the next Python or native timer; in
-            the past if there is something to do already. ``None``: there is no timer.
-
-        Raises:
-            LoopClosed: After `close`.
-        """
-        self._check_open("get the deadline of a guest")
-        return self._native.next_deadline()
 
     def dispatch(self) -> int:
         """Do one iteration of the loop without waiting.
@@ -174,22 +131,6 @@ class Guest:
         # Refused where the loop was closed by others: then there is no timer.
         lib.fdmux_timer_remove(self._c_loop, self._timer)
 
-    def __enter__(self) -> Self:
-        self._check_open("enter a guest")
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def _check_open(self, attempted: str) -> None:
-        if self._is_closed:
-            raise LoopClosed(f"{attempted}: it is closed")
-
     def _prepare_wait(self) -> None:
         """Let the descriptor tell the truth about what Python has to do."""
         if self.loop._unusable is not None:  # noqa: SLF001 - the loop as its host sees it
@@ -212,7 +153,7 @@ class Guest:
         deadline = self._timers.next_deadline
         if deadline == math.inf:
             if self._armed != math.inf:
-                lib.fdmux_timer_cancel(self._c_loop, self._timer)
+                self._disarm_timer()
                 self._armed = math.inf
             return
         # The loop's clock before the core's: a delay in between makes it later.
@@ -222,7 +163,4 @@ class Guest:
             return
         self._armed = deadline
         self._armed_ns = now_ns + timeout_ns(delay)
-        check(
-            lib.fdmux_timer_arm(self._c_loop, self._timer, self._armed_ns, 0),
-            "arm a guest's timer",
-        )
+        self._arm_timer(self._armed_ns)

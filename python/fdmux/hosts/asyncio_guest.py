@@ -12,8 +12,8 @@ import asyncio
 from typing import TYPE_CHECKING, TypeVar
 
 from fdmux._ffi import lib
-from fdmux._native import LoopClosed, check, timeout_ns
-from fdmux.guest import add_timer
+from fdmux._native import LoopClosed, timeout_ns
+from fdmux.guest_base import GuestBase
 from fdmux.hosts.asyncio_loop import EventLoop, finish
 from fdmux.hosts.asyncio_streams import StreamSelector
 from fdmux.hosts.asyncio_transport import StreamTransport
@@ -21,9 +21,8 @@ from fdmux.hosts.asyncio_transport import StreamTransport
 if TYPE_CHECKING:
     import contextvars
     from collections.abc import Awaitable, Callable, Coroutine
-    from types import TracebackType
 
-    from typing_extensions import Self, TypeVarTuple, Unpack
+    from typing_extensions import TypeVarTuple, Unpack
 
     from fdmux.hosts.asyncio_writing import Buffer
     from fdmux.selector import Pair
@@ -166,7 +165,7 @@ class GuestLoop(EventLoop):
             )
 
 
-class Guest:
+class Guest(GuestBase):
     """An asyncio loop inside a loop of another kind.
 
     The host watches `fileno` for reading, level-triggered, and calls `dispatch` each
@@ -196,44 +195,15 @@ class Guest:
     def __init__(self) -> None:
         self._selector = AskedSelector()
         try:
-            self._native = self._selector.native
-            self._native.fileno()
-            self._timer = add_timer(self._native._c_loop)  # noqa: SLF001 - ours
+            super().__init__(self._selector.native)
             self.loop = GuestLoop(self._selector)
         except BaseException:
             self._selector.close()
             raise
         self._tasks: set[asyncio.Task[object]] = set()
-        self._is_closed = False
         self._selector.stop = self.loop.stop
         self.loop.is_hosted = True
         self._native.wake()  # whatever asyncio has begun with
-
-    def fileno(self) -> int:
-        """Return the one descriptor that stands for the loop, timers included.
-
-        It polls readable when `dispatch` has something to do. It is the loop's: watch
-        it for reading, level-triggered, and neither read nor close it.
-
-        Raises:
-            LoopClosed: After `close`.
-        """
-        self._check_open("get the descriptor of a guest")
-        return self._native.fileno()
-
-    def deadline(self) -> float | None:
-        """Return when `dispatch` must be called even if nothing happens.
-
-        For hosts that want to know; the descriptor becomes readable then anyhow.
-
-        Returns:
-            A time on `time.monotonic`'s clock; ``None``: there is no timer.
-
-        Raises:
-            LoopClosed: After `close`.
-        """
-        self._check_open("get the deadline of a guest")
-        return self._native.next_deadline()
 
     def start(
         self, main: Coroutine[object, object, Result], *, name: str | None = None
@@ -304,21 +274,10 @@ class Guest:
         finally:
             self.loop.close()
 
-    def __enter__(self) -> Self:
-        self._check_open("enter a guest")
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def _check_open(self, attempted: str) -> None:
-        if self._is_closed or self.loop.is_closed():
-            raise LoopClosed(f"{attempted}: it is closed")
+        super()._check_open(attempted)
+        if self.loop.is_closed():
+            raise LoopClosed(f"{attempted}: its loop is closed")
 
     def _check_idle(self, attempted: str) -> None:
         if self.loop.is_running():
@@ -334,10 +293,8 @@ class Guest:
         if not self._selector.is_idle:
             self._native.wake()
             return
-        c_loop = self._native._c_loop  # noqa: SLF001 - our own handle
         deadline_ns = self._selector.deadline_ns
         if deadline_ns == NEVER:
-            result = lib.fdmux_timer_cancel(c_loop, self._timer)
+            self._disarm_timer()
         else:
-            result = lib.fdmux_timer_arm(c_loop, self._timer, deadline_ns, 0)
-        check(result, "arm a guest's timer")
+            self._arm_timer(deadline_ns)

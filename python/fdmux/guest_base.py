@@ -1,0 +1,96 @@
+"""GuestBase: what every guest is to its host: one descriptor, and a timer behind it.
+
+Its one rule: the descriptor polls readable whenever there is something to do. Which
+loop of Python is behind it, and when that wants to go on, is in guest.py and
+hosts/asyncio_guest.py.
+"""
+
+from __future__ import annotations
+
+import abc
+from typing import TYPE_CHECKING
+
+from fdmux._ffi import ffi, lib
+from fdmux._native import LoopClosed, check
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from fdmux._native import NativeLoop
+
+
+class GuestBase(abc.ABC):
+    """A loop of Python whose waiting is done by somebody else's."""
+
+    def __init__(self, native: NativeLoop) -> None:
+        self._native = native
+        self._c_loop = native._c_loop  # noqa: SLF001 - our own handle
+        native.fileno()  # from now on deadlines are kept in the descriptor
+        self._timer = self._add_timer()
+        self._is_closed = False
+
+    def fileno(self) -> int:
+        """Return the one descriptor that stands for the loop, timers included.
+
+        It polls readable when `dispatch` has something to do. It is the loop's: watch
+        it for reading, level-triggered, and neither read nor close it.
+
+        Raises:
+            LoopClosed: After `close`.
+        """
+        self._check_open("get the descriptor of a guest")
+        return self._native.fileno()
+
+    def deadline(self) -> float | None:
+        """Return when `dispatch` must be called even if nothing happens.
+
+        For hosts that want to know; the descriptor becomes readable then anyhow.
+
+        Returns:
+            A time on `time.monotonic`'s clock, of the next Python or native timer; in
+            the past if there is something to do already. ``None``: there is no timer.
+
+        Raises:
+            LoopClosed: After `close`.
+        """
+        self._check_open("get the deadline of a guest")
+        return self._native.next_deadline()
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Leave the host."""
+
+    def __enter__(self) -> Self:
+        self._check_open("enter a guest")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _check_open(self, attempted: str) -> None:
+        if self._is_closed:
+            raise LoopClosed(f"{attempted}: it is closed")
+
+    def _add_timer(self) -> int:
+        """Add the timer that stands for Python's; it calls nobody, it only wakes."""
+        options = ffi.new("struct fdmux_timer_options *")
+        options.struct_size = ffi.sizeof("struct fdmux_timer_options")
+        token = ffi.new("uint64_t *")
+        check(lib.fdmux_timer_add(self._c_loop, options, token), "add a guest's timer")
+        return token[0]
+
+    def _arm_timer(self, deadline_ns: int) -> None:
+        """Arm it, on the core's clock."""
+        result = lib.fdmux_timer_arm(self._c_loop, self._timer, deadline_ns, 0)
+        check(result, "arm a guest's timer")
+
+    def _disarm_timer(self) -> None:
+        """Let it be; on a loop that others have closed there is none."""
+        lib.fdmux_timer_cancel(self._c_loop, self._timer)
