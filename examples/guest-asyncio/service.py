@@ -12,6 +12,7 @@ import time
 import fdmux.hosts.asyncio
 
 REQUESTS = ("streams", "in", "a foreign loop")
+EXPECTED = "STREAMS IN A FOREIGN LOOP AND A THREAD"
 SLEEP = 0.02
 
 
@@ -72,6 +73,17 @@ class Service:
     def failure(self) -> None:
         """Raise what the other has raised."""
         self._failure.result()
+
+    def report(self) -> bool:
+        """Print what came out; return whether that is as it should be."""
+        result = self.result()
+        print("result:", result)
+        try:
+            self.failure()
+        except ValueError:
+            print("exception: ValueError")
+            return result == EXPECTED
+        return False
 
     def close(self) -> None:
         """End the guest; the host watches it no more."""

@@ -7,15 +7,14 @@ documents show the programs as they are.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 import pytest
+from tests.examples import embedded
 
 import fdmux
 from fdmux._ffi import lib
@@ -41,21 +40,10 @@ with pathlib.Path(os.environ["COUNTS"]).open("a") as counts:
 """
 
 
-def shared_python() -> Path | None:
-    """Find the libpython that programs link, where there is one."""
-    name = sysconfig.get_config_var("LDLIBRARY") or ""
-    folder = Path(sysconfig.get_config_var("LIBDIR") or "/")
-    multiarch = sysconfig.get_config_var("MULTIARCH") or ""
-    for path in (folder / name, folder / multiarch / name):
-        if path.suffix == ".so" and path.exists():
-            return path
-    return None
-
-
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the programs, linked with the Python that runs this."""
-    if shared_python() is None:
+    if embedded.shared_python() is None:
         pytest.skip("no shared libpython (Debian: python3-dev)")
     folder = tmp_path_factory.mktemp("embedding")
     make("cmake", "-S", SOURCES, "-B", folder, f"-DPython_EXECUTABLE={sys.executable}")
@@ -75,32 +63,11 @@ def make(*command: str | Path) -> None:
     assert done.returncode == 0, f"{command}:\n{done.stdout}\n{done.stderr}"
 
 
-def folder_of(module: str) -> str:
-    spec = importlib.util.find_spec(module)
-    assert spec is not None
-    assert spec.origin is not None
-    return str(Path(spec.origin).parent)
-
-
 def run(
     *command: str | Path, service: Path = SOURCES, **variables: str | Path
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program that finds this Python, and this fdmux."""
-    packages = [Path(folder_of("fdmux")).parent, Path(folder_of("cffi")).parent]
-    environment = {
-        **os.environ,
-        **{name: str(value) for name, value in variables.items()},
-        "PYTHONHOME": f"{sys.base_prefix}:{sys.base_exec_prefix}",
-        "PYTHONPATH": os.pathsep.join(map(str, [service, *packages])),
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
-    return subprocess.run(
-        list(map(str, command)),
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
+    return embedded.run(
+        *command, folder=service, PYTHONHOME=embedded.home(), **variables
     )
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import subprocess
 import sys
-import sysconfig
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from tests.examples import embedded
 
 import fdmux
+
+if TYPE_CHECKING:
+    import subprocess
 
 pytestmark = pytest.mark.slow  # C files are compiled for the first of them
 
@@ -19,46 +20,16 @@ SOURCES = Path(__file__).parents[2] / "examples" / "guest-asyncio"
 RESULT = "result: STREAMS IN A FOREIGN LOOP AND A THREAD\nexception: ValueError\n"
 
 
-def has_shared_python() -> bool:
-    """Whether there is a libpython that programs can link."""
-    name = sysconfig.get_config_var("LDLIBRARY") or ""
-    folder = Path(sysconfig.get_config_var("LIBDIR") or "/")
-    multiarch = sysconfig.get_config_var("MULTIARCH") or ""
-    places = (folder / name, folder / multiarch / name)
-    return any(path.suffix == ".so" and path.exists() for path in places)
-
-
-def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run a program that finds this Python, and this fdmux."""
-    packages = [Path(folder_of("fdmux")).parent, Path(folder_of("cffi")).parent]
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "PYTHONPATH": os.pathsep.join(map(str, [SOURCES, *packages])),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "QT_QPA_PLATFORM": "offscreen",
-    }
-    return subprocess.run(
-        list(map(str, command)),
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
+def run(*command: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    return embedded.run(
+        *command, folder=SOURCES, QT_QPA_PLATFORM="offscreen", **variables
     )
-
-
-def folder_of(module: str) -> str:
-    spec = importlib.util.find_spec(module)
-    assert spec is not None
-    assert spec.origin is not None
-    return str(Path(spec.origin).parent)
 
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the programs, linked with the Python that runs this."""
-    if not has_shared_python():
+    if embedded.shared_python() is None:
         pytest.skip("no shared libpython (Debian: python3-dev)")
     try:
         cmake_dir = fdmux.get_cmake_dir()
@@ -84,8 +55,7 @@ def test_loop_of_a_c_program_drives_asyncio(host: str, programs: Path) -> None:
     program = programs / f"{host}_guest"
     if not program.exists():
         pytest.skip("no headers of libuv, or no pkg-config (Debian: libuv1-dev)")
-    home = f"PYTHONHOME={sys.base_prefix}:{sys.base_exec_prefix}"
-    done = run("env", home, program)
+    done = run(program, PYTHONHOME=embedded.home())
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"the host's timer: served\n{RESULT}{host}: ok\n"
 
