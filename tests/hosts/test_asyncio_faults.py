@@ -5,30 +5,14 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import pytest
 
 from fdmux._ffi import lib
 from fdmux.hosts.asyncio import new_event_loop, run
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-pytestmark = [
-    pytest.mark.faults,
-    pytest.mark.skipif(
-        not hasattr(lib, "fdmux_testing_fail"),
-        reason="needs a build with FDMUX_TESTING=ON",
-    ),
-]
-
-
-@pytest.fixture(autouse=True)
-def no_faults_left() -> Iterator[None]:
-    yield
-    lib.fdmux_testing_fail(0, 0, 0, 0)
-    lib.fdmux_testing_short(0)
+pytestmark = pytest.mark.faults
 
 
 class Recorder(asyncio.Protocol):

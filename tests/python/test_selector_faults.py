@@ -32,13 +32,7 @@ from fdmux._ffi import lib
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-pytestmark = [
-    pytest.mark.faults,
-    pytest.mark.skipif(
-        not hasattr(lib, "fdmux_testing_fail"),
-        reason="needs a build with FDMUX_TESTING=ON",
-    ),
-]
+pytestmark = pytest.mark.faults
 
 FAULTS = pytest.mark.parametrize(
     ("persistent", "error"),
@@ -99,16 +93,6 @@ CONSTRUCTORS: dict[str, Callable[[], Closable]] = {
     "EchoServer.start": StartedServer,
     "ClientPool": functools.partial(ClientPool, "127.0.0.1", 9),
 }
-
-
-@pytest.fixture(autouse=True)
-def no_faults_left() -> Iterator[None]:
-    # What is alive already is set aside, so that collecting the rest costs little.
-    gc.collect()
-    gc.freeze()
-    yield
-    lib.fdmux_testing_fail(0, 0, 0, 0)
-    gc.unfreeze()
 
 
 def balance() -> tuple[int, int]:

@@ -79,13 +79,6 @@ def address() -> Iterator[tuple[str, int]]:
         yield server.address
 
 
-@pytest.fixture
-def whole_again() -> Iterator[None]:
-    yield
-    lib.fdmux_testing_short(0)
-    lib.fdmux_testing_fail(0, 0, 0, 0)
-
-
 @pytest.mark.parametrize("seed", range(3))
 def test_bytes_come_back_in_order(address: tuple[str, int], seed: int) -> None:
     sent, back = exchange(address, seed, SIZE)
@@ -108,7 +101,6 @@ def test_clients_at_once_get_their_own_bytes(address: tuple[str, int]) -> None:
 
 
 @pytest.mark.faults
-@pytest.mark.usefixtures("whole_again")
 @pytest.mark.parametrize("length", [1, 2, 3, 5, 7, 1000])
 def test_short_receives_and_sends(address: tuple[str, int], length: int) -> None:
     lib.fdmux_testing_short(length)
@@ -117,7 +109,6 @@ def test_short_receives_and_sends(address: tuple[str, int], length: int) -> None
 
 
 @pytest.mark.faults
-@pytest.mark.usefixtures("whole_again")
 @pytest.mark.parametrize("call", ["FDMUX_CALL_SEND", "FDMUX_CALL_RECV"])
 @pytest.mark.parametrize("error", [errno.EAGAIN, errno.EINTR])
 def test_each_call_in_turn_fails_for_now(call: str, error: int) -> None:
@@ -145,7 +136,6 @@ def read_now(sock: socket.socket) -> bytes:
 
 
 @pytest.mark.faults
-@pytest.mark.usefixtures("whole_again")
 @pytest.mark.parametrize("error", [errno.ENOBUFS, errno.ENOMEM])
 def test_kernel_without_buffers_is_asked_again_at_a_tick(error: int) -> None:
     ours, theirs = socket.socketpair()
@@ -170,7 +160,6 @@ def test_kernel_without_buffers_is_asked_again_at_a_tick(error: int) -> None:
 
 
 @pytest.mark.faults
-@pytest.mark.usefixtures("whole_again")
 @pytest.mark.parametrize("error", [errno.ECONNRESET, errno.ETIMEDOUT, errno.EPIPE])
 @pytest.mark.parametrize("call", ["FDMUX_CALL_SEND", "FDMUX_CALL_RECV"])
 def test_error_of_one_stream_is_told_to_it_alone(call: str, error: int) -> None:

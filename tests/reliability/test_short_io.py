@@ -19,8 +19,6 @@ from fdmux import EchoServer, Selector, SelectorEventLoop, StreamHandler, add_st
 from fdmux._ffi import lib
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.reliability.conftest import Bars
 
     from fdmux import Stream
@@ -33,13 +31,6 @@ LENGTHS = range(1, 8)  # bytes moved at once
 TROUBLES = (errno.EAGAIN, errno.EINTR)
 QUEUE = 16 * 1024  # of bytes under way
 TURN = 64  # iterations with the same trouble
-
-
-@pytest.fixture(autouse=True)
-def whole_again() -> Iterator[None]:
-    yield
-    lib.fdmux_testing_short(0)
-    lib.fdmux_testing_fail(0, 0, 0, 0)
 
 
 class Sender(StreamHandler):
