@@ -141,6 +141,22 @@ def test_native_thread_of_the_documents_calls_python(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_native_framer_of_the_documents_cuts_records(tmp_path: Path) -> None:
+    compile_extension("records", named("records.c"), tmp_path)
+    done = run_python(named("records.py"), tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+
+
+@pytest.mark.slow
+def test_function_of_a_loop_of_the_documents_calls_python(tmp_path: Path) -> None:
+    compile_extension("watching", named("watching.c"), tmp_path)
+    done = run_python(named("watching.py"), tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "printed"), [("host", "3 ticks\n"), ("streams", "hello, stream\n")]
 )

@@ -2,7 +2,7 @@
 
     python tools/asyncio_suite.py                    # our selector for DefaultSelector
     python tools/asyncio_suite.py --loop transports  # our EventLoop for asyncio's
-    python tools/asyncio_suite.py --python ~/py310/bin/python --jobs 2
+    python tools/asyncio_suite.py --python ~/py312/bin/python --jobs 2
     python tools/asyncio_suite_all.py                # both, on every CPython there is
 
 Every test runs with the standard library's class and with ours, module by module, each
@@ -93,7 +93,7 @@ def put_in_place(loop: str) -> None:
     if loop == STOCK:
         return
     host = importlib.import_module("fdmux.hosts.asyncio")
-    streams = importlib.import_module("fdmux.hosts.asyncio_streams")
+    streams = importlib.import_module("fdmux.hosts.asyncio_selector")
     selector = streams.StreamSelector if loop == "transports" else streams.Selector
     for name in ("DefaultSelector", "EpollSelector"):
         setattr(importlib.import_module("selectors"), name, selector)

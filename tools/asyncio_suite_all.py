@@ -21,7 +21,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-MINORS = ("3.10", "3.11", "3.12", "3.13")
+MINORS = ("3.11", "3.12", "3.13")
 LOOPS = ("selector", "transports")
 SUITE_SECONDS = 1800
 INSTALL_SECONDS = 600

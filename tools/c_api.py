@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 HEADERS = ROOT / "csrc" / "include"
 PAGES = ROOT / "docs" / "c-api"
-NAMES = ("fdmux.h", "fdmux_stream.h", "fdmux_python.h")
+NAMES = ("fdmux.h", "fdmux_stream.h", "fdmux_frame.h", "fdmux_python.h")
 
 # One declaration or comment at the left edge; the first that matches is taken.
 TOKENS = re.compile(
@@ -32,7 +32,7 @@ TOKENS = re.compile(
     r"|(?P<typedef>typedef .*?;\n)"
     r"|(?P<struct>struct \w+(?:;|\s*\{.*?^\};)[^\n]*\n)"
     r"|(?P<function>FDMUX_API .*?;\n)"
-    r"|(?P<variable>static .*?;\n)"
+    r"|(?P<variable>(?:static|extern|const) .*?;\n)"
     r"|(?P<gap>[ \t]*\n)",
     re.DOTALL | re.MULTILINE,
 )
@@ -42,7 +42,7 @@ NAME_OF = {
     "typedef": re.compile(r"\(\*(\w+)\)"),
     "struct": re.compile(r"struct (\w+)"),
     "function": re.compile(r"(\w+)\("),
-    "variable": re.compile(r"(\w+);"),
+    "variable": re.compile(r"(\w+)(?: = [^;]*)?;"),
 }
 INTRODUCTION = """\
 Every function, structure and constant, from the comments of the headers. How they are
@@ -156,7 +156,12 @@ class Reader:
             self.entries.append(Entry("\n\n".join(self.comments), self.section))
             self.comments.clear()
             self.is_open = True
-        self.entries[-1].declarations.append(Declaration(kind, found[1], text.rstrip()))
+        declaration = Declaration(kind, found[1], text.rstrip())
+        declarations = self.entries[-1].declarations
+        # One variable in each branch of a conditional; the last branch is the default.
+        if kind == "variable" and declarations and declarations[-1].name == found[1]:
+            declarations.pop()
+        declarations.append(declaration)
 
 
 def body_of(text: str) -> str:
@@ -316,7 +321,8 @@ def index(headers: list[Header]) -> str:
             for found in header.declarations
             if found.kind in ("function", "inline")
         ]
-        parts.append("\n".join(f"* [`{name}`]({page}#{name})" for name in names))
+        if names:
+            parts.append("\n".join(f"* [`{name}`]({page}#{name})" for name in names))
     return "\n\n".join(parts) + "\n"
 
 

@@ -124,33 +124,6 @@ NATIVE = (
         NO_MEMORY,
         through="r = -ENOMEM;",
     ),
-    Exclusion(
-        "csrc/python/transport_glue.c",
-        "if (exchange->hub->batch->record_count > 0)",
-        NO_MEMORY,
-        through="return 0;",
-    ),
-    Exclusion(
-        "csrc/python/transport_glue.c",
-        "if (slot == NULL || PyList_SetItem(slots, index, slot) < 0) {",
-        NO_MEMORY,
-        through="return data == NULL ? -1",
-    ),
-    Exclusion(
-        "csrc/python/transport_glue.c",
-        "PyObject *payloads = slots == NULL",
-        NO_MEMORY,
-        within="static PyObject *take_batch(",
-        through="return taken;",
-        is_of_branches=True,
-    ),
-    Exclusion(
-        "csrc/python/transport_glue.c",
-        "int r = self == NULL ? -ENOMEM : 0;",
-        NO_MEMORY,
-        within="int fdmux_py_stream_functions(",
-        through="return r;",
-    ),
 )
 
 PYTHON = (
@@ -183,11 +156,6 @@ PYTHON = (
     ),
     Exclusion("python/fdmux/commands/tour/native.py", "raise UnexpectedError(", TOUR),
     Exclusion(
-        "python/fdmux/hosts/asyncio.py",
-        "return run_without_runner(main, debug=debug)",
-        "Python 3.10, and tested there",
-    ),
-    Exclusion(
         "python/fdmux/hosts/asyncio_transport.py",
         'extra["sockname"] = sock.getsockname()',
         "getsockname(2) fails for want of memory only",
@@ -204,12 +172,6 @@ PYTHON = (
         "if served.is_mounted:",
         "somebody has closed a descriptor that is ours",
         through="raise",
-    ),
-    Exclusion(
-        "python/fdmux/loop.py",
-        "if hub is None or not isinstance(selector, Selector):",
-        "on a selector of the standard library streams come through a descriptor",
-        through="return",
     ),
     Exclusion(
         "python/fdmux/selector.py",
@@ -231,7 +193,6 @@ KIT_LINES = (
     ("cases_life.py", 'raise AssertionError("the child dispatched', ""),
     ("cases_life.py", "if threading.current_thread() is not", "return "),
     ("cases_life.py", "if not contains(error, KeyboardInterrupt):", "raise"),
-    ("known.py", "except asyncio.CancelledError:", "raise KeyboardInterrupt from None"),
     ("native.py", "if result < 0:", "raise OSError(-result, attempted)"),
     ("native.py", "except BaseException as error:", "return 0"),
     ("report.py", "except subprocess.TimeoutExpired:", "return output, f"),

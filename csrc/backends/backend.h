@@ -44,6 +44,9 @@ struct fdmux__backend {
     int (*host_fd)(struct fdmux_loop *loop);
     /* Make that descriptor readable at `deadline_ns`; INT64_MAX for never. */
     int (*arm)(struct fdmux_loop *loop, int64_t deadline_ns);
+    /* End a wait at `deadline_ns`, once, and say so in loop->is_park_over. Replaces the
+     * last deadline. With the lock held, by who waits then. May be NULL. */
+    int (*park)(struct fdmux_loop *loop, int64_t deadline_ns);
     /* FDMUX_FEATURE_ bits. */
     uint32_t (*features)(const struct fdmux_loop *loop);
 };

@@ -12,10 +12,14 @@
 #include "../core/internal.h"
 #include "../core/sys.h"
 
+#define PARK_TOKEN UINT64_C(2) /* no node's; FDMUX__WAKE_TOKEN is 1 */
+
 struct epoll_data_of_loop {
     int set_fd;
     int host_fd;  /* -1 until somebody asks */
     int timer_fd; /* -1 if the kernel has none to give */
+    int park_fd;  /* a timerfd in the inner set; -1 until it is needed */
+    bool has_no_park;
     bool has_pwait2;
     struct epoll_event *events;
     int capacity;
@@ -74,6 +78,7 @@ static void epoll_close(struct fdmux_loop *loop)
         return;
     close_fd(&data->host_fd);
     close_fd(&data->timer_fd);
+    close_fd(&data->park_fd);
     close_fd(&data->set_fd);
     fdmux__sys_free(data->events);
     fdmux__sys_free(data);
@@ -101,7 +106,7 @@ static int epoll_open(struct fdmux_loop *loop)
     if (data == NULL)
         return -ENOMEM;
     loop->backend_data = data;
-    data->host_fd = data->timer_fd = -1;
+    data->host_fd = data->timer_fd = data->park_fd = -1;
     data->has_pwait2 = true;
     data->set_fd = open_set(loop);
     if (data->set_fd < 0) {
@@ -201,13 +206,45 @@ static int epoll_wait_for_events(struct fdmux_loop *loop, int64_t timeout_ns,
                                  int capacity)
 {
     struct epoll_data_of_loop *data = data_of(loop);
-    int count = wait_in_kernel(data, timeout_ns, capacity);
+    int found = wait_in_kernel(data, timeout_ns, capacity);
+    int count = 0;
 
-    for (int i = 0; i < count; i++) {
-        loop->events[i].token = data->events[i].data.u64;
-        loop->events[i].events = mask_from_epoll(data->events[i].events);
+    for (int i = 0; i < found; i++) {
+        if (data->events[i].data.u64 == PARK_TOKEN) {
+            loop->is_park_over = true;
+            continue;
+        }
+        loop->events[count].token = data->events[i].data.u64;
+        loop->events[count++].events = mask_from_epoll(data->events[i].events);
     }
-    return count == -EINTR ? 0 : count;
+    return found >= 0 || found == -EINTR ? count : found;
+}
+
+/* Edge-triggered: an expiry is reported once, and needs no read(2). */
+static int open_park(struct epoll_data_of_loop *data)
+{
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.u64 = PARK_TOKEN};
+    int r;
+
+    data->park_fd = fdmux__sys_timerfd_create();
+    r = data->park_fd < 0
+            ? data->park_fd
+            : fdmux__sys_epoll_ctl(data->set_fd, EPOLL_CTL_ADD, data->park_fd, &event);
+    if (r < 0) {
+        close_fd(&data->park_fd);
+        data->has_no_park = true; /* timeouts will do */
+    }
+    return r;
+}
+
+static int epoll_park(struct fdmux_loop *loop, int64_t deadline_ns)
+{
+    struct epoll_data_of_loop *data = data_of(loop);
+    int r = data->has_no_park ? -EOPNOTSUPP : 0;
+
+    if (r == 0 && data->park_fd < 0)
+        r = open_park(data);
+    return r < 0 ? r : fdmux__sys_timerfd_settime(data->park_fd, deadline_ns);
 }
 
 static int epoll_reopen(struct fdmux_loop *loop)
@@ -225,6 +262,8 @@ static int epoll_reopen(struct fdmux_loop *loop)
         return r;
     }
     close_fd(&data->set_fd); /* leaves the outer set by itself */
+    close_fd(&data->park_fd); /* the new set gets a new one when it needs one */
+    loop->parked_deadline_ns = 0;
     data->set_fd = set_fd;
     return 0;
 }
@@ -284,5 +323,6 @@ const struct fdmux__backend fdmux__backend_epoll = {
     .reopen = epoll_reopen,
     .host_fd = epoll_host_fd,
     .arm = epoll_arm,
+    .park = epoll_park,
     .features = epoll_features,
 };

@@ -4,13 +4,13 @@
 
 static const struct fdmux_stream_api stream_api = {
     .struct_size = sizeof(struct fdmux_stream_api),
-    .collect = fdmux_stream_collect,
     .total_max = fdmux_stream_total_max,
     .add = fdmux_stream_add,
     .listen = fdmux_stream_listen,
     .connect = fdmux_stream_connect,
     .listen_at = fdmux_stream_listen_at,
     .connect_to = fdmux_stream_connect_to,
+    .set_handler = fdmux_stream_set_handler,
     .write = fdmux_stream_write,
     .write_batch = fdmux_stream_write_batch,
     .shutdown = fdmux_stream_shutdown,
@@ -19,6 +19,8 @@ static const struct fdmux_stream_api stream_api = {
     .close = fdmux_stream_close,
     .fd = fdmux_stream_fd,
     .stats = fdmux_stream_stats,
+    .await_writable = fdmux_stream_await_writable,
+    .peer = fdmux_stream_peer,
 };
 
 static const struct fdmux_api api = {
@@ -37,6 +39,8 @@ static const struct fdmux_api api = {
     .loop_backend = fdmux_loop_backend,
     .loop_stats = fdmux_loop_stats,
     .loop_after_fork = fdmux_loop_after_fork,
+    .loop_hold = fdmux_loop_hold,
+    .loop_set_return = fdmux_loop_set_return,
     .io_add = fdmux_io_add,
     .io_update = fdmux_io_update,
     .io_replace_fd = fdmux_io_replace_fd,

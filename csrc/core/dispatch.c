@@ -31,8 +31,7 @@ static int64_t next_deadline(struct fdmux_loop *loop)
 {
     if (loop->event_count > 0 || loop->pending_error != 0 ||
         fdmux__post_pending(loop) || atomic_load(&loop->is_wake_wanted) ||
-        (loop->extension != NULL &&
-         (loop->extension->is_pending(loop) || loop->extension->has_collected(loop))))
+        (loop->extension != NULL && loop->extension->is_pending(loop)))
         return 0;
     return fdmux__timer_next(loop);
 }
@@ -123,8 +122,6 @@ static int batch_size(const struct fdmux_loop *loop, const struct fdmux__batch *
     if (loop->ios.live_count - loop->collected_live > CALLS_MAX &&
         size > CALLS_MAX + (int)loop->collected_live && loop->extension == NULL)
         size = CALLS_MAX + (int)loop->collected_live;
-    if (loop->extension != NULL && loop->extension->room(loop) < size)
-        size = loop->extension->room(loop);
     return size;
 }
 
@@ -133,12 +130,20 @@ static void start_calling(struct fdmux_loop *loop)
 {
     loop->is_calling = true;
     loop->batch++;
+    fdmux__calling_begin(loop);
 }
 
+/* What was held is left last: `destroyed` of what needed it is likely to need it. */
 static void stop_calling(struct fdmux_loop *loop)
 {
     loop->is_calling = false;
     fdmux__reap(loop);
+    if (loop->hold_count > 0) {
+        fdmux__loop_unlock(loop);
+        fdmux__hold_leave_all(loop);
+        pthread_mutex_lock(&loop->lock);
+    }
+    fdmux__calling_end(loop);
 }
 
 static int run_hooks(struct fdmux_loop *loop)
@@ -155,6 +160,25 @@ static int run_hooks(struct fdmux_loop *loop)
     return r;
 }
 
+/* A timeout costs each wait a clock, and the kernel a timer that it starts and cancels:
+ * 7 % of a message that comes alone. So a deadline that stays the same for a few waits
+ * (streams count their timeouts in ticks) gets a timer of its own, and no timeout. */
+#define STEADY_WAITS 8
+#define PARK_NS FDMUX__NS_PER_MS
+
+static int64_t park(struct fdmux_loop *loop, int64_t deadline_ns, int64_t timeout_ns)
+{
+    if (deadline_ns != loop->steady_deadline_ns) {
+        loop->steady_deadline_ns = deadline_ns;
+        loop->steady_waits = 0;
+    }
+    if (++loop->steady_waits != STEADY_WAITS || timeout_ns < PARK_NS ||
+        loop->backend->park == NULL || loop->backend->park(loop, deadline_ns) < 0)
+        return timeout_ns;
+    loop->parked_deadline_ns = deadline_ns;
+    return -1;
+}
+
 /* How long to sleep, and until when. The clock is read only for a finite deadline. */
 static int64_t wait_time(struct fdmux_loop *loop, const struct fdmux__batch *batch)
 {
@@ -168,8 +192,10 @@ static int64_t wait_time(struct fdmux_loop *loop, const struct fdmux__batch *bat
         return -1;
     if (deadline_ns == 0)
         return 0;
+    if (deadline_ns == loop->parked_deadline_ns)
+        return -1;
     now_ns = fdmux__sys_now();
-    return deadline_ns > now_ns ? deadline_ns - now_ns : 0;
+    return deadline_ns > now_ns ? park(loop, deadline_ns, deadline_ns - now_ns) : 0;
 }
 
 /* Sleep; afterwards loop->events holds what the kernel said. Returns 0, or an error;
@@ -197,6 +223,11 @@ static int wait_for_events(struct fdmux_loop *loop, const struct fdmux__batch *b
     if (r == 0 && timeout_ns != 0)
         *ret_is_interrupted = loop->wait_deadline_ns == FDMUX__NEVER ||
                               fdmux__sys_now() < loop->wait_deadline_ns;
+    if (loop->is_park_over) { /* perhaps of a deadline that is no more */
+        loop->is_park_over = false;
+        loop->parked_deadline_ns = 0;
+        *ret_is_interrupted = false;
+    }
     return r < 0 ? r : 0;
 }
 
@@ -206,7 +237,7 @@ static bool has_work(struct fdmux_loop *loop, int stage)
     case STAGE_IO:
         return loop->event_count > 0;
     case STAGE_EXTENSION:
-        return loop->extension != NULL;
+        return loop->extension != NULL && loop->extension->is_pending(loop);
     case STAGE_TIMERS:
         return loop->heap.count > 0;
     default:
@@ -264,14 +295,17 @@ static int verdict(struct fdmux_loop *loop, struct fdmux__batch *batch,
     int64_t now_ns;
 
     if (batch->collected > 0 || is_woken || atomic_load(&loop->is_stop_wanted) ||
-        batch->deadline_ns == 0 ||
-        (loop->extension != NULL && loop->extension->has_collected(loop)))
+        batch->deadline_ns == 0)
         return batch->collected;
+    if (batch->called > 0 && loop->return_fn != NULL &&
+        loop->return_fn(loop, loop->return_userdata) > 0)
+        return 0;
     if (is_interrupted)
         return -EINTR;
     if (batch->deadline_ns == FDMUX__NEVER && batch->called == 0)
         return AGAIN;
-    now_ns = fdmux__sys_now();
+    /* With timers the clock was read in this iteration. */
+    now_ns = loop->heap.count > 0 ? loop->time_ns : fdmux__sys_now();
     if (now_ns >= batch->deadline_ns)
         return 0;
     if (batch->called > 0 && batch->slice_ns == 0)
@@ -330,22 +364,32 @@ static int64_t deadline_of(int64_t timeout_ns)
     return timeout_ns >= FDMUX__NEVER - now_ns ? FDMUX__NEVER : now_ns + timeout_ns;
 }
 
-/* The loop may be closed or destroyed during the dispatch; then it ends here. */
-static void leave(struct fdmux_loop *loop)
+/* Did a function return in a child of fork()? Its kernel objects are the parent's. */
+static bool is_in_child(const struct fdmux_loop *loop)
 {
-    if (loop->is_hosted && !is_over(loop)) {
+    return loop->fork_generation != fdmux__fork_generation();
+}
+
+/* The loop may be closed or destroyed during the dispatch; then it ends here. Returns
+ * what the dispatch returns, which was going to be `result`. */
+static int leave(struct fdmux_loop *loop, int result)
+{
+    if (loop->is_hosted && !is_over(loop) && !is_in_child(loop)) {
         int r = run_hooks(loop); /* before the host waits */
 
         if (r < 0)
             loop->pending_error = r;
-        if (!is_over(loop))
+        if (!is_over(loop) && !is_in_child(loop))
             arm_host(loop, true);
     }
+    if (is_in_child(loop))
+        result = -ECHILD; /* what was collected is the parent's */
     loop->is_dispatching = false;
     if (is_over(loop))
         fdmux__loop_finish(loop); /* unlocks, and frees if destroyed */
     else
         fdmux__loop_unlock(loop);
+    return result;
 }
 
 /* Begin a dispatch, with the lock held from here to `leave`. */
@@ -381,9 +425,7 @@ int fdmux__loop_dispatch(struct fdmux_loop *loop, int64_t timeout_ns,
     if (r < 0)
         return r;
     batch->deadline_ns = deadline_of(timeout_ns);
-    r = iterate_all(loop, batch);
-    leave(loop);
-    return r;
+    return leave(loop, iterate_all(loop, batch));
 }
 
 int fdmux_loop_dispatch(struct fdmux_loop *loop, int64_t timeout_ns,
@@ -410,6 +452,5 @@ int fdmux_loop_run(struct fdmux_loop *loop)
         if (r == -EINTR)
             r = 0;
     }
-    leave(loop);
-    return r;
+    return leave(loop, r);
 }

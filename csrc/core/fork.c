@@ -33,6 +33,14 @@ void fdmux__fork_watch(void)
     (void)pthread_once(&once, watch_forks); /* cannot fail for a valid `once` */
 }
 
+/* Functions are called without the lock; another thread of the parent may have had it.
+ */
+int fdmux__fork_return(struct fdmux_loop *loop)
+{
+    (void)pthread_mutex_init(&loop->lock, NULL);
+    return -ECHILD;
+}
+
 /* The child has one thread, this one, whatever the parent's threads held. */
 static void forget_parent(struct fdmux_loop *loop)
 {
@@ -43,6 +51,9 @@ static void forget_parent(struct fdmux_loop *loop)
     loop->is_hosted = false;
     loop->event_count = 0;
     loop->pending_error = 0;
+    loop->parked_deadline_ns = loop->steady_deadline_ns = 0;
+    loop->hold_count = 0; /* the child has them, or has lost them, with its thread */
+    fdmux__calling_end(loop);
     atomic_store(&loop->waker_count, 0);
     atomic_store(&loop->is_signalled, false);
     atomic_store(&loop->is_wake_wanted, false);

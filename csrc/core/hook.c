@@ -92,11 +92,12 @@ int fdmux__hook_dispatch(struct fdmux_loop *loop)
         struct fdmux__hook *hook = hook_at(loop, index);
 
         if (is_live(hook) && hook->born != loop->batch)
-            r = hook->fn(loop, fdmux__slots_token(&loop->hooks, index),
-                         hook->base.userdata);
+            r = fdmux__fn_result(loop,
+                                 hook->fn(loop, fdmux__slots_token(&loop->hooks, index),
+                                          hook->base.userdata));
         index = fdmux__load(&hook->next);
     }
-    return fdmux__fn_result(loop, r);
+    return r;
 }
 
 void fdmux__hook_kill_all(struct fdmux_loop *loop)

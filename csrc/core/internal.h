@@ -11,6 +11,7 @@
 
 #include "fdmux.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -117,6 +118,12 @@ struct fdmux__retired {
     uint32_t node;
 };
 
+/* A hold that was entered, and what `enter` returned. */
+struct fdmux__held {
+    const struct fdmux_hold *hold;
+    void *value;
+};
+
 struct fdmux_loop {
     uint64_t magic;
     const struct fdmux__backend *backend;
@@ -131,6 +138,11 @@ struct fdmux_loop {
     bool is_finished; /* nothing is left but the memory */
     bool is_waiting;
     bool is_calling;
+    _Atomic uintptr_t calling_thread; /* who calls functions; 0: nobody */
+    uint32_t hold_count;
+    struct fdmux__held holds[FDMUX_HOLD_MAX];
+    fdmux_return_fn return_fn;
+    void *return_userdata;
     bool is_hosted; /* fdmux_loop_fd was called */
     bool is_set_incomplete; /* the kernel had no memory for all nodes of a new set */
     uint8_t first_stage; /* of the next batch (dispatch.c) */
@@ -139,6 +151,10 @@ struct fdmux_loop {
     int fn_error; /* of a callback in the last iteration; not the kernel's */
     int64_t wait_deadline_ns;
     int64_t armed_deadline_ns; /* in the timer of a hosted loop */
+    int64_t parked_deadline_ns; /* in a timer that ends our own waits; 0: none */
+    int64_t steady_deadline_ns; /* of the last waits, and how many these were */
+    uint32_t steady_waits;
+    bool is_park_over; /* said by the backend: that timer has expired */
     struct fdmux__event *events;
     int event_count; /* between batches: edge events of a batch that was cut short */
     int event_capacity;
@@ -187,9 +203,17 @@ static inline void fdmux__count(_Atomic uint64_t *counter, uint64_t change)
     atomic_store_explicit(counter, value + change, memory_order_relaxed);
 }
 
-/* What a function given to the loop returned, on the dispatching thread. */
+uint32_t fdmux__fork_generation(void);
+/* A function has returned in a child of fork(); returns -ECHILD. */
+int fdmux__fork_return(struct fdmux_loop *loop);
+
+/* What a function given to the loop returned, on the dispatching thread. A function
+ * that returns in a child of fork() must not go on with a batch that is the parent's.
+ */
 static inline int fdmux__fn_result(struct fdmux_loop *loop, int result)
 {
+    if (loop->fork_generation != fdmux__fork_generation())
+        return fdmux__fork_return(loop);
     if (result < 0)
         loop->fn_error = result;
     return result;
@@ -213,8 +237,6 @@ struct fdmux__extension {
     void (*prepare)(struct fdmux_loop *loop); /* before each wait */
     int (*dispatch)(struct fdmux_loop *loop, struct fdmux__batch *batch); /* after io */
     bool (*is_pending)(const struct fdmux_loop *loop); /* must not sleep */
-    bool (*has_collected)(const struct fdmux_loop *loop); /* must return */
-    int (*room)(const struct fdmux_loop *loop); /* events worth asking for */
     void (*close)(struct fdmux_loop *loop);
 };
 
@@ -229,8 +251,14 @@ void fdmux__loop_finish(struct fdmux_loop *loop);
 int fdmux__options_check(const void *options, size_t size);
 
 /* fork.c */
-uint32_t fdmux__fork_generation(void);
 void fdmux__fork_watch(void);
+
+/* hold.c: without the lock. */
+void fdmux__hold_leave_all(struct fdmux_loop *loop);
+/* From here to the second on, this thread calls functions of the loop. */
+void fdmux__calling_begin(struct fdmux_loop *loop);
+void fdmux__calling_end(struct fdmux_loop *loop);
+bool fdmux__is_calling_thread(const struct fdmux_loop *loop);
 
 /* retire.c: the end of watchers. All with the lock held. */
 void fdmux__retire(struct fdmux_loop *loop, struct fdmux__slots *slots, uint32_t index);

@@ -131,8 +131,12 @@ void fdmux__loop_finish(struct fdmux_loop *loop)
 
     fdmux__loop_unlock(loop);
     fdmux__post_close(loop);
-    if (loop->extension != NULL)
+    if (loop->extension != NULL) {
+        fdmux__calling_begin(loop); /* streams are told, and may hold what they need */
         loop->extension->close(loop);
+        fdmux__hold_leave_all(loop);
+        fdmux__calling_end(loop);
+    }
     pthread_mutex_lock(&loop->lock);
     fdmux__io_kill_all(loop);
     fdmux__timer_kill_all(loop);
@@ -156,6 +160,8 @@ static void start_closing(struct fdmux_loop *loop)
         (void)pthread_mutex_init(&loop->post_lock, NULL);
         fdmux__post_drop(loop);
         loop->is_dispatching = loop->is_calling = loop->is_waiting = false;
+        loop->hold_count = 0; /* the function under way has them, and goes on */
+        fdmux__calling_end(loop);
         atomic_store(&loop->waker_count, 0);
     }
     pthread_mutex_lock(&loop->lock);

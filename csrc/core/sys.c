@@ -180,13 +180,43 @@ int fdmux__sys_connect(int fd, const struct sockaddr *address, unsigned size)
     return fault != 0 ? fault : value_or_errno(connect(fd, address, size));
 }
 
-int fdmux__sys_accept(int fd)
+static unsigned internet_size(const struct sockaddr_storage *address, socklen_t size,
+                              unsigned room)
+{
+    bool is_internet =
+        size >= sizeof(struct sockaddr_in) &&
+        (address->ss_family == AF_INET || address->ss_family == AF_INET6);
+
+    return is_internet && size <= room ? (unsigned)size : 0;
+}
+
+int fdmux__sys_accept(int fd, void *peer, unsigned *peer_size)
 {
     int fault = fdmux__fault(FDMUX_CALL_ACCEPT);
+    struct sockaddr_storage address = {0};
+    socklen_t size = sizeof address;
+    int r;
 
-    return fault != 0
-               ? fault
-               : value_or_errno(accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    if (fault != 0)
+        return fault;
+    r = value_or_errno(
+        accept4(fd, (struct sockaddr *)&address, &size, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    *peer_size = r < 0 ? 0 : internet_size(&address, size, *peer_size);
+    memcpy(peer, &address, *peer_size);
+    return r;
+}
+
+int fdmux__sys_peer(int fd, void *peer, unsigned size)
+{
+    struct sockaddr_storage address = {0};
+    socklen_t address_size = sizeof address;
+    int r = value_or_errno(getpeername(fd, (struct sockaddr *)&address, &address_size));
+
+    if (r < 0)
+        return r;
+    size = internet_size(&address, address_size, size);
+    memcpy(peer, &address, size);
+    return (int)size;
 }
 
 int fdmux__sys_shutdown(int fd)

@@ -39,7 +39,11 @@ int fdmux__sys_set_option(int fd, int option); /* SOL_SOCKET, to 1 */
 int fdmux__sys_bind(int fd, const struct sockaddr *address, unsigned size);
 int fdmux__sys_listen(int fd, int backlog_count);
 int fdmux__sys_connect(int fd, const struct sockaddr *address, unsigned size);
-int fdmux__sys_accept(int fd); /* close-on-exec and non-blocking */
+/* Close-on-exec and non-blocking. The peer's address goes to `peer`, which has room for
+ * *peer_size bytes; *peer_size becomes 0 if it is not of the Internet families. */
+int fdmux__sys_accept(int fd, void *peer, unsigned *peer_size);
+/* getpeername(2), for the Internet families; the size, 0 for others, or -errno. */
+int fdmux__sys_peer(int fd, void *peer, unsigned size);
 int fdmux__sys_shutdown(int fd); /* the writing side */
 int fdmux__sys_connect_result(int fd); /* of connect(2): 0, -EINPROGRESS, or why not */
 void fdmux__sys_no_delay(int fd); /* a wish: other sockets than TCP ignore it */

@@ -53,7 +53,9 @@ int fdmux_loop_wake(struct fdmux_loop *loop)
     if (r < 0)
         return r;
     atomic_store(&loop->is_wake_wanted, true);
-    return fdmux__wake_signal(loop);
+    /* The end of the batch under way looks at the flag; also in a signal handler that
+     * has interrupted it. */
+    return fdmux__is_calling_thread(loop) ? 0 : fdmux__wake_signal(loop);
 }
 
 int fdmux_loop_stop(struct fdmux_loop *loop)

@@ -28,7 +28,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define FDMUX_VERSION "0.2.0"
+#define FDMUX_VERSION "0.3.0"
 
 #ifndef FDMUX_API
 #define FDMUX_API /* the core is a static library; set this to build a shared one */
@@ -45,8 +45,8 @@ extern "C" {
 
 /* cffi:begin */
 
-#define FDMUX_ABI_MAJOR 0
-#define FDMUX_ABI_MINOR 2
+#define FDMUX_ABI_MAJOR 1
+#define FDMUX_ABI_MINOR 0
 
 /* Readiness. READ and WRITE have the numbers of Python's selectors. */
 #define FDMUX_READ 0x01        /* reading does not block */
@@ -71,6 +71,8 @@ extern "C" {
 #define FDMUX_FEATURE_EDGE 0x08        /* FDMUX_EDGE works */
 #define FDMUX_FEATURE_EXCLUSIVE 0x10   /* FDMUX_EXCLUSIVE works */
 
+#define FDMUX_HOLD_MAX 8 /* different holds in one batch */
+
 struct fdmux_loop;
 struct fdmux_queue;
 
@@ -91,6 +93,8 @@ typedef int (*fdmux_hook_fn)(struct fdmux_loop *loop, uint64_t hook, void *userd
 typedef int (*fdmux_post_fn)(struct fdmux_loop *loop, void *userdata);
 /* Called exactly once, last: no call with this userdata follows or is under way. */
 typedef void (*fdmux_destroyed_fn)(void *userdata);
+/* Asked after each batch that has called functions, see fdmux_loop_set_return. */
+typedef int (*fdmux_return_fn)(struct fdmux_loop *loop, void *userdata);
 /* Frees an item that nobody has taken from a queue. Exactly once for each. */
 typedef void (*fdmux_queue_drop_fn)(void *item, void *userdata);
 
@@ -134,6 +138,15 @@ struct fdmux_queue_options {
     void *userdata;           /* given back to drop */
     uint32_t capacity;        /* items at a time; 0: no bound */
     uint32_t reserved;        /* 0 */
+};
+
+/* Something that functions of a loop need for the rest of a batch: a lock, Python's
+ * GIL. `enter` takes it and may wait; `leave` gets what `enter` returned. Must stay
+ * valid until `leave` has returned; a static const one is best. */
+struct fdmux_hold {
+    void *(*enter)(void *userdata);
+    void (*leave)(void *held, void *userdata);
+    void *userdata;
 };
 
 /* Counters since the loop was created, and what it holds now. */
@@ -224,12 +237,37 @@ FDMUX_API int fdmux_loop_run(struct fdmux_loop *loop);
  * one return at once. Any thread, or a signal handler. Returns 0. */
 FDMUX_API int fdmux_loop_stop(struct fdmux_loop *loop);
 
-/* Make the dispatch that waits, or the next one, return 0 at once.
+/* Make the dispatch that waits, or the next one, return 0 at once. Inside a function of
+ * the loop: make dispatch return after this batch, at no system call.
  *
  * Wakes are coalesced: several may cause one return. Never lost, never blocks.
  * Any thread, or a signal handler. Returns 0, or the error of write(2) on the wake
  * descriptor when a sandbox forbids it. */
 FDMUX_API int fdmux_loop_wake(struct fdmux_loop *loop);
+
+/* Hold something until the batch is over. Call it inside a function of the loop, each
+ * time that function needs it.
+ *
+ * The first call in a batch calls `hold->enter`; later calls with the same `hold` cost
+ * a comparison. The core calls `leave` at the end of the batch, in the reverse order of
+ * entering: before it waits, before dispatch returns, and never with a lock of its own
+ * held. A batch whose functions hold nothing costs nothing.
+ *
+ * Functions that run later in the same batch run while it is held. So a function that
+ * waits for another thread must not share a loop with a hold which that thread needs.
+ *
+ * Returns 0; -EPERM outside of a function of this loop; -EINVAL for a hold without
+ * functions; -ENOSPC for more than FDMUX_HOLD_MAX holds in one batch. */
+FDMUX_API int fdmux_loop_hold(struct fdmux_loop *loop, const struct fdmux_hold *hold);
+
+/* Ask `fn` after each batch that has called functions whether the caller of dispatch
+ * has something else to do. A positive result makes dispatch return, 0 lets it go on.
+ *
+ * One for each loop, the caller's of dispatch; NULL for none. `fn` runs on the
+ * dispatching thread, with the loop locked and nothing held: it may only look, and must
+ * call nothing of the loop. Returns 0. */
+FDMUX_API int fdmux_loop_set_return(struct fdmux_loop *loop, fdmux_return_fn fn,
+                                    void *userdata);
 
 /* CLOCK_MONOTONIC now, in nanoseconds, read at each call. */
 FDMUX_API int64_t fdmux_loop_now(struct fdmux_loop *loop);
@@ -338,8 +376,8 @@ FDMUX_API int fdmux_hook_remove(struct fdmux_loop *loop, uint64_t hook);
 
 /* Create a queue of pointers: any thread puts, one takes all there is, in its own time.
  *
- * For what functions of a loop cannot do, above all calling Python: threads put without
- * the GIL, the thread that runs the Python program's loop, whichever that is, watches
+ * For results that native threads have for Python: they put without the GIL, and the
+ * thread that runs the Python program's loop, whichever that is, watches
  * fdmux_queue_fd and takes a batch while it has the GIL. Belongs to no loop. The caller
  * gets the first reference. `options` may be NULL. Costs one descriptor (two where
  * eventfd(2) is missing), close-on-exec and non-blocking.
@@ -427,6 +465,8 @@ struct fdmux_api {
     const char *(*loop_backend)(struct fdmux_loop *loop);
     int (*loop_stats)(struct fdmux_loop *loop, struct fdmux_loop_stats *stats);
     int (*loop_after_fork)(struct fdmux_loop *loop);
+    int (*loop_hold)(struct fdmux_loop *loop, const struct fdmux_hold *hold);
+    int (*loop_set_return)(struct fdmux_loop *loop, fdmux_return_fn fn, void *userdata);
     int (*io_add)(struct fdmux_loop *loop, const struct fdmux_io_options *options,
                   uint64_t *ret_io);
     int (*io_update)(struct fdmux_loop *loop, uint64_t io, uint32_t events);
@@ -443,7 +483,6 @@ struct fdmux_api {
                     uint64_t *ret_hook);
     int (*hook_remove)(struct fdmux_loop *loop, uint64_t hook);
     const struct fdmux_stream_api *stream; /* fdmux_stream.h */
-    /* Since minor 2. */
     int (*queue_create)(const struct fdmux_queue_options *options,
                         struct fdmux_queue **ret_queue);
     struct fdmux_queue *(*queue_ref)(struct fdmux_queue *queue);

@@ -2,11 +2,13 @@
  *
  * Call fdmux_import() once, in your module's init function; after it the functions of
  * fdmux.h work by their own names. Turn "any object with a loop" that Python hands you
- * into a loop with fdmux_from_object(). Both need the GIL; nothing else here does.
+ * into a loop with fdmux_from_object(), any with a queue into a queue with
+ * fdmux_queue_from_object(). These three need the GIL; nothing else here does.
  *
  * Include Python.h first, with or without Py_LIMITED_API. Each file that includes this
- * header has its own table pointer: import once per file, or share yours. Never also
- * link the static core: that would be a second one. */
+ * header has its own table pointer: import once per file; or share one, by defining
+ * FDMUX_TABLE_SHARED in one file and FDMUX_TABLE_EXTERN in the others. Never also link
+ * the static core: that would be a second one. */
 #ifndef FDMUX_PYTHON_H
 #define FDMUX_PYTHON_H
 
@@ -22,12 +24,18 @@ extern "C" {
 #endif
 
 /* The function table; NULL until fdmux_import has succeeded. */
+#if defined(FDMUX_TABLE_EXTERN)
+extern const struct fdmux_api *fdmux_table;
+#elif defined(FDMUX_TABLE_SHARED)
+const struct fdmux_api *fdmux_table;
+#else
 static const struct fdmux_api *fdmux_table;
+#endif
 
 /* Is `api` one that code compiled with this header can use? */
 static inline int fdmux_check_api(const struct fdmux_api *api)
 {
-    if (api->abi_major == FDMUX_ABI_MAJOR && api->abi_minor >= FDMUX_ABI_MINOR &&
+    if (api->abi_major == FDMUX_ABI_MAJOR && api->abi_minor + 1 > FDMUX_ABI_MINOR &&
         api->struct_size >= sizeof(struct fdmux_api))
         return 0;
     PyErr_Format(PyExc_ImportError,
@@ -110,6 +118,8 @@ static inline struct fdmux_queue *fdmux_queue_from_object(PyObject *object)
 #define fdmux_loop_backend(...) fdmux_table->loop_backend(__VA_ARGS__)
 #define fdmux_loop_stats(...) fdmux_table->loop_stats(__VA_ARGS__)
 #define fdmux_loop_after_fork(...) fdmux_table->loop_after_fork(__VA_ARGS__)
+#define fdmux_loop_hold(...) fdmux_table->loop_hold(__VA_ARGS__)
+#define fdmux_loop_set_return(...) fdmux_table->loop_set_return(__VA_ARGS__)
 #define fdmux_io_add(...) fdmux_table->io_add(__VA_ARGS__)
 #define fdmux_io_update(...) fdmux_table->io_update(__VA_ARGS__)
 #define fdmux_io_replace_fd(...) fdmux_table->io_replace_fd(__VA_ARGS__)
@@ -129,13 +139,13 @@ static inline struct fdmux_queue *fdmux_queue_from_object(PyObject *object)
 #define fdmux_queue_put(...) fdmux_table->queue_put(__VA_ARGS__)
 #define fdmux_queue_take(...) fdmux_table->queue_take(__VA_ARGS__)
 #define fdmux_queue_close(...) fdmux_table->queue_close(__VA_ARGS__)
-#define fdmux_stream_collect(...) fdmux_table->stream->collect(__VA_ARGS__)
 #define fdmux_stream_total_max(...) fdmux_table->stream->total_max(__VA_ARGS__)
 #define fdmux_stream_add(...) fdmux_table->stream->add(__VA_ARGS__)
 #define fdmux_stream_listen(...) fdmux_table->stream->listen(__VA_ARGS__)
 #define fdmux_stream_connect(...) fdmux_table->stream->connect(__VA_ARGS__)
 #define fdmux_stream_listen_at(...) fdmux_table->stream->listen_at(__VA_ARGS__)
 #define fdmux_stream_connect_to(...) fdmux_table->stream->connect_to(__VA_ARGS__)
+#define fdmux_stream_set_handler(...) fdmux_table->stream->set_handler(__VA_ARGS__)
 #define fdmux_stream_write(...) fdmux_table->stream->write(__VA_ARGS__)
 #define fdmux_stream_write_batch(...) fdmux_table->stream->write_batch(__VA_ARGS__)
 #define fdmux_stream_shutdown(...) fdmux_table->stream->shutdown(__VA_ARGS__)
@@ -144,6 +154,43 @@ static inline struct fdmux_queue *fdmux_queue_from_object(PyObject *object)
 #define fdmux_stream_close(...) fdmux_table->stream->close(__VA_ARGS__)
 #define fdmux_stream_fd(...) fdmux_table->stream->fd(__VA_ARGS__)
 #define fdmux_stream_stats(...) fdmux_table->stream->stats(__VA_ARGS__)
+#define fdmux_stream_await_writable(...)                                               \
+    fdmux_table->stream->await_writable(__VA_ARGS__)
+#define fdmux_stream_peer(...) fdmux_table->stream->peer(__VA_ARGS__)
+
+/* How the GIL is held: by PyGILState_Ensure, so a thread that Python has never seen may
+ * dispatch too. */
+static inline void *fdmux_gil_enter(void *userdata)
+{
+    (void)userdata;
+    return (void *)(uintptr_t)PyGILState_Ensure();
+}
+
+/* Give it back: `held` is what fdmux_gil_enter returned. */
+static inline void fdmux_gil_leave(void *held, void *userdata)
+{
+    (void)userdata;
+    PyGILState_Release((PyGILState_STATE)(uintptr_t)held);
+}
+
+/* The GIL as something to hold; see fdmux_hold_gil. */
+static const struct fdmux_hold fdmux_gil = {fdmux_gil_enter, fdmux_gil_leave, NULL};
+
+/* Hold the GIL until the batch is over, so that this function of the loop, and those of
+ * the same batch that come after it, can use Python: one acquisition a batch. Call it
+ * in each function before it touches Python.
+ *
+ * Functions of the batch that know nothing of Python run with the GIL held too: one
+ * that waits for a thread which needs the GIL would wait for ever.
+ *
+ * When the interpreter ends, a thread that asks for the GIL does not come back from
+ * here (Python ends it, or from 3.14 on lets it hang): hold no lock of your own.
+ *
+ * Returns 0, or as fdmux_loop_hold. For the main interpreter only, as PyGILState. */
+static inline int fdmux_hold_gil(struct fdmux_loop *loop)
+{
+    return fdmux_loop_hold(loop, &fdmux_gil);
+}
 
 #ifdef __cplusplus
 }

@@ -63,6 +63,12 @@ int fdmux_py_is_fn_error(const struct fdmux_loop *loop, int error)
     return loop != NULL && error < 0 && loop->fn_error == error;
 }
 
+void fdmux_py_end_batch(struct fdmux_loop *loop)
+{
+    if (fdmux__is_calling_thread(loop))
+        (void)fdmux_loop_wake(loop); /* closed: it returns anyway */
+}
+
 int fdmux_py_loop_close(struct fdmux_loop *loop)
 {
     return fdmux__loop_close(loop);

@@ -5,6 +5,7 @@
 #include "stream.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "../core/sys.h"
 
@@ -53,9 +54,9 @@ void fdmux__stream_starve(struct fdmux_loop *loop, struct fdmux__stream *listene
         hub->starved_count++;
         fdmux__hub_count_timed(loop, 1);
     }
-    listener->backoff_ticks = backoff == 0            ? BACKOFF_FIRST
-                              : backoff < BACKOFF_MAX ? backoff * 2
-                                                      : backoff;
+    listener->backoff_ticks = (uint8_t)(backoff == 0            ? BACKOFF_FIRST
+                                        : backoff < BACKOFF_MAX ? backoff * 2
+                                                                : backoff);
     listener->tick = hub->tick;
     fdmux__stream_watch(loop, listener);
 }
@@ -88,27 +89,38 @@ void fdmux__stream_feed(struct fdmux_loop *loop)
     }
 }
 
-static int admit(struct fdmux_loop *loop, struct fdmux__stream *listener, int fd)
+/* What accept(2) has returned, and from whom. */
+struct connection {
+    int fd;
+    unsigned peer_size;
+    unsigned char peer[FDMUX__PEER_MAX];
+};
+
+static int admit(struct fdmux_loop *loop, struct fdmux__stream *listener,
+                 const struct connection *accepted)
 {
     uint32_t limit = listener->limits->connection_max;
+    const struct fdmux__hub *hub = loop->extension_data;
     struct fdmux__stream *stream;
-    uint32_t slot = fdmux__hub_slot(listener);
 
     if ((limit > 0 && listener->connections >= limit) ||
-        fdmux__stream_make(loop, fd, 0, listener, NULL, &stream) < 0) {
+        fdmux__stream_make(loop, accepted->fd, 0, listener, NULL, &stream) < 0) {
         listener->sent++;
         fdmux__count(&listener->limits->totals.refused, 1);
-        (void)fdmux__sys_close(fd); /* close(2): released in any case */
+        (void)fdmux__sys_close(accepted->fd); /* close(2): released in any case */
         return 0;
     }
-    fdmux__sys_no_delay(fd);
+    fdmux__sys_no_delay(accepted->fd);
+    memcpy(stream->peer, accepted->peer, accepted->peer_size);
+    stream->peer_size = (uint8_t)accepted->peer_size;
     listener->received++;
     listener->connections++;
     fdmux__count(&listener->limits->totals.accepted, 1);
     return fdmux__hub_deliver(
         loop, stream,
-        (struct fdmux_stream_record){.kind = FDMUX_STREAM_ACCEPTED, .first = slot},
-        NULL);
+        (struct fdmux_stream_event){
+            .kind = FDMUX_STREAM_ACCEPTED,
+            .listener = fdmux__slots_token(&hub->streams, fdmux__hub_slot(listener))});
 }
 
 static int fail(struct fdmux_loop *loop, struct fdmux__stream *listener, int r)
@@ -122,24 +134,23 @@ static int fail(struct fdmux_loop *loop, struct fdmux__stream *listener, int r)
     fdmux__stream_starve(loop, listener);
     if (!is_first)
         return 0; /* said once an episode */
-    return fdmux__hub_deliver(loop, listener,
-                              (struct fdmux_stream_record){.kind = FDMUX_STREAM_REFUSED,
-                                                           .last = (uint32_t)-r},
-                              NULL);
+    return fdmux__hub_deliver(
+        loop, listener,
+        (struct fdmux_stream_event){.kind = FDMUX_STREAM_REFUSED, .error = -r});
 }
 
 int fdmux__stream_accept(struct fdmux_loop *loop, struct fdmux__stream *listener)
 {
-    struct fdmux__hub *hub = loop->extension_data;
     int r = 0;
 
     for (int i = 0; i < ACCEPT_MAX && r >= 0; i++) {
+        struct connection accepted = {.peer_size = sizeof accepted.peer};
         int fd;
 
-        if (!fdmux__hub_has_records(hub, listener) ||
-            !fdmux__stream_is_reading(loop, listener))
+        if (!fdmux__stream_is_reading(loop, listener))
             break; /* level-triggered: reported again */
-        fd = fdmux__sys_accept(listener->fd);
+        fd = accepted.fd =
+            fdmux__sys_accept(listener->fd, accepted.peer, &accepted.peer_size);
         if (fd == -EAGAIN) {
             stop_starving(loop, listener); /* accept(2) takes a descriptor first */
             break;
@@ -149,7 +160,7 @@ int fdmux__stream_accept(struct fdmux_loop *loop, struct fdmux__stream *listener
         if (fd < 0)
             return fail(loop, listener, fd);
         stop_starving(loop, listener);
-        r = admit(loop, listener, fd);
+        r = fdmux__fn_result(loop, admit(loop, listener, &accepted));
     }
     return r;
 }

@@ -1,4 +1,4 @@
-/* edge.c: streams that the kernel tells once of what has arrived.
+/* edge.c: edge-triggered streams.
  *
  * Level-triggered, epoll looks at every socket twice a message: when it reports it, and
  * again at the next wait to see that it is empty. That costs a message of 1 KiB about a
@@ -36,9 +36,9 @@ static void enter(struct fdmux_loop *loop, struct fdmux__stream *stream)
 }
 
 void fdmux__stream_count_receive(struct fdmux_loop *loop, struct fdmux__stream *stream,
-                                 int count)
+                                 int count, size_t offered)
 {
-    if (count <= 0 || !fdmux__sys_was_short(count, stream->limits->receive_max))
+    if (count <= 0 || !fdmux__sys_was_short(count, offered))
         fdmux__stream_leave_edge(loop, stream);
     else if ((stream->state & FDMUX__STREAM_EDGE) == 0 &&
              ++stream->short_receives == SHORT_RECEIVES_MIN)

@@ -243,7 +243,7 @@ static int drained(struct fdmux_loop *loop, struct fdmux__stream *stream)
         return 0;
     }
     return fdmux__hub_deliver(
-        loop, stream, (struct fdmux_stream_record){.kind = FDMUX_STREAM_DRAINED}, NULL);
+        loop, stream, (struct fdmux_stream_event){.kind = FDMUX_STREAM_DRAINED});
 }
 
 static int unchoke(struct fdmux_loop *loop, struct fdmux__stream *stream)
@@ -256,8 +256,7 @@ static int unchoke(struct fdmux_loop *loop, struct fdmux__stream *stream)
         return 0;
     stream->state &= ~waiting;
     return fdmux__hub_deliver(
-        loop, stream, (struct fdmux_stream_record){.kind = FDMUX_STREAM_WRITABLE},
-        NULL);
+        loop, stream, (struct fdmux_stream_event){.kind = FDMUX_STREAM_WRITABLE});
 }
 
 int fdmux__stream_flush(struct fdmux_loop *loop, struct fdmux__stream *stream)

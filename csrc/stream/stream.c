@@ -1,10 +1,11 @@
-/* stream.c: the life of a stream, and the functions of fdmux_stream.h but for writing.
+/* stream.c: the life of a stream.
  *
  * A stream ends in one place, fdmux__stream_finish, reached through the pending list:
- * so nobody is ended under the feet of whoever is working with it. */
+ * no stream is freed while in use. */
 #include "stream.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "../core/sys.h"
 
@@ -30,7 +31,8 @@ static uint32_t or_default(uint32_t value, uint32_t otherwise)
 
 static int check_options(const struct fdmux_stream_options *options)
 {
-    if (fdmux__options_check(options, sizeof *options) < 0 || options->reserved != 0 ||
+    if (fdmux__options_check(options, sizeof *options) < 0 || options->fn == NULL ||
+        (options->flags & ~(uint32_t)FDMUX_STREAM_BORROW) != 0 ||
         options->receive_max > FDMUX__RECEIVE_MAX || options->queue_max > INT32_MAX ||
         options->idle_timeout_ns < 0 || options->stall_timeout_ns < 0)
         return -EINVAL;
@@ -45,7 +47,7 @@ new_limits(const struct fdmux_stream_options *options)
     if (limits == NULL)
         return NULL;
     limits->reference_count = 1;
-    limits->receive_max = or_default(options->receive_max, FDMUX__RECEIVE_MAX);
+    limits->receive_max = or_default(options->receive_max, FDMUX__RECEIVE_DEFAULT);
     limits->queue_max = or_default(options->queue_max, 256 << 10);
     limits->queue_high = or_default(options->queue_high, 64 << 10);
     limits->queue_low = or_default(options->queue_low, 16 << 10);
@@ -77,7 +79,7 @@ static uint32_t with_edge(const struct fdmux__stream *stream, uint32_t events)
     return FDMUX_READ | FDMUX_PEER_CLOSED | FDMUX_PRIORITY | FDMUX_EDGE;
 }
 
-static uint32_t wanted(const struct fdmux__hub *hub, const struct fdmux__stream *stream)
+static uint32_t wanted(const struct fdmux__stream *stream)
 {
     uint32_t state = stream->state;
     uint32_t no_reading = FDMUX__STREAM_PAUSED | FDMUX__STREAM_CHOKED |
@@ -87,8 +89,6 @@ static uint32_t wanted(const struct fdmux__hub *hub, const struct fdmux__stream 
 
     if ((state & FDMUX__STREAM_FAILED) != 0)
         return 0;
-    if ((state & FDMUX__STREAM_DEFERRED) != 0 && hub->batch == NULL)
-        return 0; /* it would be reported again and again */
     if ((state & (FDMUX__STREAM_SENDING | FDMUX__STREAM_CONNECTING)) != 0 &&
         (state & FDMUX__STREAM_STARVED) == 0)
         events |= FDMUX_WRITE;
@@ -108,13 +108,13 @@ static void mark_failed(struct fdmux_loop *loop, struct fdmux__stream *stream,
 void fdmux__stream_watch(struct fdmux_loop *loop, struct fdmux__stream *stream)
 {
     const struct fdmux__hub *hub = loop->extension_data;
-    uint32_t events = wanted(hub, stream);
+    uint32_t events = wanted(stream);
     int r;
 
     /* A listener out of descriptors looks away until its back-off has passed. */
     if (stream->backoff_ticks > 0 && hub->tick - stream->tick < stream->backoff_ticks)
         events = 0;
-    if (events == stream->interest)
+    if (events == stream->interest || stream->fd < 0)
         return;
     r = fdmux_io_update(loop, stream->io, events);
     if (r < 0 &&
@@ -125,7 +125,7 @@ void fdmux__stream_watch(struct fdmux_loop *loop, struct fdmux__stream *stream)
     }
     if (r == 0)
         stream->interest = events;
-    else if (!atomic_load(&loop->is_closed))
+    else if (!atomic_load(&loop->is_closed) && r != -ECHILD)
         mark_failed(loop, stream, -r); /* could hear nothing any more */
 }
 
@@ -148,7 +148,7 @@ static int watch_first(struct fdmux_loop *loop, struct fdmux__stream *stream)
     struct fdmux_io_options options = {
         .struct_size = sizeof options,
         .fd = stream->fd,
-        .events = wanted(loop->extension_data, stream),
+        .events = wanted(stream),
         .fn = fdmux__stream_ready,
         .userdata = stream, /* slots do not move; the watcher ends first */
     };
@@ -162,12 +162,14 @@ static void fill(struct fdmux__stream *stream, const struct fdmux__stream *paren
 {
     if (parent != NULL) {
         stream->fn = parent->fn;
+        stream->buffer_fn = parent->buffer_fn;
         stream->base.userdata = parent->base.userdata;
         stream->limits = parent->limits;
         stream->limits->reference_count++;
         stream->listener = fdmux__hub_slot(parent);
     } else {
         stream->fn = options->fn;
+        stream->buffer_fn = options->buffer_fn;
         stream->base.userdata = options->userdata;
         stream->base.destroyed = options->destroyed;
         stream->limits = new_limits(options);
@@ -210,11 +212,17 @@ int fdmux__stream_make(struct fdmux_loop *loop, int fd, uint32_t state,
         unmake(hub, stream);
         return r;
     }
-    hub->collected_live += stream->fn == NULL ? 1 : 0;
     if (is_timed(stream))
         fdmux__hub_count_timed(loop, 1);
     *ret_stream = stream;
     return 0;
+}
+
+static void note_peer(struct fdmux__stream *stream)
+{
+    int size = fdmux__sys_peer(stream->fd, stream->peer, sizeof stream->peer);
+
+    stream->peer_size = size > 0 ? (uint8_t)size : 0;
 }
 
 static int add(struct fdmux_loop *loop, int fd, uint32_t state,
@@ -229,11 +237,13 @@ static int add(struct fdmux_loop *loop, int fd, uint32_t state,
     r = fdmux__hub_get(loop, &hub);
     if (r < 0)
         return r;
-    if (options->fn == NULL && hub->batch == NULL)
-        return -ENOBUFS;
+    if ((options->flags & FDMUX_STREAM_BORROW) != 0)
+        state |= FDMUX__STREAM_BORROWED;
     r = fdmux__stream_make(loop, fd, state, NULL, options, &stream);
     if (r != 0)
         return r;
+    if ((state & (FDMUX__STREAM_LISTENER | FDMUX__STREAM_CONNECTING)) == 0)
+        note_peer(stream);
     *ret_token = fdmux__slots_token(&hub->streams, fdmux__hub_slot(stream));
     return 0;
 }
@@ -260,16 +270,6 @@ int fdmux_stream_connect(struct fdmux_loop *loop, int fd,
 
 /* ---- events -------------------------------------------------------------------- */
 
-void fdmux__stream_defer(struct fdmux_loop *loop, struct fdmux__stream *stream)
-{
-    const struct fdmux__hub *hub = loop->extension_data;
-
-    stream->state |= FDMUX__STREAM_DEFERRED;
-    fdmux__hub_pend(loop, stream);
-    if (hub->batch == NULL)
-        fdmux__stream_watch(loop, stream);
-}
-
 static int connected(struct fdmux_loop *loop, struct fdmux__stream *stream,
                      uint32_t events)
 {
@@ -290,9 +290,9 @@ static int connected(struct fdmux_loop *loop, struct fdmux__stream *stream,
         (void)fdmux__sys_shutdown(stream->fd); /* ENOTCONN: reset meanwhile */
     fdmux__stream_watch(loop, stream);
     fdmux__sys_no_delay(stream->fd);
+    note_peer(stream);
     r = fdmux__hub_deliver(loop, stream,
-                           (struct fdmux_stream_record){.kind = FDMUX_STREAM_CONNECTED},
-                           NULL);
+                           (struct fdmux_stream_event){.kind = FDMUX_STREAM_CONNECTED});
     if (r < 0 || (stream->state & FDMUX__STREAM_FAILED) != 0 || loop->is_closed ||
         stream->queue_count == 0)
         return r;
@@ -303,7 +303,6 @@ int fdmux__stream_ready(struct fdmux_loop *loop, uint64_t io, uint32_t events,
                         void *userdata)
 {
     struct fdmux__stream *stream = userdata;
-    const struct fdmux__hub *hub = loop->extension_data;
     int r = 0;
 
     (void)io;
@@ -311,10 +310,6 @@ int fdmux__stream_ready(struct fdmux_loop *loop, uint64_t io, uint32_t events,
         return 0;
     if ((events & ~(uint32_t)FDMUX_READ) != 0)
         fdmux__stream_leave_edge(loop, stream); /* there is more than bytes */
-    if (!fdmux__hub_has_records(hub, stream)) {
-        fdmux__stream_defer(loop, stream); /* what is not data is reported again */
-        return 0;
-    }
     if ((stream->state & FDMUX__STREAM_LISTENER) != 0)
         return fdmux__stream_accept(loop, stream);
     if ((stream->state & FDMUX__STREAM_CONNECTING) != 0)
@@ -323,10 +318,7 @@ int fdmux__stream_ready(struct fdmux_loop *loop, uint64_t io, uint32_t events,
         r = fdmux__stream_flush(loop, stream);
     if (r < 0 || (events & FDMUX_READ) == 0)
         return r;
-    if (stream->fn != NULL || hub->collected.first == FDMUX__SLOT_NONE)
-        return fdmux__stream_receive(loop, stream);
-    fdmux__stream_defer(loop, stream); /* behind those that had no room before */
-    return 0;
+    return fdmux__stream_receive(loop, stream);
 }
 
 /* ---- death --------------------------------------------------------------------- */
@@ -352,14 +344,22 @@ static void leave_listener(struct fdmux__hub *hub, const struct fdmux__stream *s
         listener->connections--;
 }
 
+void fdmux__stream_let_go(struct fdmux_loop *loop, struct fdmux__stream *stream)
+{
+    if (stream->fd < 0)
+        return;
+    (void)fdmux_io_remove(loop, stream->io); /* -ESTALE when the loop is closing */
+    if ((stream->state & FDMUX__STREAM_BORROWED) == 0)
+        (void)fdmux__sys_close(stream->fd); /* close(2): released in any case */
+    stream->fd = -1;
+}
+
 static void release(struct fdmux_loop *loop, struct fdmux__hub *hub,
                     struct fdmux__stream *stream)
 {
     uint32_t slot = fdmux__hub_slot(stream);
 
-    (void)fdmux_io_remove(loop, stream->io); /* -ESTALE when the loop is closing */
-    if ((stream->state & FDMUX__STREAM_LENT) == 0)
-        (void)fdmux__sys_close(stream->fd); /* close(2): released in any case */
+    fdmux__stream_let_go(loop, stream);
     fdmux__count(&stream->limits->totals.dropped, stream->queue_count);
     fdmux__stream_drop_queue(hub, stream);
     if (is_timed(stream))
@@ -370,7 +370,6 @@ static void release(struct fdmux_loop *loop, struct fdmux__hub *hub,
         hub->starved_count--;
         fdmux__hub_count_timed(loop, -1);
     }
-    hub->collected_live -= stream->fn == NULL ? 1 : 0;
     leave_listener(hub, stream);
     fdmux__stream_release_limits(stream->limits);
     stream->limits = NULL;
@@ -379,110 +378,31 @@ static void release(struct fdmux_loop *loop, struct fdmux__hub *hub,
     hub->first_retired = slot;
 }
 
+static int say_closed(struct fdmux_loop *loop, struct fdmux__stream *stream)
+{
+    if ((stream->state & FDMUX__STREAM_TOLD) != 0)
+        return 0;
+    stream->state |= FDMUX__STREAM_TOLD;
+    return fdmux__hub_deliver(loop, stream,
+                              (struct fdmux_stream_event){.kind = FDMUX_STREAM_CLOSED,
+                                                          .error = stream->error});
+}
+
 int fdmux__stream_finish(struct fdmux_loop *loop, struct fdmux__stream *stream)
 {
     struct fdmux__hub *hub = loop->extension_data;
+    int r = say_closed(loop, stream);
     fdmux_destroyed_fn destroyed = stream->base.destroyed;
     void *userdata = stream->base.userdata;
-    int r = fdmux__hub_deliver(
-        loop, stream,
-        (struct fdmux_stream_record){.kind = FDMUX_STREAM_CLOSED,
-                                     .last = (uint32_t)stream->error},
-        NULL);
 
+    if (fdmux__loop_check(loop) == -ECHILD) {
+        fdmux__hub_pend(loop, stream); /* ends when the child may change its set */
+        return r;
+    }
     release(loop, hub, stream);
     if (destroyed != NULL)
         destroyed(userdata);
     if (hub->starved_count > 0 && !atomic_load(&loop->is_closed))
         fdmux__stream_feed(loop);
     return r;
-}
-
-/* ---- the other verbs ----------------------------------------------------------- */
-
-int fdmux_stream_shutdown(struct fdmux_loop *loop, uint64_t token)
-{
-    struct fdmux__stream *stream;
-    int r = fdmux__stream_find(loop, token, &stream);
-
-    if (r < 0)
-        return r;
-    /* Linux gives up a connection that is shut down before it stands. */
-    if ((stream->state & (FDMUX__STREAM_SHUTTING | FDMUX__STREAM_CONNECTING)) == 0 &&
-        stream->queue_count == 0)
-        (void)fdmux__sys_shutdown(stream->fd); /* ENOTCONN: reset meanwhile */
-    stream->state |= FDMUX__STREAM_SHUTTING;
-    return 0;
-}
-
-static int set_paused(struct fdmux_loop *loop, uint64_t token, bool is_paused)
-{
-    struct fdmux__stream *stream;
-    int r = fdmux__stream_find(loop, token, &stream);
-
-    if (r < 0)
-        return r;
-    if (is_paused)
-        stream->state |= FDMUX__STREAM_PAUSED;
-    else
-        stream->state &= ~(uint32_t)FDMUX__STREAM_PAUSED;
-    fdmux__stream_watch(loop, stream);
-    return 0;
-}
-
-int fdmux_stream_pause(struct fdmux_loop *loop, uint64_t token)
-{
-    return set_paused(loop, token, true);
-}
-
-int fdmux_stream_resume(struct fdmux_loop *loop, uint64_t token)
-{
-    return set_paused(loop, token, false);
-}
-
-int fdmux_stream_close(struct fdmux_loop *loop, uint64_t token, uint32_t flags)
-{
-    struct fdmux__stream *stream;
-    int r = fdmux__stream_find(loop, token, &stream);
-
-    if (r < 0)
-        return r;
-    if ((flags & ~(uint32_t)FDMUX_STREAM_DROP) != 0)
-        return -EINVAL;
-    stream->state |= FDMUX__STREAM_CLOSING;
-    if (stream->queue_count == 0 || (flags & FDMUX_STREAM_DROP) != 0)
-        fdmux__stream_fail(loop, stream, 0);
-    else
-        fdmux__stream_watch(loop, stream);
-    return 0;
-}
-
-int fdmux_stream_fd(struct fdmux_loop *loop, uint64_t token)
-{
-    struct fdmux__stream *stream;
-    int r = fdmux__stream_find(loop, token, &stream);
-
-    return r < 0 ? r : stream->fd;
-}
-
-int fdmux_stream_stats(struct fdmux_loop *loop, uint64_t token,
-                       struct fdmux_stream_stats *stats)
-{
-    struct fdmux__stream *stream;
-    int r = fdmux__options_check(stats, sizeof *stats);
-    bool is_listener;
-
-    if (r == 0)
-        r = fdmux__stream_find(loop, token, &stream);
-    if (r != 0)
-        return r;
-    is_listener = (stream->state & FDMUX__STREAM_LISTENER) != 0;
-    stats->received = is_listener ? stream->limits->totals.received : stream->received;
-    stats->sent = is_listener ? stream->limits->totals.sent : stream->sent;
-    stats->queued =
-        is_listener ? (uint32_t)stream->limits->totals.queued : stream->queue_count;
-    stats->connections = stream->connections;
-    stats->accepted = is_listener ? stream->received : 0;
-    stats->refused = is_listener ? stream->sent : 0;
-    return 0;
 }

@@ -1,9 +1,8 @@
 /* stream.h: the structures behind fdmux_stream.h, and what its parts ask of each other.
  *
- * A hub is what the streams of one loop share: their slots, the batch they deliver to,
- * the bound on all queues, and the list of streams that have something to do although
- * no descriptor says so. Everything here belongs to the dispatching thread: no locks.
- */
+ * A hub is what the streams of one loop share: their slots, the buffer they receive
+ * into, the bound on all queues, and the list of streams that are about to end.
+ * Everything here belongs to the dispatching thread: no locks. */
 #ifndef FDMUX_STREAM_INTERNAL_H
 #define FDMUX_STREAM_INTERNAL_H
 
@@ -16,16 +15,15 @@
 struct iovec;
 
 #define FDMUX__KIND_STREAM 4
-#define FDMUX__RECEIVE_MAX 65536
-/* Records one event of one stream can cause: end, writable, drained. */
-#define FDMUX__RECORDS_MAX 4
+#define FDMUX__RECEIVE_MAX 262144
+#define FDMUX__RECEIVE_DEFAULT 65536
+#define FDMUX__PEER_MAX 28 /* struct sockaddr_in6 */
 
 /* State bits. */
 enum {
     FDMUX__STREAM_LISTENER = 0x001,
     FDMUX__STREAM_CONNECTING = 0x002,
-    FDMUX__STREAM_PENDING = 0x004, /* in a list of the hub */
-    FDMUX__STREAM_DEFERRED = 0x008, /* ready, but the batch was full */
+    FDMUX__STREAM_PENDING = 0x004, /* in the list of the hub */
     FDMUX__STREAM_PAUSED = 0x010, /* by the user */
     FDMUX__STREAM_CHOKED = 0x020, /* by the high-water mark */
     FDMUX__STREAM_ENDED = 0x040, /* the peer sends no more */
@@ -35,8 +33,9 @@ enum {
     FDMUX__STREAM_SENDING = 0x400, /* the kernel was full: waits for WRITE */
     FDMUX__STREAM_STARVED = 0x800, /* the kernel has no buffers: waits for a tick */
     FDMUX__STREAM_EDGE = 0x1000, /* while it only reads: watched for edges */
-    FDMUX__STREAM_LENT = 0x2000, /* its descriptor is somebody else's to close */
+    FDMUX__STREAM_BORROWED = 0x2000, /* its descriptor is somebody else's to close */
     FDMUX__STREAM_AWAITED = 0x4000, /* WRITABLE is wanted, also if it never choked */
+    FDMUX__STREAM_TOLD = 0x8000, /* CLOSED was delivered */
 };
 
 /* Of a listener and all that it has accepted. Written by the dispatching thread; who
@@ -66,18 +65,15 @@ struct fdmux__stream_limits {
 struct fdmux__stream {
     struct fdmux__watcher base;
     fdmux_stream_fn fn;
+    fdmux_stream_buffer_fn buffer_fn;
     /* What every message touches lies together: caches are cold at 1,000 streams. */
     struct fdmux__stream_limits *limits;
     int fd;
     uint32_t state;
     uint32_t interest; /* what the io watcher was told */
     uint32_t queue_count;
-    uint32_t data_offset; /* of its DATA record in the batch, for who echoes it */
-    uint32_t data_length;
-    uint32_t data_batch; /* the batch of these; 0: none yet */
     uint32_t tick; /* of the last byte either way */
     uint32_t stall_tick; /* of the last byte sent, or the first queued */
-    uint32_t short_receives; /* in a row, while not watched for edges */
     uint64_t received; /* of a listener: connections accepted */
     uint64_t sent; /* of a listener: connections refused */
     /* The rest. */
@@ -89,29 +85,24 @@ struct fdmux__stream {
     uint32_t next_pending;
     uint32_t listener; /* slot of the one that accepted it, or NONE */
     uint32_t connections;
-    uint32_t backoff_ticks; /* of a listener without descriptors; 0: it accepts */
-};
-
-/* Streams linked by next_pending. */
-struct fdmux__stream_list {
-    uint32_t first;
-    uint32_t last;
+    unsigned char peer[FDMUX__PEER_MAX]; /* a struct sockaddr */
+    uint8_t peer_size; /* 0: not of the Internet families */
+    uint8_t short_receives; /* in a row, while not watched for edges */
+    uint8_t backoff_ticks; /* of a listener without descriptors; 0: it accepts */
 };
 
 struct fdmux__hub {
     struct fdmux__slots streams;
-    struct fdmux_stream_batch *batch;
-    unsigned char *scratch; /* where called streams receive */
-    struct fdmux__stream_list called; /* those that are to be served */
-    struct fdmux__stream_list collected; /* the same, as soon as there is room */
+    unsigned char *memory;
+    unsigned char *scratch; /* in it: where streams without a buffer_fn receive */
+    uint32_t first_pending; /* streams that are to end, linked by next_pending */
+    uint32_t last_pending;
     uint32_t first_retired; /* over, their slots not yet to be used again */
-    uint32_t collected_live; /* streams without a function, listeners included */
     uint32_t starved_count; /* listeners without descriptors */
     uint32_t timed_count; /* streams that ticks matter to */
     uint32_t tick;
     uint64_t timer;
     bool has_edges; /* the backend can report them */
-    uint32_t batch_number; /* counts up with each batch that begins empty */
     size_t queued_total;
     size_t queued_total_max;
 };
@@ -119,19 +110,19 @@ struct fdmux__hub {
 /* hub.c */
 int fdmux__hub_get(struct fdmux_loop *loop, struct fdmux__hub **ret_hub);
 void fdmux__hub_pend(struct fdmux_loop *loop, struct fdmux__stream *stream);
-/* Call or collect one record; `data` lies in the arena for collected streams. */
+/* Call the stream's function. */
 int fdmux__hub_deliver(struct fdmux_loop *loop, struct fdmux__stream *stream,
-                       struct fdmux_stream_record record, const void *data);
+                       struct fdmux_stream_event event);
 /* Keep the tick timer running exactly while somebody counts ticks. */
 void fdmux__hub_count_timed(struct fdmux_loop *loop, int change);
 void fdmux__hub_tick(struct fdmux_loop *loop, uint32_t ticks);
 /* Let a foreign host know that a stream is pending; inside a dispatch it will anyway.
  */
 void fdmux__hub_announce(struct fdmux_loop *loop);
-/* Serve collected streams that are pending, outside of a dispatch. */
+/* Finish the streams that were ended, outside of a dispatch. */
 int fdmux__hub_serve(struct fdmux_loop *loop);
 
-/* stream.c */
+/* stream.c (and verbs.c, which nobody else calls) */
 int fdmux__stream_find(struct fdmux_loop *loop, uint64_t token,
                        struct fdmux__stream **ret_stream);
 int fdmux__stream_make(struct fdmux_loop *loop, int fd, uint32_t state,
@@ -139,22 +130,22 @@ int fdmux__stream_make(struct fdmux_loop *loop, int fd, uint32_t state,
                        const struct fdmux_stream_options *options,
                        struct fdmux__stream **ret_stream);
 void fdmux__stream_release_limits(struct fdmux__stream_limits *limits); /* any thread */
-/* Ends the stream when the pending list is served, with a CLOSED record. */
+/* Ends the stream when the pending list is served, with a CLOSED event. */
 void fdmux__stream_fail(struct fdmux_loop *loop, struct fdmux__stream *stream,
                         int error);
 int fdmux__stream_finish(struct fdmux_loop *loop, struct fdmux__stream *stream);
+/* Leave the descriptor, which may have been left already. */
+void fdmux__stream_let_go(struct fdmux_loop *loop, struct fdmux__stream *stream);
 /* Tell the io watcher what the state asks for. */
 void fdmux__stream_watch(struct fdmux_loop *loop, struct fdmux__stream *stream);
 int fdmux__stream_ready(struct fdmux_loop *loop, uint64_t io, uint32_t events,
                         void *userdata);
-/* It is ready, but its turn comes when the pending list is served. */
-void fdmux__stream_defer(struct fdmux_loop *loop, struct fdmux__stream *stream);
 
 /* edge.c */
 /* Note what recv(2) returned: enough short receives, and the stream is watched for
  * edges; anything else, and it no longer is. */
 void fdmux__stream_count_receive(struct fdmux_loop *loop, struct fdmux__stream *stream,
-                                 int count);
+                                 int count, size_t offered);
 void fdmux__stream_leave_edge(struct fdmux_loop *loop, struct fdmux__stream *stream);
 
 /* receive.c, accept.c, send.c */
@@ -181,28 +172,6 @@ static inline struct fdmux__stream *fdmux__hub_at(const struct fdmux__hub *hub,
 static inline uint32_t fdmux__hub_slot(const struct fdmux__stream *stream)
 {
     return stream->base.slot.next_free;
-}
-
-/* Is there room for the records of one event? */
-static inline bool fdmux__hub_has_records(const struct fdmux__hub *hub,
-                                          const struct fdmux__stream *stream)
-{
-    const struct fdmux_stream_batch *batch = hub->batch;
-
-    return stream->fn != NULL ||
-           (batch != NULL &&
-            batch->record_capacity - batch->record_count >= FDMUX__RECORDS_MAX);
-}
-
-/* And for its data too? */
-static inline bool fdmux__hub_has_room(const struct fdmux__hub *hub,
-                                       const struct fdmux__stream *stream)
-{
-    const struct fdmux_stream_batch *batch = hub->batch;
-
-    return stream->fn != NULL ||
-           (fdmux__hub_has_records(hub, stream) &&
-            batch->arena_size - batch->arena_used >= stream->limits->receive_max);
 }
 
 /* May it receive or accept now? Not after a function has paused or ended it. */

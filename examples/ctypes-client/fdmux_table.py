@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 
-ABI = (0, 1)
+ABI = (1, 0)
 READ = 0x01
 
 IoFn = ctypes.CFUNCTYPE(
@@ -78,6 +78,8 @@ class Table(ctypes.Structure):
         ("loop_backend", _Unused),
         ("loop_stats", _Unused),
         ("loop_after_fork", _Unused),
+        ("loop_hold", _Unused),
+        ("loop_set_return", _Unused),
         ("io_add", _function(ctypes.c_int, ctypes.POINTER(IoOptions), _Token)),
         ("io_update", _Unused),
         ("io_replace_fd", _Unused),

@@ -1,4 +1,4 @@
-"""HTTP/1.1 hello on batched streams: ``python server.py [--port 8000]``.
+"""HTTP/1.1 hello on streams: ``python server.py [--port 8000]``.
 
 Try ``curl http://127.0.0.1:PORT/`` or ``wrk -c 50 -d 5 http://127.0.0.1:PORT/``.
 """
@@ -28,9 +28,9 @@ class HelloHandler(fdmux.StreamHandler):
         """Give the connection its protocol."""
         stream.data = Hello()
 
-    def on_data(self, stream: fdmux.Stream, view: memoryview) -> None:
+    def on_data(self, stream: fdmux.Stream, data: bytes) -> None:
         """Answer what is whole."""
-        self.send(stream, hello_of(stream).receive(bytes(view)))
+        self.send(stream, hello_of(stream).receive(data))
 
     def on_end(self, stream: fdmux.Stream) -> None:
         """Complain, if a request is not whole; then close."""

@@ -10,13 +10,13 @@ setup(
             "factors",
             ["factors.c"],
             include_dirs=[fdmux.get_include()],
-            # One build for every CPython from 3.10 on.
-            define_macros=[("Py_LIMITED_API", "0x030A0000")],
+            # One build for every CPython from 3.11 on.
+            define_macros=[("Py_LIMITED_API", "0x030B0000")],
             extra_compile_args=["-pthread"],
             extra_link_args=["-pthread"],
             py_limited_api=True,
         )
     ],
-    options={"bdist_wheel": {"py_limited_api": "cp310"}},
+    options={"bdist_wheel": {"py_limited_api": "cp311"}},
     py_modules=[],
 )

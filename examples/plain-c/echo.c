@@ -1,4 +1,4 @@
-/* echo.c: an echo service on streams: what arrives is sent back, in batches.
+/* echo.c: an echo service on streams: what arrives is sent back.
  *
  *     ./echo [PORT]      on 127.0.0.1; 0, the default, lets the kernel choose
  *
@@ -26,16 +26,15 @@ static void on_signal(int number)
 }
 
 /* Of every stream: the listener hands its function to those it accepts. */
-static int on_record(struct fdmux_loop *loop, const struct fdmux_stream_record *record,
-                     const void *data, void *userdata)
+static int on_event(struct fdmux_loop *loop, const struct fdmux_stream_event *event,
+                    void *userdata)
 {
     (void)userdata;
-    if (record->kind == FDMUX_STREAM_DATA)
-        /* A failure ends that stream, and its CLOSED record will say why. */
-        (void)fdmux_stream_write(loop, record->stream, data,
-                                 record->last - record->first);
-    else if (record->kind == FDMUX_STREAM_END)
-        (void)fdmux_stream_close(loop, record->stream, 0); /* after what is queued */
+    if (event->kind == FDMUX_STREAM_DATA)
+        /* A failure ends that stream, and its CLOSED event will say why. */
+        (void)fdmux_stream_write(loop, event->stream, event->data, event->length);
+    else if (event->kind == FDMUX_STREAM_END)
+        (void)fdmux_stream_close(loop, event->stream, 0); /* after what is queued */
     return 0;
 }
 
@@ -46,7 +45,7 @@ static int listen_at(struct fdmux_loop *loop, uint16_t port, uint64_t *ret_liste
 
     address.host = "127.0.0.1";
     address.port = port;
-    options.fn = on_record;
+    options.fn = on_event;
     options.connection_max = 1000;
     options.idle_timeout_ns = options.stall_timeout_ns = IDLE_NS;
     return fdmux_stream_listen_at(loop, &address, &options, ret_listener);

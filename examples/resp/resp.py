@@ -124,6 +124,8 @@ class Parser:
             self._room = REQUEST_MAX
         else:
             self._request = line.split()  # inline, as people type commands
+            if len(self._request) > ARGUMENTS_MAX:
+                raise ProtocolError("a line has too many words")
 
     def _add(self, argument: bytes, end: bytes) -> None:
         if end != CRLF:

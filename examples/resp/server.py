@@ -1,4 +1,4 @@
-"""A small Redis-protocol server on batched streams: ``python server.py [--port 6379]``.
+"""A small Redis-protocol server on streams: ``python server.py [--port 6379]``.
 
 Try ``redis-cli -p PORT set name value`` or ``redis-benchmark -p PORT -t get,set``.
 """
@@ -16,6 +16,12 @@ from session import Session
 from store import REPLIES_MAX, Store
 
 import fdmux
+from fdmux.framing import FrameHandler
+
+try:
+    import resp_framer
+except ImportError:  # it is not built; see README.md
+    resp_framer = None
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +30,7 @@ if TYPE_CHECKING:
 LIMITS = fdmux.ServerLimits(queue_max=4 * REPLIES_MAX, idle_timeout=600.0)
 
 
-class RespHandler(fdmux.StreamHandler):
+class Answering(fdmux.StreamHandler):
     """One session a connection, one store for all of them."""
 
     def __init__(self) -> None:
@@ -34,10 +40,9 @@ class RespHandler(fdmux.StreamHandler):
         """Give the connection its session."""
         stream.data = Session(self._store)
 
-    def on_data(self, stream: fdmux.Stream, view: memoryview) -> bytes | None:
-        """Answer what is whole: what is returned is written."""
+    def answer(self, stream: fdmux.Stream, replies: bytes) -> bytes | None:
+        """Return what can be written at once; see to the rest."""
         session = session_of(stream)
-        replies = session.receive(bytes(view))
         if not session.waiting and session.problem is None:
             return replies
         stream.write(replies)
@@ -58,6 +63,57 @@ class RespHandler(fdmux.StreamHandler):
             stream.close()
 
 
+class RespHandler(Answering):
+    """Parses requests in Python."""
+
+    def on_data(self, stream: fdmux.Stream, data: bytes) -> bytes | None:
+        """Answer what is whole: what is returned is written."""
+        return self.answer(stream, session_of(stream).receive(data))
+
+
+class RespFraming:
+    """Frames that are requests, lists of bytes; C cuts them."""
+
+    def __fdmux_framer__(self) -> object:
+        """Return what cuts them."""
+        return resp_framer.framer()
+
+
+class NativeRespHandler(Answering, FrameHandler):
+    """Gets requests that C has cut; needs resp_framer."""
+
+    framing = RespFraming()
+
+    def on_frames(
+        self, stream: fdmux.Stream, requests: list[list[bytes]]
+    ) -> bytes | None:
+        """Answer those that are whole; an empty line is none."""
+        if [] in requests:
+            requests = [request for request in requests if request]
+        return self.answer(stream, session_of(stream).take(requests))
+
+    def frame_error(self, rest: bytes) -> resp.ProtocolError:
+        """Let the parser in Python say what is wrong."""
+        try:
+            resp.Parser().feed(rest)
+        except resp.ProtocolError as problem:
+            return problem
+        return resp.ProtocolError("no request")
+
+    def on_frame_error(self, stream: fdmux.Stream, error: resp.ProtocolError) -> None:
+        """Say so when all before it is answered, and close."""
+        session_of(stream).problem = error
+        self.on_drain(stream)
+
+
+def make_handler(parser: str = "") -> Answering:
+    """Make the handler with that parser: "native", "python", or the best there is."""
+    if parser == "native" and resp_framer is None:
+        raise SystemExit("resp_framer is not built; see README.md")
+    is_native = parser != "python" and resp_framer is not None
+    return NativeRespHandler() if is_native else RespHandler()
+
+
 def session_of(stream: fdmux.Stream) -> Session:
     """Return what `on_connect` has put there."""
     session = stream.data
@@ -70,8 +126,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0: the kernel chooses")
+    parser.add_argument("--parser", choices=["native", "python"], default="")
     options = parser.parse_args(arguments)
-    handler = RespHandler()
+    handler = make_handler(options.parser)
     with fdmux.StreamServer(
         options.host, options.port, handler, limits=LIMITS
     ) as server:

@@ -37,6 +37,10 @@ class Session:
         except resp.ProtocolError as problem:
             requests = problem.requests
             self.problem = problem
+        return self.take(requests)
+
+    def take(self, requests: list[list[bytes]]) -> bytes:
+        """Take requests, whoever has parsed them; return replies, as `receive` does."""
         if self.waiting:
             self.waiting += requests
             return b""

@@ -12,6 +12,7 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 try:
+    from fdmux import _delivery
     from fdmux._ffi import ffi, lib
 except ImportError as problem:
     # cffi's words: what it makes initialises in one phase (PEP 489).
@@ -26,14 +27,17 @@ except ImportError as problem:
 
 if TYPE_CHECKING:
     from types import TracebackType
-
-    from typing_extensions import Self
+    from typing import Self
 
     from fdmux._ffi import CLoop
 
 NS_PER_S = 1_000_000_000
 # 2^62 ns are 146 years: no program waits longer, and sums stay below 2^63.
 TIMEOUT_NS_MAX = 1 << 62
+
+# What dispatch returns when a callback of a stream has stopped it; the second in a
+# child that the callback has forked.
+STOPPED = (-errno.ECANCELED, -errno.ECHILD)
 
 ABI_VERSION = (lib.FDMUX_ABI_MAJOR, lib.FDMUX_ABI_MINOR)
 
@@ -91,8 +95,14 @@ def check_dispatch(c_loop: CLoop, result: int, attempted: str) -> int:
 
     Raises:
         OSError: Also: a function given to the loop returned this error.
+        BaseException: What a callback of a stream has raised to stop the loop, such as
+            KeyboardInterrupt.
     """
-    if result >= 0 or not lib.fdmux_py_is_fn_error(c_loop, result):
+    if result >= 0:
+        return result
+    if result in STOPPED:
+        _delivery.raise_error(int(ffi.cast("uintptr_t", c_loop)))
+    if not lib.fdmux_py_is_fn_error(c_loop, result):
         return check(result, attempted)
     name = errno.errorcode.get(-result, str(-result))
     raise OSError(
@@ -261,6 +271,15 @@ class NativeLoop:
         ):
             return True
         return check_dispatch(self._c_loop, result, "dispatch the loop") > 0
+
+    def finish_streams(self) -> None:
+        """Call `on_close` of the streams that were aborted; in a dispatch do nothing.
+
+        Raises:
+            LoopClosed: The loop is closed.
+        """
+        result = lib.fdmux_py_stream_serve(self._c_loop)
+        check_dispatch(self._c_loop, result, "finish streams")
 
     def next_deadline(self) -> float | None:
         """Return when the next native timer expires, on `time.monotonic`'s clock.

@@ -1,6 +1,5 @@
 """EchoServer: a TCP server that sends back what it receives, and survives its clients.
 
-Its one rule: what a client has sent goes back from where it was received, uncopied.
 How a server lives is stream_server.py.
 """
 
@@ -25,9 +24,9 @@ class EchoHandler(StreamHandler):
     """Answer with what came."""
 
     @staticmethod
-    def on_data(_stream: Stream, view: memoryview) -> memoryview:
-        """Answer with ``view``; a plain function, as every call counts."""
-        return view
+    def on_data(_stream: Stream, data: bytes) -> bytes:
+        """Answer with ``data``; a plain function, as every call counts."""
+        return data
 
 
 class EchoServer(StreamServer):
@@ -46,7 +45,7 @@ class EchoServer(StreamServer):
         host: An address or name of this machine; the first that it resolves to is
             bound. Every interface only if asked by name: "0.0.0.0" or "::".
         port: 0 lets the kernel choose; see `address`.
-        bufsize: Bytes read at once, 1 to 65,536.
+        bufsize: Bytes read at once, 1 to 262,144.
         limits: What clients may take.
         loop: Serve on this loop, beside whatever else it does. It stays the caller's;
             ``None`` makes one.

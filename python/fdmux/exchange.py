@@ -106,13 +106,13 @@ class PooledConnection(StreamHandler):
         if not self.is_idle:
             self._send_some()
 
-    def on_data(self, _stream: Stream, view: memoryview) -> None:
+    def on_data(self, _stream: Stream, data: bytes) -> None:
         """Collect the reply."""
         if self.is_idle:
             self._break(ConnectionAbortedError(errno.ECONNABORTED, "not asked for"))
             return
         seen = len(self.received)
-        self.received += view
+        self.received += data
         self._finish_if_whole(seen)
 
     def on_end(self, _stream: Stream) -> None:
@@ -121,8 +121,7 @@ class PooledConnection(StreamHandler):
 
     def on_drain(self, _stream: Stream) -> None:
         """Send the next piece."""
-        if not self.is_idle:
-            self._send_some()
+        self._send_some()
 
     def on_close(self, _stream: Stream, error: Exception | None) -> None:
         """Tell the owner what broke the connection; not if we have closed it."""

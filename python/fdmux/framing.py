@@ -22,15 +22,23 @@ from __future__ import annotations
 
 import errno
 import operator
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+import sys
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, cast
 
-from fdmux.stream import StreamHandler
+from fdmux import _delivery
+from fdmux.stream import FRAMES, StreamHandler
 
 if TYPE_CHECKING:
-    from fdmux.stream import Buffer, Stream
+    from collections.abc import Callable
+
+    from fdmux._delivery import Buffer
+    from fdmux.stream import Stream
+
+    FramesCallback = Callable[[Stream, list[bytes]], Buffer | None]
 
 FRAME_MAX = 1 << 20
 LENGTH_SIZES = (1, 2, 4, 8)
+SIZE_MAX = sys.maxsize // 2
 
 
 class FrameTooLongError(ValueError):
@@ -161,6 +169,13 @@ class LengthPrefixed:
         self._size = size
         self._byteorder: Literal["big", "little"] = byteorder
         self._frame_max = min(checked_frame_max(frame_max), (1 << 8 * size) - 1)
+        self._framer = _delivery.length_prefixed(
+            size, byteorder == "little", min(self._frame_max, SIZE_MAX)
+        )
+
+    def __fdmux_framer__(self) -> object:
+        """Return what cuts frames in C."""
+        return self._framer
 
     def take(self, buffer: ReceiveBuffer) -> bytes | None:
         """Take a frame, without its length."""
@@ -176,8 +191,9 @@ class LengthPrefixed:
 
     def encode(self, frame: Buffer) -> bytes:
         """Put the length before ``frame``."""
-        check_length(len(frame), self._frame_max)
-        return len(frame).to_bytes(self._size, self._byteorder) + bytes(frame)
+        data = bytes_of(frame)
+        check_length(len(data), self._frame_max)
+        return len(data).to_bytes(self._size, self._byteorder) + data
 
 
 class Delimited:
@@ -195,6 +211,11 @@ class Delimited:
             raise ValueError("delimiter is empty")
         self._delimiter = delimiter
         self._frame_max = checked_frame_max(frame_max)
+        self._framer = _delivery.delimited(delimiter, min(frame_max, SIZE_MAX))
+
+    def __fdmux_framer__(self) -> object:
+        """Return what cuts frames in C."""
+        return self._framer
 
     def take(self, buffer: ReceiveBuffer) -> bytes | None:
         """Take a frame, without its delimiter."""
@@ -206,9 +227,10 @@ class Delimited:
         Raises:
             ValueError: ``frame`` contains it, and would arrive as two.
         """
-        check_length(len(frame), self._frame_max)
-        encoded = bytes(frame) + self._delimiter
-        if encoded.find(self._delimiter) != len(frame):
+        data = bytes_of(frame)
+        check_length(len(data), self._frame_max)
+        encoded = data + self._delimiter
+        if encoded.find(self._delimiter) != len(data):
             raise ValueError(f"a frame with {self._delimiter!r} in it would be two")
         return encoded
 
@@ -218,6 +240,11 @@ class FixedSize:
 
     def __init__(self, size: int) -> None:
         self._size = checked_frame_max(size)
+        self._framer = _delivery.length_prefixed(0, False, size)
+
+    def __fdmux_framer__(self) -> object:
+        """Return what cuts frames in C."""
+        return self._framer
 
     def take(self, buffer: ReceiveBuffer) -> bytes | None:
         """Take a frame."""
@@ -229,9 +256,10 @@ class FixedSize:
         Raises:
             ValueError: It is of another size.
         """
-        if len(frame) != self._size:
-            raise ValueError(f"a frame has {len(frame)} bytes instead of {self._size}")
-        return bytes(frame)
+        data = bytes_of(frame)
+        if len(data) != self._size:
+            raise ValueError(f"a frame has {len(data)} bytes instead of {self._size}")
+        return data
 
 
 class FrameHandler(StreamHandler):
@@ -239,17 +267,13 @@ class FrameHandler(StreamHandler):
 
     Set `framing`, and override `on_frame`. A frame that is too long closes its stream
     with that error, as does an end in the middle of a frame; neither is logged, since
-    any peer can cause it. Whoever overrides `on_close` calls this one too.
+    any peer can cause it.
 
     Attributes:
         framing: How frames lie in the stream; of all streams of this handler.
     """
 
     framing: ClassVar[Framing]
-
-    def __init__(self) -> None:
-        # Only of streams that have a frame in pieces.
-        self._rests: dict[Stream, ReceiveBuffer] = {}
 
     def on_frame(self, stream: Stream, frame: bytes) -> Buffer | None:
         """Take a frame; what this returns is sent back as one."""
@@ -259,41 +283,90 @@ class FrameHandler(StreamHandler):
         """Write ``frame`` to any stream, the way `framing` says."""
         stream.write(self.framing.encode(frame))
 
-    def on_data(self, stream: Stream, view: memoryview) -> None:
-        """Tell of each frame that is whole now, and keep the rest."""
-        buffer = self._rests.get(stream)
-        if buffer is None:
-            buffer = ReceiveBuffer()
-        buffer.feed(view)
-        while (
-            not stream.is_closing and (frame := self._take(stream, buffer)) is not None
-        ):
+    def on_frames(self, stream: Stream, frames: list[bytes]) -> Buffer | None:
+        """Call `on_frame` for each frame; override it to take all at once.
+
+        Called once for all frames that are whole. What this returns is written as it
+        is, without `framing`.
+        """
+        for frame in frames:
+            if stream.is_closing:
+                break
             answer = self.on_frame(stream, frame)
             if answer is not None:
                 self.send(stream, answer)
-        if len(buffer) and not stream.is_closing:
-            self._rests[stream] = buffer
-        else:
-            self._rests.pop(stream, None)
+        return None
 
-    def _take(self, stream: Stream, buffer: ReceiveBuffer) -> bytes | None:
+    def on_data(self, stream: Stream, data: bytes) -> Buffer | None:
+        """Call `on_frames`, and keep the rest; for framings that C cannot cut."""
+        buffer = rest_of(stream)
+        if buffer is None:
+            buffer = ReceiveBuffer()
+        buffer.feed(data)
+        frames: list[bytes] = []
+        error: FrameTooLongError | None = None
         try:
-            return self.framing.take(buffer)
-        except FrameTooLongError as error:
-            stream.close(error)
+            while (frame := self.framing.take(buffer)) is not None:
+                frames.append(frame)
+        except FrameTooLongError as problem:
+            error = problem
+        keep_rest(stream, buffer if len(buffer) else None)
+        answer = self.on_frames(stream, frames) if frames else None
+        if error is not None:
+            if answer is not None:
+                stream.write(answer)
+            if not stream.is_closing:
+                self.on_frame_error(stream, error)
             return None
+        return answer
+
+    def cut_with(self) -> tuple[object, FramesCallback] | None:
+        """Return what cuts frames in C, and who takes them; None if Python does it."""
+        make = getattr(self.framing, "__fdmux_framer__", None)
+        if make is None or type(self).on_data is not FrameHandler.on_data:
+            return None
+        return make(), self.on_frames
+
+    def on_frame_error(self, stream: Stream, error: Exception) -> None:
+        """Close the stream with ``error``: what has come is no frame, or too long.
+
+        Called after `on_frames` got those before it. An override that has a last word
+        writes it first; it closes the stream in any case, or pauses it until it does.
+        """
+        stream.close(error)
+
+    def frame_error(self, rest: bytes) -> Exception:
+        """Return why the frame that begins with ``rest`` cannot be taken."""
+        take = getattr(self.framing, "take", None)
+        buffer = ReceiveBuffer()
+        buffer.feed(rest)
+        try:
+            if take is not None:
+                take(buffer)
+        except ValueError as error:
+            return error
+        return FrameTooLongError("a frame is malformed or too long")
 
     def on_end(self, stream: Stream) -> None:
         """Close the stream; in the middle of a frame, with an error."""
-        rest = self._rests.pop(stream, None)
-        if rest is not None:
-            stream.close(IncompleteFrameError(rest.take_all()))
-        else:
-            stream.close()
+        kept = rest_of(stream)
+        rest = stream._take_rest() if kept is None else kept.take_all()  # noqa: SLF001 - kept there for us
+        stream.close(IncompleteFrameError(rest) if rest else None)
 
-    def on_close(self, stream: Stream, error: Exception | None) -> None:  # noqa: ARG002
-        """Forget the stream."""
-        self._rests.pop(stream, None)
+
+def rest_of(stream: Stream) -> ReceiveBuffer | None:
+    """Return what has come of a frame that is not whole."""
+    return cast("ReceiveBuffer | None", stream.kept(FRAMES))
+
+
+def keep_rest(stream: Stream, rest: ReceiveBuffer | None) -> None:
+    """Keep it with the stream, which drops it at its end."""
+    stream.keep(FRAMES, rest)
+
+
+def bytes_of(frame: Buffer) -> bytes:
+    """Return the bytes of ``frame``, whatever its items are."""
+    return frame if isinstance(frame, bytes) else memoryview(frame).tobytes()
 
 
 def checked_frame_max(size: int) -> int:

@@ -49,9 +49,6 @@ class Guest(GuestBase):
     ...     guest.loop.register_read(sock, on_readable)
     ...     host.watch(guest.fileno(), guest.dispatch)
 
-    Only what is written to streams outside of `dispatch` waits for the next one: after
-    having done so call `dispatch`, which never blocks.
-
     Args:
         loop: What to run, on a `fdmux.Selector`; it stays the caller's. ``None`` makes
             a loop, which `close` closes.
@@ -77,16 +74,15 @@ class Guest(GuestBase):
             if self._is_owner:
                 on_failure.callback(self.loop.close)
             native = native_of(self.loop)
-            timers = self.loop._timers  # noqa: SLF001 - the loop as its host sees it
-            if timers.on_earlier is not None:
+            if self.loop.on_earlier_deadline is not None:
                 raise RuntimeError(f"make a guest of {self.loop!r}: it is one already")
-            self._timers = timers
+            self._timers = self.loop._timers  # noqa: SLF001 - the loop as its host sees it
             super().__init__(native)
             on_failure.pop_all()
         self._armed = math.inf  # for this deadline of Python's
         self._armed_ns = 0  # on the core's clock
         self._is_dispatching = False
-        timers.on_earlier = self._arm
+        self.loop.on_earlier_deadline = self._arm
         self._prepare_wait()
 
     def dispatch(self) -> int:
@@ -127,7 +123,7 @@ class Guest(GuestBase):
         if self._is_owner:
             self.loop.close()
         self._is_closed = True
-        self._timers.on_earlier = None
+        self.loop.on_earlier_deadline = None
         # Refused where the loop was closed by others: then there is no timer.
         lib.fdmux_timer_remove(self._c_loop, self._timer)
 
@@ -142,9 +138,8 @@ class Guest(GuestBase):
     def _has_work_left(self) -> bool:
         """Whether calls wait that nothing in the kernel announces any more."""
         loop = self.loop
-        hub = loop._hub  # noqa: SLF001 - the loop as its host sees it
-        posted, due = loop._posted, loop._due  # noqa: SLF001 - the same
-        return bool(posted or due or (hub is not None and hub.ops))
+        posted, due = loop._posted, loop._due  # noqa: SLF001 - the loop as its host sees it
+        return bool(posted or due)
 
     def _arm(self) -> None:
         """Set the timer for Python's next deadline."""

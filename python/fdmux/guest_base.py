@@ -15,8 +15,7 @@ from fdmux._native import LoopClosed, check
 
 if TYPE_CHECKING:
     from types import TracebackType
-
-    from typing_extensions import Self
+    from typing import Self
 
     from fdmux._native import NativeLoop
 

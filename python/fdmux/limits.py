@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fdmux._ffi import CStreamOptions
 
 # What one stream receives in one iteration, so that a blaster cannot starve others.
-RECEIVE_MAX = 64 * 1024
+RECEIVE_MAX = 256 * 1024
 QUEUE_MAX = (1 << 31) - 1
 
 # Left to the program for files, pipes and name lookups (redis keeps as many).
@@ -45,7 +45,7 @@ class StreamLimits:
         ValueError: One of them is out of range; the message says which.
     """
 
-    receive_max: int = RECEIVE_MAX
+    receive_max: int = 64 * 1024
     queue_max: int = 256 * 1024
     queue_high: int = 64 * 1024
     queue_low: int = 16 * 1024

@@ -1,6 +1,6 @@
 """A listener: adopts the connections that C accepts, and counts how they end.
 
-Its one rule: whatever C says it has accepted gets a `Stream`, or is ended. Accepting,
+Its one rule: whatever C says it has accepted gets a `Stream`, or is closed. Accepting,
 its limits and its back-off when descriptors run out are csrc/stream/accept.c.
 """
 
@@ -14,17 +14,18 @@ import os
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from fdmux import _delivery
 from fdmux._ffi import ffi, lib
-from fdmux.stream import CLOSED, Stream, hand_over
-from fdmux.streams import NOBODY
+from fdmux.stream import CLOSED, Stream, finish_streams, hand_over, taker_of
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
+    from fdmux._delivery import Delivery
+    from fdmux._native import NativeLoop
     from fdmux.limits import ServerLimits
-    from fdmux.stream import Buffer, StreamHandler
-    from fdmux.streams import StreamHub
+    from fdmux.stream import StreamHandler, Taker
 
 logger = logging.getLogger(__name__)
 
@@ -70,9 +71,13 @@ class ServerStream(Stream):
     __slots__ = ("listener",)
 
     def __init__(
-        self, hub: StreamHub, slot: int, handler: StreamHandler, listener: Listener
+        self,
+        delivery: Delivery,
+        handler: StreamHandler,
+        taker: Taker,
+        listener: Listener,
     ) -> None:
-        super().__init__(hub, slot, handler)
+        super().__init__(delivery, handler, taker)
         self.listener = listener
 
     def _finish(self, code: int) -> None:
@@ -84,10 +89,11 @@ class ServerStream(Stream):
 
 
 class Listener:
-    """One listening socket in a loop; an endpoint of its hub.
+    """One listening socket in a loop.
 
     Args:
-        hub: Where to listen.
+        native: The core loop of ``delivery``.
+        delivery: Where to listen.
         sock: Listening and non-blocking; owned from now on.
         handler: Gets the streams.
         limits: What they may take.
@@ -96,24 +102,28 @@ class Listener:
 
     def __init__(
         self,
-        hub: StreamHub,
+        native: NativeLoop,
+        delivery: Delivery,
         sock: socket.socket,
         handler: StreamHandler,
         limits: ServerLimits,
         on_change: Callable[[], None],
     ) -> None:
-        self._hub = hub
+        self._native = native
+        self._delivery = delivery
         self._handler = handler
+        self._taker = taker_of(handler)  # one for all
         self._on_change = on_change
         self._name = sock.getsockname()
         self._is_closing = False
         self._quiet_until = -math.inf
         self.failure: OSError | None = None
         self._closed = self._expired = self._overrun = self._errors = 0
-        self._slot = hand_over(hub, lib.fdmux_stream_listen, sock, limits.to_c())
-        hub.adopt(self._slot, self)
+        self._stream = _delivery.Stream()
+        self._stream._bind(delivery, None, self)  # noqa: SLF001 - ours
+        hand_over(self._stream, "listen", sock, limits)
         self._totals = ffi.gc(
-            lib.fdmux_py_totals_hold(hub.c_loop, self._slot),
+            lib.fdmux_py_totals_hold(native._c_loop, self._stream._token),  # noqa: SLF001 - ours
             lib.fdmux_py_totals_release,
         )
 
@@ -144,16 +154,18 @@ class Listener:
 
     def fileno(self) -> int:
         """Return the listening descriptor; -1 when it is closed."""
-        hub = self._hub
-        return max(lib.fdmux_stream_fd(hub.c_loop, hub.token(self._slot)), -1)
+        return self._stream.fileno()
 
     def close(self) -> None:
-        """Close the listener and abort its streams. Idempotent."""
-        for endpoint in list(self._hub.endpoints):
-            if isinstance(endpoint, ServerStream) and endpoint.listener is self:
-                endpoint.abort()
+        """Close the listener and abort its streams. Idempotent.
+
+        Outside of a callback their `on_close` has been called when this returns.
+        """
+        for stream in self._delivery.streams():
+            if isinstance(stream, ServerStream) and stream.listener is self:
+                stream.abort()
         self.abort()
-        self._hub.sweep()
+        finish_streams(self._native, self._delivery)
 
     def stream_closed(self, code: int, *, is_error: bool) -> None:
         """Count the end of a stream."""
@@ -166,31 +178,30 @@ class Listener:
         self._closed += 1
         self._on_change()
 
-    # What the hub asks of an endpoint ----------------------------------------------
+    # What C tells ------------------------------------------------------------------
 
-    def event(self, kind: int, first: int, last: int) -> None:
-        """Take a record of the listener; ``first`` is the slot that was accepted."""
+    def event(self, kind: int, detail: int) -> None:
+        """Take an event of the listener; ``detail`` is a new stream, or an errno."""
         if kind == ACCEPTED:
-            self._accept(first)
+            self._accept(detail)
         elif kind == REFUSED:
-            self._warn(last)
+            self._warn(detail)
         elif kind == CLOSED and not self._is_closing:
             self._is_closing = True
-            self.failure = OSError(last, f"accept on {self._name}: {os.strerror(last)}")
+            self.failure = OSError(
+                detail, f"accept on {self._name}: {os.strerror(detail)}"
+            )
             logger.error("%s; no new clients", self.failure)
             self._on_change()
 
-    def _accept(self, slot: int) -> None:
-        if self._is_closing:
-            self._closed += 1
-            self._hub.adopt(slot, NOBODY)
-            self._hub.ops.append(lib.FDMUX_PY_DROP | slot)
-            return
-        stream = ServerStream(self._hub, slot, self._handler, self)
+    def _accept(self, token: int) -> None:
+        stream = ServerStream(self._delivery, self._handler, self._taker, self)
+        stream._adopt(token)  # noqa: SLF001 - ours
+        stream._note_peer()  # noqa: SLF001 - ours
         try:
             self._handler.on_connect(stream)
         except Exception as error:  # noqa: BLE001 - ends that stream alone
-            stream.callback_failed(error)
+            stream.callback_failed(error, "on_connect")
 
     def _warn(self, code: int) -> None:
         """Say that nobody can be accepted, unless that was just said."""
@@ -205,14 +216,11 @@ class Listener:
         )
 
     def abort(self) -> None:
-        """Stop to listen. Idempotent."""
+        """Stop listening. Idempotent."""
         if not self._is_closing:
             self._is_closing = True
-            self._hub.ops.append(lib.FDMUX_PY_DROP | self._slot)
+            self._stream.abort()
 
-    def write(self, _data: Buffer) -> None:
-        """Nothing: `on_data` answers nothing."""
-
-    def callback_failed(self, error: Exception) -> None:
+    def callback_failed(self, error: BaseException, _what: str) -> None:
         """Report what a listener of ours should not raise."""
         logger.error("unexpected error in %r", self, exc_info=error)

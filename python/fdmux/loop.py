@@ -19,14 +19,14 @@ import os
 import time
 import weakref
 from selectors import EVENT_READ, EVENT_WRITE
-from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, ParamSpec, TypeVar, TypeVarTuple, cast
 
+from fdmux._delivery import Delivery
 from fdmux._ffi import lib
 from fdmux._native import FEATURES, LoopClosed, NativeLoop
 from fdmux.current import running
 from fdmux.interest import InterestTable
 from fdmux.selector import Selector, is_fn_error
-from fdmux.streams import StreamHub
 from fdmux.timers import Handle, TimerHandle, TimerQueue
 from fdmux.wakeup import WakeChannel
 
@@ -34,15 +34,16 @@ if TYPE_CHECKING:
     import selectors
     from collections.abc import Callable, Sequence
     from types import TracebackType
+    from typing import Self
 
     from _typeshed import FileDescriptorLike
-    from typing_extensions import Self
 
     from fdmux.interest import Interest, ReadyCallback, WatchedKey
 
     ErrorHook = Callable[[Exception, object], object]
 
 Parameters = ParamSpec("Parameters")
+Arguments = TypeVarTuple("Arguments")
 Result = TypeVar("Result")
 FileLike = TypeVar("FileLike", bound="FileDescriptorLike")
 
@@ -122,10 +123,14 @@ class SelectorEventLoop:
             on_failure.pop_all()
         self._own_native: NativeLoop | None = None
         self._untimed: NativeLoop | None = None  # ours, whose fd tells of no timer
-        self._hub: StreamHub | None = None
+        self._streams: Delivery | None = None
+        self._native_of_streams: NativeLoop
+        self._is_one_batch = False
         self._error_hook = error_hook
         self._clock = clock
         self._timers = TimerQueue()
+        self._timers.on_earlier = self._on_earlier_deadline
+        self.on_earlier_deadline: Callable[[], object] | None = None  # a guest's
         # Due and posted calls wait here until they have run, so that an exception in
         # one of them does not lose the others.
         self._due: collections.deque[Handle] = collections.deque()
@@ -133,7 +138,6 @@ class SelectorEventLoop:
         self._turn: dict[str, object] = {}  # TURN: whoever runs or closes the loop
         self._is_stopping = False
         self._wakes_seen = 0
-        self._has_streams_alone = False  # in the last iteration
         self._unusable: str | None = None
         live_loops.add(self)
 
@@ -281,7 +285,8 @@ class SelectorEventLoop:
                 callback that calls this.
             LoopClosed: After `close`.
         """
-        return self._in_turn(self._iterate, normalise_timeout(timeout))
+        limit = normalise_timeout(timeout)
+        return self._in_turn(self._iterate, limit, is_one_batch=True)
 
     def run(
         self, timeout: float | None = 1.0, max_iterations: int | None = None
@@ -304,7 +309,7 @@ class SelectorEventLoop:
         left = math.inf if max_iterations is None else operator.index(max_iterations)
         if left < 0:
             raise ValueError(f"run the loop: max_iterations is {max_iterations}")
-        self._in_turn(self._repeat, limit, left)
+        self._in_turn(self._repeat, limit, left, is_one_batch=left < math.inf)
 
     def stop(self) -> None:
         """Make `run` return after the iteration it is in, without waiting further.
@@ -345,12 +350,17 @@ class SelectorEventLoop:
         return self._own_native
 
     @property
-    def streams(self) -> StreamHub:
+    def streams(self) -> Delivery:
         """What the streams of this loop share; made on first use."""
         self._check_usable()
-        if self._hub is None:
-            self._hub = StreamHub(self.native)
-        return self._hub
+        if self._streams is None:
+            native = self.native
+            self._streams = Delivery(native.__fdmux_loop__())
+            self._native_of_streams = native
+            self._streams.is_one_batch = self._is_one_batch
+            if TURN in self._turn:
+                self._streams.enter()  # in a callback of this loop
+        return self._streams
 
     def __fdmux_loop__(self) -> object:
         """Hand out the core loop, in a capsule for native code."""
@@ -372,8 +382,8 @@ class SelectorEventLoop:
             if turn.setdefault(TURN, me) is not me:
                 raise RuntimeError("close the loop: it is running; call stop() first")
             self._unusable = "the loop is closed"
-            if self._hub is not None:
-                self._hub.close()
+            if self._streams is not None:
+                abort_streams(self._native_of_streams, self._streams)
             self._wake.close()
             self._table.selector.close()
             if self._own_native is not None:
@@ -381,6 +391,7 @@ class SelectorEventLoop:
             self._table.abandon()
             self._posted.clear()
             self._due.clear()
+            self._timers.on_earlier = None  # handles keep the queue, but not this loop
             self._timers = TimerQueue()
         finally:
             if TURN in turn and turn[TURN] is me:  # as in `_in_turn`
@@ -406,9 +417,9 @@ class SelectorEventLoop:
 
     def _in_turn(
         self,
-        work: Callable[Parameters, Result],
-        *args: Parameters.args,
-        **kwargs: Parameters.kwargs,
+        work: Callable[[*Arguments], Result],
+        *args: *Arguments,
+        is_one_batch: bool,
     ) -> Result:
         """Do ``work`` as the one who runs the loop, and consume a `stop` afterwards.
 
@@ -421,13 +432,17 @@ class SelectorEventLoop:
             if turn.setdefault(TURN, me) is not me:
                 raise RuntimeError("run the loop: it is running already")
             running.loop = self
-            if self._hub is not None:
-                self._hub.settle()  # written before this run
-            return work(*args, **kwargs)
+            self._is_one_batch = is_one_batch
+            if self._streams is not None:
+                self._streams.is_one_batch = is_one_batch
+                self._streams.enter()
+            return work(*args)
         finally:
             if TURN in turn and turn[TURN] is me:
                 self._is_stopping = False
                 running.loop = outer  # whose callback has run this loop
+                if self._streams is not None:
+                    self._streams.leave()
                 del turn[TURN]
 
     def _repeat(self, limit: float | None, left: float) -> None:
@@ -436,21 +451,18 @@ class SelectorEventLoop:
             while left > 0:
                 self._iterate(limit)
                 left -= 1
-                if left == math.inf and self._has_streams_alone:
-                    self._serve_streams()
                 if self._is_stopping:
                     return
 
     def _iterate(self, limit: float | None) -> int:
         if self._unusable is not None:  # a callback forked, and this is the child
             raise LoopClosed(self._unusable)
+        streams = self._streams
+        calls_before = 0 if streams is None else streams.call_count
         ready = self._wait(limit)
         count = self._deliver(ready) if ready else 0
-        hub = self._hub
-        if hub is not None:
-            told = hub.deliver()
-            self._has_streams_alone = told > 0 and not ready
-            count += told
+        if self._streams is not None:
+            count += self._streams.call_count - calls_before
         if self._wakes_seen:
             count -= self._wakes_seen
             self._wakes_seen = 0
@@ -462,41 +474,21 @@ class SelectorEventLoop:
             count += self._make_calls(self._due)
         if self._posted:
             count += self._make_calls(self._posted)
-        hub = self._hub
-        if hub is not None and hub.ops:
-            hub.settle()  # written outside of a batch
         return count
 
-    def _serve_streams(self) -> None:
-        """Iterate for as long as only streams have something to do.
-
-        What one batch wrote is sent by the call of C that waits for the next. Whatever
-        else wants a turn ends it; descriptors are reported again by the next wait. No
-        wait needs a limit here: without timers of Python there is nothing to see to.
-        """
-        hub = self._hub
-        table = self._table
-        selector = table.selector
-        timers = self._timers
-        if hub is None or not isinstance(selector, Selector):
-            return
-        hub.wait_with(selector, None)
-        try:
-            while (
-                not (self._posted or self._due or self._is_stopping or table.has_ghosts)
-                and timers.next_deadline == math.inf
-                and self._unusable is None
-                and hub.turn()
-            ):
-                pass
-        except OSError as error:
-            if not self._took_error_of_native(error):
-                raise
-        hub.deliver()
+    def _on_earlier_deadline(self) -> None:
+        """Let a wait that is calling functions end: it knows a later deadline."""
+        selector = self._table.selector
+        if isinstance(selector, Selector):
+            lib.fdmux_py_end_batch(selector.native._c_loop)  # noqa: SLF001 - ours
+        if self.on_earlier_deadline is not None:
+            self.on_earlier_deadline()
 
     def _wait(self, limit: float | None) -> Sequence[tuple[WatchedKey, int]]:
         """Select, not past anything that is due."""
         limit = self._bound(limit)
+        if self._own_native is not None:
+            self._check_native(self._own_native)
         table = self._table
         if table.has_ghosts:
             table.replace_selector()
@@ -514,6 +506,14 @@ class SelectorEventLoop:
             if error.errno == errno.EBADF and table.drop_closed():
                 return ()
             raise
+        except LoopClosed:
+            self._check_usable()  # a callback has forked, and this is the child
+            raise
+
+    def _check_native(self, native: NativeLoop) -> None:
+        """Say that somebody else has closed it: a selector would just be silent."""
+        if lib.fdmux_loop_fd(native._c_loop) == -errno.ESTALE:  # noqa: SLF001 - ours
+            raise LoopClosed("wait for events: the loop's native loop was closed")
 
     def _bound(self, limit: float | None) -> float | None:
         """Return how long to wait at most: not past a deadline, nor with work to do."""
@@ -607,12 +607,20 @@ class SelectorEventLoop:
                 "the loop belongs to the parent process; make a new one after fork"
             )
         self._table.abandon()
-        if self._hub is not None:
-            self._hub.abandon()
+        if self._streams is not None:
+            self._streams.abandon()
         self._posted.clear()
         self._due.clear()
         self._wake.abandon_after_fork()
         self._turn = {}  # another thread may have had the old one
+
+
+def abort_streams(native: NativeLoop, streams: Delivery) -> None:
+    """End every stream, and call its `on_close`; the loop is about to close."""
+    for stream in streams.streams():
+        (stream._owner or stream).abort()  # type: ignore[attr-defined] # noqa: SLF001 - ours
+    with contextlib.suppress(LoopClosed):  # by somebody else, below us
+        native.finish_streams()
 
 
 def call_both(interest: Interest, events: int) -> int:

@@ -17,8 +17,7 @@ from fdmux._native import MEMORY_NAME, QUEUE_NAME, check, make_capsule, new_caps
 
 if TYPE_CHECKING:
     from types import TracebackType
-
-    from typing_extensions import Self
+    from typing import Self
 
     from fdmux._ffi import CQueue
 

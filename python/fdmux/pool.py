@@ -19,13 +19,12 @@ from fdmux.connect import connect_with_timeout
 from fdmux.exchange import PooledConnection, use_address, use_socket
 from fdmux.loop import SelectorEventLoop
 from fdmux.replies import reply_finder
+from fdmux.stream import finish_streams
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from types import TracebackType
-    from typing import TypeAlias
-
-    from typing_extensions import Self
+    from typing import Self, TypeAlias
 
     from fdmux.replies import ReplyFinder, ReplyRule
     from fdmux.stream import Stream, StreamHandler
@@ -200,7 +199,7 @@ class ClientPool:
             self._loop.close()
         else:
             with contextlib.suppress(LoopClosed):  # by its owner
-                self._loop.streams.sweep()
+                finish_streams(self._loop.native, self._loop.streams)
 
     def __enter__(self) -> Self:
         return self

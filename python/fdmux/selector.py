@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from fdmux._ffi import ffi, lib
-from fdmux._native import NativeLoop, check, check_dispatch, timeout_ns
+from fdmux._native import LoopClosed, NativeLoop, check, check_dispatch, timeout_ns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -426,5 +426,7 @@ class Selector(BaseSelector):
         if batch is CLOSED:
             self._check_open("select")
         if count == -errno.ESTALE and not is_fn_error(batch.loop, count):
-            return 0  # closed by another thread during this wait
+            if self._map is None:
+                return 0  # closed by another thread during this wait
+            raise LoopClosed("wait in a Selector: its native loop was closed")
         return check_dispatch(batch.loop, count, "wait in a Selector")

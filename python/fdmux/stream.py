@@ -1,88 +1,85 @@
 """Stream: one buffered connection, with callbacks; `connect_stream` makes one.
 
-Its one rule: after `on_close` nothing is called. What a callback writes goes out when
-the batch is over (streams.py); how much may wait, and how long, is bounded in C.
+C receives, calls the handler and sends (csrc/python); this file is what is rare: how a
+stream begins, what is known of it, and how it ends. After `on_close` nothing is called.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
+import select
 import socket
-from typing import TYPE_CHECKING, cast
+import struct
+import sys
+from typing import TYPE_CHECKING, Literal, cast
 
+from fdmux import _delivery
 from fdmux._ffi import ffi, lib
-from fdmux._native import check
-from fdmux.limits import QUEUE_MAX, STREAM_LIMITS
-from fdmux.streams import ignore_data
+from fdmux._native import LoopClosed, check
+from fdmux.limits import STREAM_LIMITS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from fdmux._ffi import CLoop, CStreamOptions, CStreamStats, CToken
+    from fdmux._delivery import Buffer, Delivery
+    from fdmux._native import NativeLoop
+    from fdmux.framing import FrameHandler
     from fdmux.limits import StreamLimits
     from fdmux.loop import SelectorEventLoop
-    from fdmux.streams import StreamHub
 
-    Buffer = bytes | bytearray | memoryview
-    SocketAddress = tuple[str, int] | tuple[str, int, int, int] | str
-    StartStream = Callable[[CLoop, int, CStreamOptions, CToken], int]
+    InetAddress = tuple[str, int] | tuple[str, int, int, int]
+    SocketAddress = InetAddress | str
+    Kind = Literal["add", "listen", "connect"]
+    Taker = tuple[object | None, object]  # a framer, and what takes data
 
 logger = logging.getLogger(__name__)
 
-SEND = lib.FDMUX_PY_SEND
-PASS = lib.FDMUX_PY_PASS
-PART = lib.FDMUX_PY_PART
-# From here on it is cheaper to find out where a part of the arena lies than to copy it.
-PART_SIZE_MIN = 4096
-# A chunk from here on is sent at once, instead of being joined with others.
-LARGE_SIZE = 64 * 1024
-SLOT_MASK = (1 << 28) - 1
-
 CONNECT_UNDER_WAY = frozenset({0, errno.EINPROGRESS, errno.EINTR})
+
+FRAMES = "frames"  # of `Stream.keep`: framing.py has there what is not whole
 
 CLOSED = lib.FDMUX_STREAM_CLOSED
 CONNECTED = lib.FDMUX_STREAM_CONNECTED
 END = lib.FDMUX_STREAM_END
 WRITABLE = lib.FDMUX_STREAM_WRITABLE
-DRAINED = lib.FDMUX_STREAM_DRAINED
 
 
 class StreamHandler:
     """What happens to streams; override the methods you need.
 
     One handler may serve any number of streams. An exception in a method closes its
-    stream with that error and is logged.
+    stream with that error and is logged. `KeyboardInterrupt` and `SystemExit` leave
+    ``run``, with their traceback; the stream stays open.
 
     Threads: The loop's.
     """
 
     def on_connect(self, stream: Stream) -> None:
-        """Begin: the connection stands."""
+        """Called once, when connected; for a server, when accepted."""
 
-    def on_data(self, stream: Stream, view: memoryview) -> Buffer | None:
-        """Take what arrived, in any division, at most 64 KiB at once.
+    def on_data(self, stream: Stream, data: bytes) -> Buffer | None:
+        """Called with what has arrived, divided anyhow.
 
-        ``view`` is valid until this returns; keep ``bytes(view)``, not the view. What
-        this returns is written back: the view itself without a copy.
+        One call for each stream and batch, with ``receive_max`` bytes at most. What
+        this returns is written back.
         """
 
     def on_end(self, stream: Stream) -> None:
-        """Note that the peer sends no more. The default closes the stream."""
+        """Called when the peer sends no more. The default closes the stream."""
         stream.close()
 
     def on_writable(self, stream: Stream) -> None:
-        """Go on writing: from ``queue_high`` the queue has fallen to ``queue_low``."""
+        """Called when the queue has fallen from ``queue_high`` to ``queue_low``."""
 
     def on_drain(self, stream: Stream) -> None:
-        """Note that everything written was taken, after some had to wait."""
+        """Called when the kernel has taken everything, after some had to wait."""
 
     def on_close(self, stream: Stream, error: Exception | None) -> None:
-        """End: nothing follows. ``error`` is None when the stream ended as asked."""
+        """Called once, last. ``error`` is None when the stream closed as asked."""
 
 
-class Stream:
+class Stream(_delivery.Stream):
     """One connection of a `SelectorEventLoop`: what you write is sent in order.
 
     Made by `StreamServer`, `connect_stream` and `add_stream`; passed to the handler.
@@ -90,229 +87,143 @@ class Stream:
     Attributes:
         data: Yours, to keep what belongs to this connection.
 
-    Threads: The loop's.
+    Threads: The loop's. In another, `write`, `close` and the like raise RuntimeError;
+        use ``call_soon_threadsafe`` of the loop or the server.
     """
 
-    __slots__ = (
-        "_can_write",
-        "_error",
-        "_handler",
-        "_hub",
-        "_is_open",
-        "_is_over",
-        "_name",
-        "_slot",
-        "data",
-    )
+    # What few streams have lies in one dictionary: most are idle, and many.
+    __slots__ = ("_rare",)
+    _handler: StreamHandler
 
     def __init__(
-        self, hub: StreamHub, slot: int, handler: StreamHandler, name: str = "stream"
+        self,
+        delivery: Delivery,
+        handler: StreamHandler,
+        taker: Taker,
+        attempt: str | None = None,
     ) -> None:
-        self._hub = hub
-        self._slot = slot
+        framer, on_data = taker
+        self._bind(delivery, on_data, None)
+        if framer is not None:
+            self._framer = framer
         self._handler = handler
-        self._name = name
-        self._can_write = True
-        self._is_open = True  # was not asked to end
-        self._is_over = False
-        self._error: Exception | None = None
-        self.data: object = None
-        hub.adopt(slot, self, handler.on_data)
+        self._rare: dict[str, object] | None = None
+        if attempt is not None:
+            self.keep("attempt", attempt)
 
     def __repr__(self) -> str:
-        return f"<fdmux.Stream fd={self.fileno()}>"
-
-    # Writing -----------------------------------------------------------------------
-
-    def write(self, data: Buffer) -> None:
-        """Send ``data`` when the batch is over, after all that was written before.
-
-        The view that `on_data` has is sent from where it lies, and so is a part of it
-        from 4 KiB on; everything else is copied, so the caller may change it at once.
-        More than ``queue_max`` that the peer does not take ends the stream with
-        ENOBUFS: look at `buffered`, and write on from `on_writable` or `on_drain`.
-
-        Raises:
-            BrokenPipeError: The stream is closed, closing, or was shut down.
-            TypeError: ``data`` is not bytes-like.
-        """
-        if not self._can_write:
-            raise BrokenPipeError(errno.EPIPE, f"write to {self!r}: it was closed")
-        hub = self._hub
-        if type(data) is bytes:
-            self._write_copy(data)
-        elif data is not None and data is hub.view:
-            hub.ops.append(hub.source << 32 | PASS | self._slot)
-        elif type(data) is memoryview and data.nbytes >= PART_SIZE_MIN:
-            self._write_part(data)
-        else:
-            self._write_copy(bytes(memoryview(data)))
-
-    def _write_part(self, view: memoryview) -> None:
-        """Write what may be a part of the arena, and need no copy."""
-        place = self._hub.place_of(view)
-        if place is None:
-            self._write_copy(bytes(view))
-        else:
-            word = place << 32 | PART | self._slot
-            self._hub.ops.extend((word, view.nbytes))  # both or neither, as below
-
-    def _write_copy(self, chunk: bytes) -> None:
-        size = len(chunk)
-        if not size:
-            return
-        if size > QUEUE_MAX:
-            raise ValueError(f"write {size} bytes at once: {QUEUE_MAX} at most")
-        hub = self._hub
-        word = size << 32 | SEND | self._slot
-        # Both or neither: Ctrl-C comes only where a function is called.
-        hub.chunks += (chunk,)
-        hub.ops.append(word)
-        if size >= LARGE_SIZE:
-            hub.settle()
-
-    def writelines(self, lines: Iterable[Buffer]) -> None:
-        """Write each of ``lines``; they leave in as few calls as one write would."""
-        self.write(b"".join(lines))
-
-    def shutdown(self) -> None:
-        """End the writing side after what is queued; reading goes on. Idempotent."""
-        if self._can_write:
-            self._can_write = False
-            self._hub.ops.append(lib.FDMUX_PY_SHUTDOWN | self._slot)
-
-    def close(self, error: Exception | None = None) -> None:
-        """Send what is queued, then end the stream; `on_close` follows. Idempotent.
-
-        Nothing else follows: no more `on_data`, `on_end`, `on_writable`, `on_drain`.
-
-        Args:
-            error: What `on_close` gets.
-        """
-        if self._is_open:
-            self._error = error
-            self._stop(lib.FDMUX_PY_CLOSE)
-
-    def abort(self, error: Exception | None = None) -> None:
-        """End the stream at once, and drop what is queued; `on_close` follows.
-
-        Also after `close`, to wait no longer.
-
-        Args:
-            error: What `on_close` gets.
-        """
-        if self._is_over:
-            return
-        if self._error is None:
-            self._error = error
-        self._stop(lib.FDMUX_PY_DROP)
-
-    def _stop(self, verb: int) -> None:
-        self._is_open = self._can_write = False
-        self._hub.takers[self._slot] = ignore_data
-        self._hub.ops.append(verb | self._slot)
-
-    # Reading -----------------------------------------------------------------------
-
-    def pause_reading(self) -> None:
-        """Call no `on_data` until `resume_reading`; what came already is delivered.
-
-        The end of the stream is not noticed meanwhile, nor a reset.
-        """
-        if not self._is_over:
-            lib.fdmux_stream_pause(self._hub.c_loop, self._hub.token(self._slot))
-
-    def resume_reading(self) -> None:
-        """Undo `pause_reading`."""
-        if not self._is_over:
-            lib.fdmux_stream_resume(self._hub.c_loop, self._hub.token(self._slot))
+        return f"<fdmux.Stream fd={self.fileno()} peer={self.peername!r}>"
 
     # Facts -------------------------------------------------------------------------
 
-    def fileno(self) -> int:
-        """Return the descriptor, which stays the stream's; -1 when it is over."""
-        if self._is_over:
-            return -1
-        hub = self._hub
-        return max(lib.fdmux_stream_fd(hub.c_loop, hub.token(self._slot)), -1)
-
-    @property
-    def is_closing(self) -> bool:
-        """Whether the stream is closed, or was asked to."""
-        return not self._is_open
-
     @property
     def peername(self) -> object:
-        """The address of the peer, as `socket.socket.getpeername` gives it; or None."""
-        fd = self.fileno()
-        if fd < 0:
-            return None
-        try:
-            with socket.socket(fileno=os.dup(fd)) as sock:
-                peer: object = sock.getpeername()
-        except OSError:
-            return None
-        return peer
+        """The address of the peer, as `socket.socket.getpeername` gives it; or None.
+
+        Known once connected, and so in `on_close`, whatever has happened.
+        """
+        address = self._peer()
+        return decode_address(address) if address else self.kept("peername")
 
     @property
     def buffered(self) -> int:
-        """How many bytes wait for the peer to take them; 0 when the stream is over.
+        """How many bytes wait for the peer to take them; 0 when the stream has ended.
 
-        What was written in this batch is sent first, as far as the kernel takes it.
+        What was written in this callback is sent first, as far as the kernel takes it.
         """
-        return self._stats().queued
+        return self._stats()[2]
 
     @property
     def received(self) -> int:
-        """How many bytes have arrived; 0 when the stream is over."""
-        return self._stats().received
+        """How many bytes have arrived; 0 when the stream has ended."""
+        return self._stats()[0]
 
     @property
     def sent(self) -> int:
-        """How many bytes the kernel has taken; 0 when the stream is over."""
-        return self._stats().sent
+        """How many bytes the kernel has taken; 0 when the stream has ended."""
+        return self._stats()[1]
 
-    def _stats(self) -> CStreamStats:
-        stats = ffi.new("struct fdmux_stream_stats *")
-        stats.struct_size = ffi.sizeof("struct fdmux_stream_stats")
-        if not self._is_over:
-            hub = self._hub
-            hub.settle()
-            # On failure the counters stay 0: C has ended it, and will say so.
-            lib.fdmux_stream_stats(hub.c_loop, hub.token(self._slot), stats)
-        return stats
+    def _note_peer(self) -> None:
+        """Keep the address of a Unix socket, as C keeps those of the Internet."""
+        fd = self.fileno()
+        if fd < 0 or self._peer():
+            return
+        with (
+            contextlib.suppress(OSError),  # reset, or there is no descriptor
+            socket.socket(fileno=os.dup(fd)) as sock,
+        ):
+            self.keep("peername", sock.getpeername())
 
-    # What the hub tells ------------------------------------------------------------
+    def kept(self, name: str) -> object:
+        """Return what `keep` was given, or None."""
+        return None if self._rare is None else self._rare.get(name)
 
-    def event(self, kind: int, _first: int, last: int) -> None:
-        """Pass a record on to the handler; called by the hub."""
+    def keep(self, name: str, value: object) -> None:
+        """Keep with the stream what few streams have; None forgets it."""
+        if self._rare is None:
+            if value is None:
+                return
+            self._rare = {}
+        self._rare[name] = value
+
+    # What C tells ------------------------------------------------------------------
+
+    def event(self, kind: int, detail: int) -> None:
+        """Pass an event that is not data on to the handler; called from C."""
         if kind == CLOSED:
-            self._finish(last)
+            self._finish(detail)
         elif not self._is_open:
             return
         elif kind == CONNECTED:
-            self._name = self._name.replace("connect", "stream", 1)
+            self.keep("attempt", None)
+            self._note_peer()
             self._handler.on_connect(self)
         elif kind == END:
             self._handler.on_end(self)
         elif kind == WRITABLE:
             self._handler.on_writable(self)
-        elif kind == DRAINED:
+        else:  # FDMUX_STREAM_DRAINED
             self._handler.on_drain(self)
 
     def _finish(self, code: int) -> None:
-        self._is_open = self._can_write = False
-        self._is_over = True
         error = self._error
         if error is None and code:
-            error = OSError(code, f"{self._name}: {os.strerror(code)}")
+            attempt = self.kept("attempt") or "stream"
+            error = OSError(code, f"{attempt}: {os.strerror(code)}")
         self._error = None  # its traceback would keep frames alive
+        self.keep(FRAMES, None)
         self._handler.on_close(self, error)
 
-    def callback_failed(self, error: Exception) -> None:
+    def frame_failed(self, _code: int) -> None:
+        """Tell the handler that its framer has refused what has come; called from C."""
+        handler = cast("FrameHandler", self._handler)
+        handler.on_frame_error(self, handler.frame_error(self._take_rest()))
+
+    def callback_failed(self, error: Exception, _what: str) -> None:
         """Report an exception of the handler, and end the stream with it."""
         logger.error("a callback of %r raised", self, exc_info=error)
         self.abort(error)
+
+
+def no_frames() -> None:
+    """Stand for a handler that takes bytes."""
+
+
+def taker_of(handler: StreamHandler) -> Taker:
+    """Return what cuts frames in C for ``handler``, if it does, and what takes them."""
+    cut: Taker | None = getattr(handler, "cut_with", no_frames)()
+    return (None, handler.on_data) if cut is None else cut
+
+
+def decode_address(raw: bytes) -> InetAddress:
+    """Turn a ``struct sockaddr_in`` or ``sockaddr_in6`` into what `socket` gives."""
+    (family,) = struct.unpack_from("=H", raw)
+    (port,) = struct.unpack_from("!H", raw, 2)
+    if family == socket.AF_INET:
+        return socket.inet_ntop(family, raw[4:8]), port
+    (flow,) = struct.unpack_from("!I", raw, 4)
+    (scope,) = struct.unpack_from("=I", raw, 24)
+    return socket.inet_ntop(family, raw[8:24]), port, flow, scope
 
 
 def add_stream(
@@ -325,23 +236,58 @@ def add_stream(
     """Serve a connected socket as a stream of ``loop``; the stream owns it then.
 
     Raises:
+        TypeError: ``sock`` is no socket, or one that carries TLS.
+        ValueError: ``sock`` is not a connected stream socket.
         OSError: The kernel refused to watch it; ``sock`` is still the caller's.
     """
+    check_connected(sock)
     sock.setblocking(False)
-    hub = loop.streams
-    slot = hand_over(hub, lib.fdmux_stream_add, sock, limits.to_c())
-    return Stream(hub, slot, handler)
+    stream = Stream(loop.streams, handler, taker_of(handler))
+    hand_over(stream, "add", sock, limits)
+    stream._note_peer()  # noqa: SLF001 - this module's own class
+    return stream
+
+
+def check_connected(sock: socket.socket) -> None:
+    """Refuse what a stream cannot serve, with the reason."""
+    # Not imported here: in CPython 3.12.1 that ends programs that start Python twice.
+    ssl = sys.modules.get("ssl")
+    if ssl is not None and isinstance(sock, ssl.SSLSocket):
+        raise TypeError(
+            f"make a stream of {sock!r}: it carries TLS, and a stream would send plain "
+            "bytes into it"
+        )
+    if not isinstance(sock, socket.socket):
+        raise TypeError(f"make a stream of {sock!r}: it must be a socket.socket")
+    attempt = f"make a stream of fd {sock.fileno()}"
+    if sock.fileno() < 0:
+        raise ValueError(f"{attempt}: the socket is closed")
+    if sock.type != socket.SOCK_STREAM:
+        raise ValueError(f"{attempt}: it is a {sock.type!r}, not a stream socket")
+    if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        raise ValueError(f"{attempt}: it is listening, not connected")
+    try:
+        sock.getpeername()
+    except OSError as error:
+        if error.errno == errno.ENOTCONN and not was_connected(sock):
+            raise ValueError(f"{attempt}: it is not connected") from None
+
+
+def was_connected(sock: socket.socket) -> bool:
+    """Whether a socket without a peer had one, which has reset the connection."""
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return any(events & select.POLLIN for _fd, events in poll.poll(0))
 
 
 def hand_over(
-    hub: StreamHub, start: StartStream, sock: socket.socket, options: CStreamOptions
-) -> int:
-    """Give a socket to C, which owns it from then on; returns its slot."""
-    token = ffi.new("uint64_t *")
-    result = start(hub.c_loop, sock.fileno(), options, token)
+    stream: _delivery.Stream, kind: Kind, sock: socket.socket, limits: StreamLimits
+) -> None:
+    """Give a socket to C, which owns it from then on."""
+    options = limits.to_c()
+    result = stream._open(kind, sock.fileno(), ffi.buffer(options))  # noqa: SLF001 - ours
     check(result, f"make a stream of fd {sock.fileno()}")
     sock.detach()
-    return token[0] & SLOT_MASK
 
 
 def connect_stream(
@@ -353,7 +299,7 @@ def connect_stream(
 ) -> Stream:
     """Begin to connect to ``address``; `on_connect`, or `on_close`, follows.
 
-    What is written before that is sent when the connection stands.
+    What is written before that is sent once connected.
 
     Args:
         loop: Whose callbacks they will be.
@@ -368,15 +314,27 @@ def connect_stream(
         OSError: The connection cannot even be begun; the message names the address.
     """
     family, where = parse_address(address)
-    hub = loop.streams
+    delivery = loop.streams
     attempt = f"connect to {address!r}"
     with socket.socket(family, socket.SOCK_STREAM) as sock:
         sock.setblocking(False)
         error = sock.connect_ex(where)
         if error not in CONNECT_UNDER_WAY:
             raise OSError(error, f"{attempt}: {os.strerror(error)}")
-        slot = hand_over(hub, lib.fdmux_stream_connect, sock, limits.to_c())
-    return Stream(hub, slot, handler, attempt)
+        stream = Stream(delivery, handler, taker_of(handler), attempt)
+        hand_over(stream, "connect", sock, limits)
+    return stream
+
+
+def finish_streams(native: NativeLoop, delivery: Delivery) -> None:
+    """Call `on_close` of streams that were aborted, outside of a callback.
+
+    In a callback it does nothing: they are told when the batch is over.
+    """
+    if delivery.depth:
+        return
+    with contextlib.suppress(LoopClosed):  # by somebody else, below us
+        native.finish_streams()
 
 
 def parse_address(address: tuple[str, int] | str) -> tuple[int, SocketAddress]:

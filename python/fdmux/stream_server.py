@@ -12,20 +12,27 @@ import logging
 import operator
 import os
 import socket
+import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec
 
+from fdmux._ffi import lib
+from fdmux._native import LoopClosed, check
 from fdmux.limits import SERVER_LIMITS
 from fdmux.listener import Listener, ServerStats
 from fdmux.loop import SelectorEventLoop
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
+    from typing import Self
 
-    from typing_extensions import Self
-
+    from fdmux._native import NativeLoop
     from fdmux.limits import ServerLimits
     from fdmux.stream import StreamHandler
+    from fdmux.timers import Handle
+
+Parameters = ParamSpec("Parameters")
 
 logger = logging.getLogger(__name__)
 
@@ -34,8 +41,8 @@ class StreamServer:
     """Serve any number of clients, up to a bound, with the callbacks of one handler.
 
     >>> class Upper(StreamHandler):
-    ...     def on_data(self, stream, view):
-    ...         return bytes(view).upper()
+    ...     def on_data(self, stream, data):
+    ...         return data.upper()
     >>> with StreamServer("127.0.0.1", 0, Upper()) as server:
     ...     server.run_in_thread()
     ...     sock = connect_with_timeout(*server.address[:2])
@@ -151,7 +158,11 @@ class StreamServer:
         """Start the server here, then `run` it in a daemon thread.
 
         Returns only when clients can connect; what `start` raises, this raises.
+
+        Raises:
+            RuntimeError: Also: gevent has made threads greenlets.
         """
+        check_threads()
         self._claim()
         thread = threading.Thread(
             target=self._serve, args=(max_iters,), name="fdmux-server", daemon=True
@@ -163,6 +174,30 @@ class StreamServer:
             raise
         self._thread = thread
         return thread
+
+    def call_soon_threadsafe(
+        self,
+        callback: Callable[Parameters, object],
+        /,
+        *args: Parameters.args,
+        **kwargs: Parameters.kwargs,
+    ) -> Handle:
+        """Call ``callback(*args, **kwargs)`` once, in the thread that serves, and soon.
+
+        The way to use a stream from another thread:
+        ``server.call_soon_threadsafe(stream.write, data)``.
+
+        Returns:
+            A handle with ``cancel()``.
+
+        Raises:
+            LoopClosed: The server is not started, or has stopped.
+        Threads: Any.
+        """
+        loop = self._loop
+        if loop is None:
+            raise LoopClosed("call in the server's thread: it is not started")
+        return loop.call_soon_threadsafe(callback, *args, **kwargs)
 
     def stop(self) -> None:
         """Make `run` return at once, and close every socket of the server.
@@ -241,10 +276,10 @@ class StreamServer:
         name = sock.getsockname()
         loop = self._given_loop or SelectorEventLoop(error_hook=log_unexpected)
         try:
-            hub = loop.streams
-            hub.bound_total(self._limits.total_max)
+            native, streams = loop.native, loop.streams
+            bound_queues(native, self._limits.total_max)
             self._listener = Listener(
-                hub, sock, self._handler, self._limits, self._on_change
+                native, streams, sock, self._handler, self._limits, self._on_change
             )
         except BaseException:
             if loop is not self._given_loop:
@@ -279,6 +314,28 @@ class StreamServer:
         if self._loop is not None and self._listener is not None:  # noqa: SIM102 - rare
             if self._listener.is_spent:
                 self._loop.stop()
+
+
+def bound_queues(native: NativeLoop, bytes_max: int) -> None:
+    """Bound what all streams of the loop queue together."""
+    result = lib.fdmux_stream_total_max(native._c_loop, bytes_max)  # noqa: SLF001 - ours
+    check(result, "bound what streams queue")
+
+
+def check_threads() -> None:
+    """Refuse a thread that would be none.
+
+    Raises:
+        RuntimeError: gevent has replaced threads by greenlets, and a loop that waits
+            in C would stop all of them.
+    """
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is not None and monkey.is_module_patched("threading"):
+        raise RuntimeError(
+            "run the server in a thread: gevent has patched threading, so the thread "
+            "would be a greenlet, and the server would block all others; patch with "
+            "thread=False, or mount() our loop on gevent's hub"
+        )
 
 
 def check_address(host: str, port: int | None) -> None:

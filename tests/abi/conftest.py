@@ -59,7 +59,7 @@ def build_consumer(headers: Path, folder: Path) -> Path:
     built = folder / "consumer.so"
     done = compile_c(
         *("-shared", "-fPIC", "-pthread", f"-I{headers}", f"-isystem{python}"),
-        *("-DPy_LIMITED_API=0x030A0000", HERE / "consumer.c", "-o", built),
+        *("-DPy_LIMITED_API=0x030B0000", HERE / "consumer.c", "-o", built),
     )
     assert done.returncode == 0, done.stderr
     return built

@@ -1,6 +1,6 @@
 """Print the layout of every public structure, as the C compiler sees it.
 
-    python -m tests.abi.layout tests/abi/0.1 > tests/abi/0.1/layout.txt
+    python -m tests.abi.layout tests/abi/1.0 > tests/abi/1.0/layout.txt
 
 One line a structure with its size, one a member with its offset and size. On machines
 with 64-bit pointers they are all alike; what stands in layout.txt was read by a person
@@ -18,10 +18,11 @@ from pathlib import Path
 from tools import c_api
 
 COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
-HEADERS = ("fdmux.h", "fdmux_stream.h")
+HEADERS = ("fdmux.h", "fdmux_stream.h", "fdmux_frame.h")
 PROGRAM = """
 #include <stddef.h>
 #include <stdio.h>
+#include "fdmux_frame.h"
 #include "fdmux_stream.h"
 #define MEMBER(type, name) \\
     printf(#type "." #name " %%zu %%zu\\n", offsetof(struct type, name), \\
@@ -35,8 +36,8 @@ int main(void)
 
 
 def plain(declaration: c_api.Declaration) -> str:
-    """Strip a declaration of its comments and line breaks."""
-    return " ".join(COMMENT.sub("", declaration.code).split())
+    """Strip a declaration of its comments and line breaks, those of macros included."""
+    return " ".join(COMMENT.sub("", declaration.code).replace("\\\n", " ").split())
 
 
 def declared(headers: Path, *kinds: str) -> list[c_api.Declaration]:
@@ -60,7 +61,7 @@ def members(structure: c_api.Declaration) -> list[tuple[str, str]]:
 
 def member_name(field: str) -> str:
     function = re.search(r"\(\*(\w+)\)", field)
-    last = re.search(r"(\w+)$", field)
+    last = re.search(r"(\w+)(?:\[\w+\])?$", field)
     found = function or last
     if found is None:
         raise SystemExit(f"no member in: {field}")

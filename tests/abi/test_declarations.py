@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.abi.conftest import CURRENT, compile_c
-from tests.abi.layout import declared, members, plain
+from tests.abi.layout import HEADERS, declared, members, plain
 from tools import c_api
 
 if TYPE_CHECKING:
@@ -53,7 +53,8 @@ def repetition(declaration: c_api.Declaration) -> list[str]:
 
 def program(release: Path) -> str:
     lines = [line for one in declared(release) for line in repetition(one)]
-    return "\n".join(['#include "fdmux_stream.h"', *lines, ""])
+    included = [f'#include "{name}"' for name in HEADERS]
+    return "\n".join([*included, *lines, ""])
 
 
 def check(text: str, folder: Path, headers: Path) -> str:
@@ -80,6 +81,7 @@ def test_everything_declared_by_a_release_is_declared_alike(
         ("int (*io_remove)(struct", "long (*io_remove)(struct", "io_remove"),
         ("    uint32_t tag;\n};", "    uint64_t tag;\n};", "fdmux_ready_tag"),
         ("fdmux_post_fn)(struct", "fdmux_post_fn)(const struct", "fdmux_post_fn"),
+        ("    uint32_t is_list;", "    uint64_t is_list;", "fdmux_frame_is_list"),
     ],
 )
 def test_comparison_finds_what_was_changed(
@@ -88,7 +90,7 @@ def test_comparison_finds_what_was_changed(
     """The frozen headers against themselves, with one change."""
     changed = tmp_path / "include"
     changed.mkdir()
-    for header in ("fdmux.h", "fdmux_stream.h"):
+    for header in HEADERS:
         text = (frozen / header).read_text(encoding="utf-8")
         (changed / header).write_text(text.replace(before, after), encoding="utf-8")
     assert check(program(frozen), tmp_path, frozen) == ""

@@ -57,7 +57,7 @@ MAJOR, MINOR = fdmux.ABI_VERSION
 IMPOSTORS = {
     "other-major": TableHead(MAJOR + 1, MINOR, HUGE),
     "far-major": TableHead(0xFFFFFFFF, 0xFFFFFFFF, HUGE),
-    "older-minor": TableHead(MAJOR, 0, HUGE),
+    "older-major": TableHead(MAJOR - 1, 0xFFFFFFFF, HUGE),
     "smaller-table": TableHead(MAJOR, MINOR, ctypes.sizeof(TableHead)),
     "empty": TableHead(0, 0, 0),
 }

@@ -113,6 +113,30 @@ static int do_nothing(struct fdmux_loop *loop, void *userdata)
     return 0;
 }
 
+static void *enter_nothing(void *userdata)
+{
+    return userdata;
+}
+
+static void leave_nothing(void *held, void *userdata)
+{
+    CHECK(held == userdata);
+}
+
+static int call_hold(struct fdmux_loop *loop, uint64_t token)
+{
+    static const struct fdmux_hold hold = {enter_nothing, leave_nothing, NULL};
+
+    (void)token;
+    return fdmux_loop_hold(loop, &hold);
+}
+
+static int call_set_return(struct fdmux_loop *loop, uint64_t token)
+{
+    (void)token;
+    return fdmux_loop_set_return(loop, do_nothing, NULL);
+}
+
 static int call_post(struct fdmux_loop *loop, uint64_t token)
 {
     (void)token;
@@ -137,29 +161,22 @@ static int call_hook_remove(struct fdmux_loop *loop, uint64_t token)
     return fdmux_hook_remove(loop, token);
 }
 
-static int call_collect(struct fdmux_loop *loop, uint64_t token)
-{
-    (void)token;
-    return fdmux_stream_collect(loop, NULL);
-}
-
 static int call_total_max(struct fdmux_loop *loop, uint64_t token)
 {
     (void)token;
     return fdmux_stream_total_max(loop, 1 << 20);
 }
 
-static int ignore_record(struct fdmux_loop *loop,
-                         const struct fdmux_stream_record *record, const void *data,
-                         void *userdata)
+static int ignore_event(struct fdmux_loop *loop, const struct fdmux_stream_event *event,
+                        void *userdata)
 {
-    (void)loop, (void)record, (void)data, (void)userdata;
+    (void)loop, (void)event, (void)userdata;
     return 0;
 }
 
 static const struct fdmux_stream_options plain_stream = {
     .struct_size = sizeof plain_stream,
-    .fn = ignore_record,
+    .fn = ignore_event,
 };
 
 /* The three that take a socket own it on success. */
@@ -268,6 +285,26 @@ static int call_stream_stats(struct fdmux_loop *loop, uint64_t token)
     return fdmux_stream_stats(loop, token, &stats);
 }
 
+static int call_set_handler(struct fdmux_loop *loop, uint64_t token)
+{
+    struct fdmux_stream_handler handler = {.struct_size = sizeof handler,
+                                           .fn = ignore_event};
+
+    return fdmux_stream_set_handler(loop, token, &handler);
+}
+
+static int call_await_writable(struct fdmux_loop *loop, uint64_t token)
+{
+    return fdmux_stream_await_writable(loop, token, 0);
+}
+
+static int call_peer(struct fdmux_loop *loop, uint64_t token)
+{
+    char address[28];
+
+    return fdmux_stream_peer(loop, token, address, sizeof address);
+}
+
 const struct call every_call[] = {
     {"loop_fd", KINDLESS, call_fd},
     {"loop_next_deadline", KINDLESS, call_next_deadline},
@@ -277,6 +314,8 @@ const struct call every_call[] = {
     {"loop_wake", KINDLESS, call_wake},
     {"loop_stats", KINDLESS, call_stats},
     {"loop_after_fork", KINDLESS, call_after_fork},
+    {"loop_hold", KINDLESS, call_hold},
+    {"loop_set_return", KINDLESS, call_set_return},
     {"io_add", KINDLESS, call_io_add},
     {"io_update", IO, call_io_update},
     {"io_replace_fd", IO, call_io_replace_fd},
@@ -288,7 +327,6 @@ const struct call every_call[] = {
     {"post", KINDLESS, call_post},
     {"hook_add", KINDLESS, call_hook_add},
     {"hook_remove", HOOK, call_hook_remove},
-    {"stream_collect", KINDLESS, call_collect},
     {"stream_total_max", KINDLESS, call_total_max},
     {"stream_add", KINDLESS, call_stream_add},
     {"stream_listen", KINDLESS, call_stream_listen},
@@ -303,6 +341,9 @@ const struct call every_call[] = {
     {"stream_close", STREAM, call_stream_close},
     {"stream_fd", STREAM, call_stream_fd},
     {"stream_stats", STREAM, call_stream_stats},
+    {"stream_set_handler", STREAM, call_set_handler},
+    {"stream_await_writable", STREAM, call_await_writable},
+    {"stream_peer", STREAM, call_peer},
 };
 
 const size_t every_call_count = sizeof every_call / sizeof *every_call;

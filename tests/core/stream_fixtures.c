@@ -10,120 +10,88 @@
 
 /* ---- witnesses ----------------------------------------------------------------- */
 
-static void note_data(struct witness *witness, const unsigned char *data,
-                      uint32_t length)
+static void note_data(struct witness *witness, const struct fdmux_stream_event *event)
 {
-    witness->received += length;
-    witness->hash = hash_bytes(witness->hash, data, length);
-    if (length > witness->largest)
-        witness->largest = length;
+    CHECK(event->data != NULL && event->length > 0);
+    witness->received += event->length;
+    witness->hash = hash_bytes(witness->hash, event->data, event->length);
+    if (event->length > witness->largest)
+        witness->largest = event->length;
 }
 
-static int note(struct witness *witness, const struct fdmux_stream_record *record,
-                const unsigned char *data)
+/* What does not belong to a kind of event is 0. */
+static void check_event(const struct fdmux_stream_event *event)
 {
-    CHECK(record->kind > 0 && record->kind < KINDS);
-    CHECK_EQ(record->slot, record->stream & 0x0fffffff);
-    if (witness->hash == 0)
-        witness->hash = HASH_START;
-    witness->counts[record->kind]++;
-    witness->last_kind = record->kind;
-    if (record->kind == FDMUX_STREAM_ACCEPTED)
-        witness->token = record->stream;
-    if (record->kind == FDMUX_STREAM_CLOSED || record->kind == FDMUX_STREAM_REFUSED)
-        witness->error = (int)record->last;
-    if (record->kind == FDMUX_STREAM_DATA)
-        note_data(witness, data, record->last - record->first);
-    return witness->reaction == NULL ? 0 : witness->reaction(witness, record, data);
+    bool has_error =
+        event->kind == FDMUX_STREAM_CLOSED || event->kind == FDMUX_STREAM_REFUSED;
+
+    CHECK(event->kind > 0 && event->kind < KINDS);
+    CHECK(event->kind == FDMUX_STREAM_DATA || event->data == NULL);
+    CHECK(event->kind == FDMUX_STREAM_DATA || event->length == 0);
+    CHECK_EQ(event->listener != 0, event->kind == FDMUX_STREAM_ACCEPTED);
+    CHECK(event->error == 0 || (has_error && event->error > 0));
+    CHECK_EQ(event->reserved, 0);
 }
 
-static int on_record(struct fdmux_loop *loop, const struct fdmux_stream_record *record,
-                     const void *data, void *userdata)
+int note_event(struct fdmux_loop *loop, const struct fdmux_stream_event *event,
+               void *userdata)
 {
     struct witness *witness = userdata;
 
-    CHECK(loop == witness->desk->loop);
-    return note(witness, record, data);
+    CHECK(loop == witness->loop);
+    check_event(event);
+    if (witness->hash == 0)
+        witness->hash = HASH_START;
+    witness->counts[event->kind]++;
+    witness->last_kind = event->kind;
+    if (event->kind == FDMUX_STREAM_ACCEPTED)
+        witness->token = event->stream;
+    if (event->kind == FDMUX_STREAM_CLOSED || event->kind == FDMUX_STREAM_REFUSED)
+        witness->error = event->error;
+    if (event->kind == FDMUX_STREAM_DATA)
+        note_data(witness, event);
+    return witness->reaction == NULL ? 0 : witness->reaction(witness, event);
 }
 
-static void note_destroyed(void *userdata)
+void note_destroyed(void *userdata)
 {
     struct witness *witness = userdata;
 
     witness->destroyed++;
-    /* It comes last; but a collected record is read later. */
-    CHECK(!witness->is_called || witness->counts[FDMUX_STREAM_CLOSED] > 0);
+    CHECK(witness->counts[FDMUX_STREAM_CLOSED] > 0); /* it comes last */
 }
 
-/* ---- the desk ------------------------------------------------------------------ */
+/* ---- streams ------------------------------------------------------------------- */
 
-void open_desk(struct desk *desk, bool is_collected, uint32_t records, uint32_t arena)
+struct fdmux_stream_options options_for(struct fdmux_loop *loop,
+                                        struct witness *witness)
 {
-    *desk = (struct desk){.loop = check_open_loop(), .is_collected = is_collected};
-    desk->batch.struct_size = sizeof desk->batch;
-    desk->batch.records = calloc(records, sizeof *desk->batch.records);
-    desk->batch.arena = malloc(arena);
-    desk->batch.record_capacity = records;
-    desk->batch.arena_size = arena;
-    if (is_collected)
-        CHECK_EQ(fdmux_stream_collect(desk->loop, &desk->batch), 0);
-}
-
-void close_desk(struct desk *desk)
-{
-    desk->loop = fdmux_loop_destroy(desk->loop);
-    free(desk->batch.records);
-    free(desk->batch.arena);
-}
-
-void on_both_desks(void (*scenario)(struct desk *desk))
-{
-    for (int i = 0; i < 2; i++) {
-        struct desk desk;
-
-        open_desk(&desk, i == 1, 64, 4 * ARENA_MIN);
-        scenario(&desk);
-    }
-}
-
-struct fdmux_stream_options options_for(struct desk *desk, struct witness *witness)
-{
-    witness->desk = desk;
-    witness->is_called = !desk->is_collected;
+    witness->loop = loop;
     return (struct fdmux_stream_options){
         .struct_size = sizeof(struct fdmux_stream_options),
-        .fn = desk->is_collected ? NULL : on_record,
+        .fn = note_event,
         .userdata = witness,
         .destroyed = note_destroyed,
     };
 }
 
-static void put_witness(struct desk *desk, uint64_t token, struct witness *witness)
-{
-    uint32_t slot = (uint32_t)token & 0x0fffffff;
-
-    CHECK(slot < sizeof desk->witnesses / sizeof *desk->witnesses);
-    desk->witnesses[slot] = witness;
-}
-
-uint64_t add_stream_with(struct desk *desk, int fd,
+uint64_t add_stream_with(struct fdmux_loop *loop, int fd,
                          const struct fdmux_stream_options *options)
 {
     uint64_t token = 0;
 
-    CHECK_EQ(fdmux_stream_add(desk->loop, fd, options, &token), 0);
-    put_witness(desk, token, options->userdata);
+    CHECK_EQ(fdmux_stream_add(loop, fd, options, &token), 0);
     return token;
 }
 
-uint64_t add_stream(struct desk *desk, int fd, struct witness *witness)
+uint64_t add_stream(struct fdmux_loop *loop, int fd, struct witness *witness)
 {
-    struct fdmux_stream_options options = options_for(desk, witness);
+    struct fdmux_stream_options options = options_for(loop, witness);
 
-    return add_stream_with(desk, fd, &options);
+    return add_stream_with(loop, fd, &options);
 }
 
-uint64_t listen_on_loopback(struct desk *desk,
+uint64_t listen_on_loopback(struct fdmux_loop *loop,
                             const struct fdmux_stream_options *options,
                             uint16_t *ret_port)
 {
@@ -136,15 +104,14 @@ uint64_t listen_on_loopback(struct desk *desk,
     uint64_t token = 0;
     int fd;
 
-    CHECK_EQ(fdmux_stream_listen_at(desk->loop, &where, options, &token), 0);
-    put_witness(desk, token, options->userdata);
-    fd = fdmux_stream_fd(desk->loop, token);
+    CHECK_EQ(fdmux_stream_listen_at(loop, &where, options, &token), 0);
+    fd = fdmux_stream_fd(loop, token);
     CHECK_EQ(getsockname(fd, (struct sockaddr *)&bound, &size), 0);
     *ret_port = ntohs(bound.sin_port);
     return token;
 }
 
-uint64_t connect_to_loopback(struct desk *desk, uint16_t port,
+uint64_t connect_to_loopback(struct fdmux_loop *loop, uint16_t port,
                              const struct fdmux_stream_options *options)
 {
     struct fdmux_stream_address where = {
@@ -154,69 +121,54 @@ uint64_t connect_to_loopback(struct desk *desk, uint16_t port,
     };
     uint64_t token = 0;
 
-    CHECK_EQ(fdmux_stream_connect_to(desk->loop, &where, options, &token), 0);
-    put_witness(desk, token, options->userdata);
+    CHECK_EQ(fdmux_stream_connect_to(loop, &where, options, &token), 0);
     return token;
 }
 
-void read_batch(struct desk *desk)
+/* ---- serving ------------------------------------------------------------------- */
+
+static int dispatch(struct fdmux_loop *loop, int64_t timeout_ns)
 {
-    for (uint32_t i = 0; i < desk->batch.record_count; i++) {
-        const struct fdmux_stream_record *record = &desk->batch.records[i];
+    int r = fdmux_loop_dispatch(loop, timeout_ns, NULL, 0);
 
-        if (record->kind == FDMUX_STREAM_ACCEPTED)
-            put_witness(desk, record->stream, desk->witnesses[record->first]);
-        CHECK(desk->witnesses[record->slot] != NULL);
-        (void)note(desk->witnesses[record->slot], record,
-                   desk->batch.arena + record->first);
-    }
-    desk->batch.record_count = 0;
-    desk->batch.arena_used = 0;
-}
-
-static int dispatch(struct desk *desk, int64_t timeout_ns)
-{
-    int r = fdmux_loop_dispatch(desk->loop, timeout_ns, NULL, 0);
-
-    verify_desk(desk);
-    read_batch(desk);
+    verify_streams(loop);
     return r;
 }
 
-int serve(struct desk *desk)
+int serve(struct fdmux_loop *loop)
 {
-    return dispatch(desk, 0);
+    return dispatch(loop, 0);
 }
 
-void serve_until(struct desk *desk, const int *counter, int count)
+void serve_until(struct fdmux_loop *loop, const int *counter, int count)
 {
-    int64_t deadline_ns = fdmux_loop_now(desk->loop) + 10000 * MS;
+    int64_t deadline_ns = fdmux_loop_now(loop) + 10000 * MS;
 
     while (*counter < count) {
-        int r = dispatch(desk, MS); /* functions do not end a dispatch */
+        int r = dispatch(loop, MS); /* functions do not end a dispatch */
 
         CHECK(r >= 0 || r == -EINTR);
-        CHECK(fdmux_loop_now(desk->loop) < deadline_ns);
+        CHECK(fdmux_loop_now(loop) < deadline_ns);
     }
 }
 
-static int seen(const struct desk *desk)
+static int seen(struct fdmux_loop *loop)
 {
-    struct fdmux_loop_stats stats = stats_of(desk->loop);
+    struct fdmux_loop_stats stats = stats_of(loop);
 
     return (int)(stats.io_called_count + stats.timer_count);
 }
 
-void serve_all(struct desk *desk)
+void serve_all(struct fdmux_loop *loop)
 {
     for (int i = 0; i < 200; i++) {
-        int before = seen(desk);
+        int before = seen(loop);
 
-        CHECK_EQ(serve(desk), 0);
-        if (seen(desk) == before)
+        CHECK_EQ(serve(loop), 0);
+        if (seen(loop) == before)
             break;
     }
-    CHECK_EQ(serve(desk), 0); /* what was pending after the last event */
+    CHECK_EQ(serve(loop), 0); /* what was pending after the last event */
 }
 
 static void verify_stream(struct fdmux__hub *hub, const struct fdmux__stream *stream)
@@ -228,18 +180,21 @@ static void verify_stream(struct fdmux__hub *hub, const struct fdmux__stream *st
     CHECK((stream->state & FDMUX__STREAM_FAILED) == 0 ||
           (stream->state & FDMUX__STREAM_PENDING) != 0);
     CHECK(stream->queue_count == 0 || (stream->state & FDMUX__STREAM_LISTENER) == 0);
+    /* Only who has borrowed a descriptor lets go of it before the end. */
+    CHECK(stream->fd >= 0 || ((stream->state & FDMUX__STREAM_BORROWED) != 0 &&
+                              (stream->state & FDMUX__STREAM_FAILED) != 0));
+    CHECK(stream->peer_size <= sizeof stream->peer);
     CHECK(fdmux__hub_slot(stream) < fdmux__load(&hub->streams.slot_count));
 }
 
-void verify_desk(struct desk *desk)
+void verify_streams(struct fdmux_loop *loop)
 {
-    struct fdmux__hub *hub = desk->loop->extension_data;
+    struct fdmux__hub *hub = loop->extension_data;
     size_t queued_total = 0;
     uint32_t live = 0;
 
-    VERIFY(desk->loop);
-    CHECK(desk->batch.record_count <= desk->batch.record_capacity);
-    CHECK(desk->batch.arena_used <= desk->batch.arena_size);
+    VERIFY(loop);
+    CHECK_EQ(loop->hold_count, 0);
     if (hub == NULL)
         return;
     for (uint32_t i = 0; i < fdmux__load(&hub->streams.slot_count); i++) {
@@ -293,21 +248,27 @@ void set_buffer(int fd, int option, int size)
     CHECK_EQ(setsockopt(fd, SOL_SOCKET, option, &size, sizeof size), 0);
 }
 
-uint32_t queued(struct desk *desk, uint64_t stream)
+uint32_t queued(struct fdmux_loop *loop, uint64_t stream)
 {
     struct fdmux_stream_stats stats = {.struct_size = sizeof stats};
 
-    CHECK_EQ(fdmux_stream_stats(desk->loop, stream, &stats), 0);
+    CHECK_EQ(fdmux_stream_stats(loop, stream, &stats), 0);
     return stats.queued;
 }
 
-int echo(struct witness *witness, const struct fdmux_stream_record *record,
-         const unsigned char *data)
+int echo(struct witness *witness, const struct fdmux_stream_event *event)
 {
-    if (record->kind != FDMUX_STREAM_DATA)
+    if (event->kind != FDMUX_STREAM_DATA)
         return 0;
-    return fdmux_stream_write(witness->desk->loop, record->stream, data,
-                              record->last - record->first);
+    return fdmux_stream_write(witness->loop, event->stream, event->data, event->length);
+}
+
+void reset(int fd)
+{
+    struct linger linger = {.l_onoff = 1};
+
+    CHECK_EQ(setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger), 0);
+    CHECK_EQ(close(fd), 0);
 }
 
 void expect_bytes(int fd, const char *bytes)

@@ -18,18 +18,19 @@ union any_options {
     struct fdmux_hook_options hook;
     struct fdmux_loop_stats loop_stats;
     struct fdmux_stream_options stream;
-    struct fdmux_stream_batch batch;
     struct fdmux_stream_address address;
     struct fdmux_stream_stats stream_stats;
+    struct fdmux_stream_handler handler;
 };
 
 /* What the calls need besides their options. */
 struct scene {
-    struct desk desk;
+    struct fdmux_loop *loop;
     struct witness witness;
     int fds[2];
     struct channel channel;
     uint64_t stream;
+    uint64_t other;
 };
 
 /* A function and its structure. `words` are those of which only the bits in `known` may
@@ -73,10 +74,10 @@ static void fill_io(struct scene *scene, union any_options *options)
 static int add_io(struct scene *scene, union any_options *options)
 {
     uint64_t io = 7;
-    int r = fdmux_io_add(scene->desk.loop, (void *)options, &io);
+    int r = fdmux_io_add(scene->loop, (void *)options, &io);
 
     if (r == 0)
-        CHECK_EQ(fdmux_io_remove(scene->desk.loop, io), 0);
+        CHECK_EQ(fdmux_io_remove(scene->loop, io), 0);
     else
         CHECK_EQ(io, 7);
     return r;
@@ -85,10 +86,10 @@ static int add_io(struct scene *scene, union any_options *options)
 static int make_timer(struct scene *scene, union any_options *options)
 {
     uint64_t timer = 7;
-    int r = fdmux_timer_add(scene->desk.loop, (void *)options, &timer);
+    int r = fdmux_timer_add(scene->loop, (void *)options, &timer);
 
     if (r == 0)
-        CHECK_EQ(fdmux_timer_remove(scene->desk.loop, timer), 0);
+        CHECK_EQ(fdmux_timer_remove(scene->loop, timer), 0);
     else
         CHECK_EQ(timer, 7);
     return r;
@@ -103,10 +104,10 @@ static void fill_hook(struct scene *scene, union any_options *options)
 static int make_hook(struct scene *scene, union any_options *options)
 {
     uint64_t hook = 7;
-    int r = fdmux_hook_add(scene->desk.loop, (void *)options, &hook);
+    int r = fdmux_hook_add(scene->loop, (void *)options, &hook);
 
     if (r == 0)
-        CHECK_EQ(fdmux_hook_remove(scene->desk.loop, hook), 0);
+        CHECK_EQ(fdmux_hook_remove(scene->loop, hook), 0);
     else
         CHECK_EQ(hook, 7);
     return r;
@@ -114,35 +115,20 @@ static int make_hook(struct scene *scene, union any_options *options)
 
 static int loop_stats(struct scene *scene, union any_options *options)
 {
-    return fdmux_loop_stats(scene->desk.loop, (void *)options);
+    return fdmux_loop_stats(scene->loop, (void *)options);
 }
 
-static void fill_batch(struct scene *scene, union any_options *options)
+static int ignore_event(struct fdmux_loop *loop, const struct fdmux_stream_event *event,
+                        void *userdata)
 {
-    options->batch = scene->desk.batch;
-}
-
-static int collect_into(struct scene *scene, union any_options *options)
-{
-    int r = fdmux_stream_collect(scene->desk.loop, (void *)options);
-
-    if (r == 0)
-        CHECK_EQ(fdmux_stream_collect(scene->desk.loop, NULL), 0);
-    return r;
-}
-
-static int ignore_record(struct fdmux_loop *loop,
-                         const struct fdmux_stream_record *record, const void *data,
-                         void *userdata)
-{
-    (void)loop, (void)record, (void)data, (void)userdata;
+    (void)loop, (void)event, (void)userdata;
     return 0;
 }
 
 static void fill_stream(struct scene *scene, union any_options *options)
 {
     (void)scene;
-    options->stream.fn = ignore_record;
+    options->stream.fn = ignore_event;
 }
 
 typedef int (*take_socket_fn)(struct fdmux_loop *loop, int fd,
@@ -155,7 +141,7 @@ static int take_socket(struct scene *scene, union any_options *options,
 {
     uint64_t stream = 7;
     int fd = dup(scene->fds[0]);
-    int r = take(scene->desk.loop, fd, (void *)options, &stream);
+    int r = take(scene->loop, fd, (void *)options, &stream);
 
     if (r < 0) {
         CHECK_EQ(stream, 7);
@@ -187,8 +173,7 @@ static const struct fdmux_stream_address loopback = {
 static int listen_at(struct scene *scene, union any_options *options)
 {
     uint64_t stream = 7;
-    int r =
-        fdmux_stream_listen_at(scene->desk.loop, &loopback, (void *)options, &stream);
+    int r = fdmux_stream_listen_at(scene->loop, &loopback, (void *)options, &stream);
 
     CHECK((r == 0) == (stream != 7));
     return r;
@@ -198,8 +183,7 @@ static int listen_at(struct scene *scene, union any_options *options)
 static int connect_to(struct scene *scene, union any_options *options)
 {
     uint64_t stream = 7;
-    int r =
-        fdmux_stream_connect_to(scene->desk.loop, &loopback, (void *)options, &stream);
+    int r = fdmux_stream_connect_to(scene->loop, &loopback, (void *)options, &stream);
 
     CHECK((r == 0) == (stream != 7));
     return r == -ECONNREFUSED || r == -EADDRNOTAVAIL ? 0 : r;
@@ -207,7 +191,7 @@ static int connect_to(struct scene *scene, union any_options *options)
 
 static const struct fdmux_stream_options plain_stream = {
     .struct_size = sizeof plain_stream,
-    .fn = ignore_record,
+    .fn = ignore_event,
 };
 
 static void fill_address(struct scene *scene, union any_options *options)
@@ -219,8 +203,8 @@ static void fill_address(struct scene *scene, union any_options *options)
 static int listen_at_address(struct scene *scene, union any_options *options)
 {
     uint64_t stream = 7;
-    int r = fdmux_stream_listen_at(scene->desk.loop, (void *)options, &plain_stream,
-                                   &stream);
+    int r =
+        fdmux_stream_listen_at(scene->loop, (void *)options, &plain_stream, &stream);
 
     CHECK((r == 0) == (stream != 7));
     return r;
@@ -229,8 +213,8 @@ static int listen_at_address(struct scene *scene, union any_options *options)
 static int connect_to_address(struct scene *scene, union any_options *options)
 {
     uint64_t stream = 7;
-    int r = fdmux_stream_connect_to(scene->desk.loop, (void *)options, &plain_stream,
-                                    &stream);
+    int r =
+        fdmux_stream_connect_to(scene->loop, (void *)options, &plain_stream, &stream);
 
     CHECK((r == 0) == (stream != 7));
     return r == -ECONNREFUSED || r == -EADDRNOTAVAIL ? 0 : r;
@@ -238,14 +222,31 @@ static int connect_to_address(struct scene *scene, union any_options *options)
 
 static int stream_stats(struct scene *scene, union any_options *options)
 {
-    return fdmux_stream_stats(scene->desk.loop, scene->stream, (void *)options);
+    return fdmux_stream_stats(scene->loop, scene->stream, (void *)options);
+}
+
+/* A stream of its own: the scene's keeps its witness. */
+static void fill_handler(struct scene *scene, union any_options *options)
+{
+    (void)scene;
+    options->handler.fn = ignore_event;
+}
+
+static int set_handler(struct scene *scene, union any_options *options)
+{
+    return fdmux_stream_set_handler(scene->loop, scene->other, (void *)options);
 }
 
 #define EVENTS_KNOWN                                                                   \
     (FDMUX_READ | FDMUX_WRITE | FDMUX_PRIORITY | FDMUX_PEER_CLOSED | FDMUX_HANGUP |    \
      FDMUX_ERROR | FDMUX_EDGE | FDMUX_ONESHOT | FDMUX_EXCLUSIVE)
 #define SIZE(member) sizeof(((union any_options *)0)->member)
-#define STREAM_WORDS {{offsetof(struct fdmux_stream_options, reserved), 0}}
+#define STREAM_WORDS                                                                   \
+    {                                                                                  \
+        {                                                                              \
+            offsetof(struct fdmux_stream_options, flags), FDMUX_STREAM_BORROW          \
+        }                                                                              \
+    }
 #define ADDRESS_WORDS                                                                  \
     {                                                                                  \
         {                                                                              \
@@ -275,7 +276,6 @@ static const struct site sites[] = {
      false},
     {"hook_add", SIZE(hook), fill_hook, make_hook, {{0}}, false},
     {"loop_stats", SIZE(loop_stats), fill_nothing, loop_stats, {{0}}, false},
-    {"stream_collect", SIZE(batch), fill_batch, collect_into, {{0}}, true},
     {"stream_add", SIZE(stream), fill_stream, stream_add, STREAM_WORDS, false},
     {"stream_listen", SIZE(stream), fill_stream, stream_listen, STREAM_WORDS, false},
     {"stream_connect", SIZE(stream), fill_stream, stream_connect, STREAM_WORDS, false},
@@ -286,6 +286,7 @@ static const struct site sites[] = {
     {"address of connect_to", SIZE(address), fill_address, connect_to_address,
      ADDRESS_WORDS, false},
     {"stream_stats", SIZE(stream_stats), fill_nothing, stream_stats, {{0}}, false},
+    {"stream_set_handler", SIZE(handler), fill_handler, set_handler, {{0}}, false},
 };
 
 #define SITE_COUNT (sizeof sites / sizeof *sites)
@@ -295,16 +296,19 @@ static const struct site sites[] = {
 static void open_scene(struct scene *scene)
 {
     memset(scene, 0, sizeof *scene);
-    open_desk(&scene->desk, false, RECORDS_MIN, ARENA_MIN);
+    scene->loop = check_open_loop();
     open_sockets(scene->fds);
     scene->channel = open_channel();
-    scene->stream = add_stream(&scene->desk, dup(scene->fds[0]), &scene->witness);
+    scene->stream = add_stream(scene->loop, dup(scene->fds[0]), &scene->witness);
+    CHECK_EQ(
+        fdmux_stream_add(scene->loop, dup(scene->fds[0]), &plain_stream, &scene->other),
+        0);
 }
 
 static void close_scene(struct scene *scene)
 {
-    VERIFY(scene->desk.loop);
-    close_desk(&scene->desk);
+    VERIFY(scene->loop);
+    fdmux_loop_destroy(scene->loop);
     close_channel(&scene->channel);
     CHECK_EQ(close(scene->fds[0]) + close(scene->fds[1]), 0);
     CHECK_EQ(scene->witness.destroyed, 1);
@@ -322,14 +326,14 @@ static void fill(struct scene *scene, const struct site *site,
 static void expect(struct scene *scene, const struct site *site,
                    union any_options *options, int expected)
 {
-    struct fdmux_loop_stats before = stats_of(scene->desk.loop);
+    struct fdmux_loop_stats before = stats_of(scene->loop);
     int fds = check_open_fds();
     struct fdmux_loop_stats after;
 
     check_equal(site->call(scene, options), expected, __FILE__, __LINE__, site->name);
     if (expected == 0)
         return;
-    after = stats_of(scene->desk.loop);
+    after = stats_of(scene->loop);
     CHECK(memcmp(&before, &after, sizeof before) == 0);
     CHECK_EQ(check_open_fds(), fds);
 }
@@ -401,15 +405,15 @@ TEST(every_unknown_flag_of_update_and_close_is_einval)
     uint64_t io;
 
     open_scene(&scene);
-    io = watch(scene.desk.loop, scene.channel.read_fd, FDMUX_READ, &calls);
+    io = watch(scene.loop, scene.channel.read_fd, FDMUX_READ, &calls);
     for (uint32_t bit = 1; bit != 0; bit <<= 1) {
         if ((bit & EVENTS_KNOWN) == 0)
-            CHECK_EQ(fdmux_io_update(scene.desk.loop, io, bit), -EINVAL);
+            CHECK_EQ(fdmux_io_update(scene.loop, io, bit), -EINVAL);
         if (bit != FDMUX_STREAM_DROP)
-            CHECK_EQ(fdmux_stream_close(scene.desk.loop, scene.stream, bit), -EINVAL);
+            CHECK_EQ(fdmux_stream_close(scene.loop, scene.stream, bit), -EINVAL);
     }
     feed(&scene.channel);
-    CHECK_EQ(poll_once(scene.desk.loop), 0);
+    CHECK_EQ(poll_once(scene.loop), 0);
     CHECK_EQ(calls.count, 1); /* as it was */
     CHECK_EQ(scene.witness.destroyed, 0);
     close_scene(&scene);
@@ -424,7 +428,7 @@ TEST(no_place_for_a_result_is_einval)
     int fds;
 
     open_scene(&scene);
-    loop = scene.desk.loop;
+    loop = scene.loop;
     fds = check_open_fds();
     fill(&scene, &sites[1], &options);
     CHECK_EQ(fdmux_io_add(loop, &options.io, NULL), -EINVAL);
@@ -439,6 +443,7 @@ TEST(no_place_for_a_result_is_einval)
     CHECK_EQ(fdmux_stream_connect(loop, scene.fds[0], &plain_stream, NULL), -EINVAL);
     CHECK_EQ(fdmux_stream_listen_at(loop, &loopback, &plain_stream, NULL), -EINVAL);
     CHECK_EQ(fdmux_stream_write(loop, scene.stream, NULL, 1), -EINVAL);
+    CHECK_EQ(fdmux_stream_peer(loop, scene.stream, NULL, 28), -EINVAL);
     CHECK_EQ(fdmux_stream_write_batch(loop, NULL, 1), -EINVAL);
     CHECK_EQ(fdmux_loop_dispatch(loop, 0, NULL, 1), -EINVAL);
     CHECK_EQ(check_open_fds(), fds);

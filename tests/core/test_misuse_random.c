@@ -25,22 +25,27 @@
 #define TOKEN_COUNT 256 /* remembered; what is forgotten ends with its loop */
 #define FD_COUNT 16
 #define STREAM_MAX 24
+#define LOAN_MAX 64
+#define HOLD_COUNT (FDMUX_HOLD_MAX + 2)
 #define DEPTH_MAX 3
 #define OWN_ERROR 4000 /* what functions return; no errno has this number */
 
-struct place {
-    struct fdmux_loop *loop;
-    struct fdmux_stream_batch batch;
-    struct fdmux_stream_record records[32];
-    unsigned char arena[ARENA_MIN];
+/* A descriptor that a stream has borrowed: closed when that is over. */
+struct loan {
+    int fd;
+    bool is_over;
 };
 
 static struct world {
     uint64_t random;
-    struct place places[LOOP_COUNT];
+    struct fdmux_loop *loops[LOOP_COUNT];
     uint64_t tokens[TOKEN_COUNT];
     int fds[FD_COUNT]; /* pairs of pipes and sockets, replaced now and then */
     int peers[STREAM_MAX];
+    struct loan loans[LOAN_MAX];
+    unsigned char buffer[4096]; /* what functions name, and nobody reads */
+    struct fdmux_hold holds[HOLD_COUNT];
+    int held;
     int depth;
     int64_t accepted; /* watchers and streams with a `destroyed` */
     int64_t destroyed;
@@ -78,7 +83,7 @@ static struct fdmux_loop *any_loop(void)
         return NULL;
     if (one_in(50))
         return (void *)garbage;
-    return world.places[below(LOOP_COUNT)].loop;
+    return world.loops[below(LOOP_COUNT)];
 }
 
 /* One that was given out, by either loop, now perhaps stale; or none at all. */
@@ -105,7 +110,7 @@ static int any_fd(void)
     if (one_in(40))
         return 0; /* /dev/null: epoll refuses it */
     if (one_in(40)) /* loops in loops, and in themselves */
-        return fdmux_loop_fd(world.places[below(LOOP_COUNT)].loop);
+        return fdmux_loop_fd(world.loops[below(LOOP_COUNT)]);
     return world.fds[below(FD_COUNT)];
 }
 
@@ -212,24 +217,56 @@ static int on_post(struct fdmux_loop *loop, void *userdata)
     return loop == NULL ? 0 : act();
 }
 
-static int on_record(struct fdmux_loop *loop, const struct fdmux_stream_record *record,
-                     const void *data, void *userdata)
+static int on_event(struct fdmux_loop *loop, const struct fdmux_stream_event *event,
+                    void *userdata)
 {
     (void)userdata;
-    CHECK(record->kind > 0 && record->kind < KINDS);
+    CHECK(event->kind > 0 && event->kind < KINDS);
     if (atomic_load(&loop->is_closed))
         return 0;
-    remember(record->stream);
-    if (record->kind == FDMUX_STREAM_DATA && one_in(2))
-        (void)fdmux_stream_write(loop, record->stream, data,
-                                 record->last - record->first);
+    remember(event->stream);
+    if (event->kind == FDMUX_STREAM_DATA && one_in(2))
+        (void)fdmux_stream_write(loop, event->stream, event->data, event->length);
     return act();
+}
+
+static int on_buffer(struct fdmux_loop *loop, uint64_t stream, void **ret_buffer,
+                     size_t *ret_size, void *userdata)
+{
+    (void)loop, (void)userdata;
+    remember(stream);
+    *ret_size = below(3) * 2048u / (1 + below(8));
+    *ret_buffer = *ret_size == 0 ? NULL : world.buffer;
+    return one_in(4) ? act() : 0;
 }
 
 static void on_destroyed(void *userdata)
 {
-    (void)userdata;
+    struct loan *loan = userdata;
+
     world.destroyed++;
+    if (loan != NULL)
+        loan->is_over = true;
+}
+
+static int on_batch_end(struct fdmux_loop *loop, void *userdata)
+{
+    (void)loop, (void)userdata; /* it may only look */
+    return one_in(4) ? 1 : 0;
+}
+
+static void *on_enter(void *userdata)
+{
+    world.held++;
+    return userdata;
+}
+
+static void on_leave(void *held, void *userdata)
+{
+    CHECK(held == userdata);
+    world.held--;
+    if (one_in(8))
+        (void)act(); /* has no result to give */
 }
 
 /* Of what was accepted, if it was. */
@@ -370,9 +407,11 @@ static struct fdmux_stream_options any_stream_options(void)
 {
     struct fdmux_stream_options options = {
         .struct_size = any_size(sizeof options),
-        .fn = one_in(2) ? NULL : on_record,
+        .fn = one_in(20) ? NULL : on_event,
+        .buffer_fn = one_in(3) ? on_buffer : NULL,
         .destroyed = on_destroyed,
         .connection_max = 4,
+        .flags = one_in(40) ? (uint32_t)any_word() & ~1u : 0, /* unknown ones */
     };
     uint32_t *limits[] = {&options.receive_max, &options.queue_max, &options.queue_high,
                           &options.queue_low};
@@ -410,7 +449,7 @@ static void try_stream_add(void)
         r = fdmux_stream_connect(any_loop(), fds[0], &options, or_null(&stream));
     else
         r = fdmux_stream_add(any_loop(), fds[0], or_null(&options), or_null(&stream));
-    accepted(JUDGE("stream_add", r, -ENOBUFS), stream);
+    accepted(JUDGE("stream_add", r, -EINVAL), stream);
     if (r < 0)
         CHECK_EQ(close(fds[0]), 0);
     keep_peer(fds[1]);
@@ -435,8 +474,8 @@ static void try_stream_address(void)
     r = one_in(2)
             ? fdmux_stream_listen_at(any_loop(), &address, &options, or_null(&stream))
             : fdmux_stream_connect_to(any_loop(), &address, &options, or_null(&stream));
-    accepted(JUDGE("stream_at", r, -ENOBUFS, -EADDRNOTAVAIL, -EADDRINUSE, -EACCES,
-                   -ECONNREFUSED, -EAFNOSUPPORT, -ENETUNREACH),
+    accepted(JUDGE("stream_at", r, -EADDRNOTAVAIL, -EADDRINUSE, -EACCES, -ECONNREFUSED,
+                   -EAFNOSUPPORT, -ENETUNREACH),
              stream);
 }
 
@@ -473,22 +512,67 @@ static void try_stream_verb(void)
     (void)JUDGE("total_max", r, -EINVAL);
 }
 
-static void try_collect(void)
+/* One that is free, or NULL. Those that are over are closed here. */
+static struct loan *find_loan(void)
 {
-    struct place *place = &world.places[below(LOOP_COUNT)];
-    struct fdmux_stream_batch *batch = &place->batch;
-    size_t size = any_size(sizeof *batch);
+    struct loan *loan = &world.loans[below(LOAN_MAX)];
+
+    if (loan->fd >= 0 && !loan->is_over)
+        return NULL;
+    if (loan->fd >= 0)
+        CHECK_EQ(close(loan->fd), 0);
+    *loan = (struct loan){.fd = -1};
+    return loan;
+}
+
+static void try_borrow(void)
+{
+    struct loan *loan = find_loan();
+    struct fdmux_stream_options options = any_stream_options();
+    uint64_t stream = 0;
+    int fds[2];
     int r;
 
-    /* What was collected is read; but not while a dispatch is filling it. */
-    for (uint32_t i = 0; i < batch->record_count; i++)
-        remember(batch->records[i].stream);
-    if (world.depth == 0)
-        batch->record_count = batch->arena_used = 0;
-    batch->struct_size = size;
-    r = fdmux_stream_collect(place->loop, one_in(8) ? NULL : batch);
-    batch->struct_size = sizeof *batch;
-    (void)JUDGE("collect", r, -EINVAL);
+    if (loan == NULL)
+        return;
+    open_sockets(fds);
+    options.flags = FDMUX_STREAM_BORROW;
+    options.userdata = loan;
+    *loan = (struct loan){.fd = fds[0]};
+    r = fdmux_stream_add(any_loop(), loan->fd, &options, or_null(&stream));
+    loan->is_over = r < 0;
+    accepted(JUDGE("borrow", r, -EINVAL), stream);
+    keep_peer(fds[1]);
+}
+
+static void try_handler(void)
+{
+    struct fdmux_stream_handler handler = {
+        .struct_size = any_size(sizeof handler),
+        .fn = one_in(20) ? NULL : on_event,
+        .buffer_fn = one_in(3) ? on_buffer : NULL,
+    };
+    char address[28];
+    int r;
+
+    /* Without a `destroyed`, so that the count stays right: the old one is called. */
+    r = fdmux_stream_set_handler(any_loop(), any_token(), or_null(&handler));
+    (void)JUDGE("set_handler", r, -ENOENT);
+    r = fdmux_stream_await_writable(any_loop(), any_token(), below(70000));
+    (void)JUDGE("await_writable", r, -ENOENT);
+    r = fdmux_stream_peer(any_loop(), any_token(), or_null(address), below(29));
+    (void)JUDGE("peer", r, -ENOENT, -ENOSPC);
+}
+
+static void try_hold(void)
+{
+    static const struct fdmux_hold bad = {.leave = on_leave};
+    struct fdmux_hold *hold = &world.holds[below(HOLD_COUNT)];
+    int r = fdmux_loop_hold(any_loop(), one_in(30) ? &bad : or_null(hold));
+
+    (void)JUDGE("hold", r, -EPERM, -ENOSPC);
+    r = fdmux_loop_set_return(any_loop(), one_in(2) ? on_batch_end : NULL, NULL);
+    (void)JUDGE("set_return", r, -EINVAL);
 }
 
 /* ---- the world around ------------------------------------------------------------ */
@@ -516,42 +600,29 @@ static void feed_something(void)
         replace_fds();
 }
 
-static void open_place(struct place *place)
+static void reopen(struct fdmux_loop **loop)
 {
-    place->loop = check_open_loop();
-    place->batch = (struct fdmux_stream_batch){
-        .struct_size = sizeof place->batch,
-        .records = place->records,
-        .arena = place->arena,
-        .record_capacity = sizeof place->records / sizeof *place->records,
-        .arena_size = sizeof place->arena,
-    };
-    CHECK_EQ(fdmux_stream_collect(place->loop, &place->batch), 0);
-}
-
-static void reopen(struct place *place)
-{
-    fdmux_loop_destroy(place->loop);
-    open_place(place);
+    fdmux_loop_destroy(*loop);
+    *loop = check_open_loop();
 }
 
 /* Inside a function a loop is only closed: a dispatch may need its memory. */
 static void close_something(void)
 {
-    struct place *place = &world.places[below(LOOP_COUNT)];
+    struct fdmux_loop **loop = &world.loops[below(LOOP_COUNT)];
 
-    CHECK_EQ(fdmux__loop_close(place->loop), 0);
+    CHECK_EQ(fdmux__loop_close(*loop), 0);
     if (world.depth == 0)
-        reopen(place);
+        reopen(loop);
 }
 
 /* For a while every call with a closed loop is -ESTALE. */
 static void reopen_something(void)
 {
-    struct place *place = &world.places[below(LOOP_COUNT)];
+    struct fdmux_loop **loop = &world.loops[below(LOOP_COUNT)];
 
-    if (atomic_load(&place->loop->is_closed))
-        reopen(place);
+    if (atomic_load(&(*loop)->is_closed))
+        reopen(loop);
 }
 
 static void call_something(void)
@@ -560,8 +631,9 @@ static void call_something(void)
         try_io_add,   try_io_add,    try_io_change,      try_remove,
         try_post,     try_timer_add, try_timer_arm,      try_timer_arm,
         try_write,    try_hook_add,  try_asking,         try_stream_add,
-        try_write,    try_collect,   try_stream_address, try_stream_verb,
+        try_write,    try_hold,      try_stream_address, try_stream_verb,
         try_dispatch, try_dispatch,  try_dispatch,       feed_something,
+        try_borrow,   try_handler,
     };
 
     tries[below(sizeof tries / sizeof *tries)]();
@@ -585,28 +657,35 @@ static void open_world(uint64_t seed)
         open_sockets(&world.fds[i]);
     for (int i = 0; i < STREAM_MAX; i++)
         world.peers[i] = -1;
+    for (int i = 0; i < LOAN_MAX; i++)
+        world.loans[i].fd = -1;
+    for (int i = 0; i < HOLD_COUNT; i++)
+        world.holds[i] = (struct fdmux_hold){on_enter, on_leave, &world.holds[i]};
     for (int i = 0; i < LOOP_COUNT; i++)
-        open_place(&world.places[i]);
+        world.loops[i] = check_open_loop();
 }
 
 static void verify_world(void)
 {
     for (int i = 0; i < LOOP_COUNT; i++) {
-        if (!atomic_load(&world.places[i].loop->is_closed))
-            VERIFY(world.places[i].loop);
+        if (!atomic_load(&world.loops[i]->is_closed))
+            verify_streams(world.loops[i]);
     }
 }
 
 static void close_world(void)
 {
     for (int i = 0; i < LOOP_COUNT; i++)
-        fdmux_loop_destroy(world.places[i].loop);
+        fdmux_loop_destroy(world.loops[i]);
+    for (int i = 0; i < LOAN_MAX; i++)
+        CHECK(world.loans[i].fd < 0 || close(world.loans[i].fd) == 0);
     for (int i = 0; i < FD_COUNT; i++)
         CHECK_EQ(close(world.fds[i]), 0);
     for (int i = 0; i < STREAM_MAX; i++)
         CHECK(world.peers[i] < 0 || close(world.peers[i]) == 0);
     CHECK_EQ(world.destroyed, world.accepted);
     CHECK_EQ(world.post_runs, world.posted);
+    CHECK_EQ(world.held, 0);
 }
 
 TEST(random_calls_succeed_or_return_what_the_headers_say)

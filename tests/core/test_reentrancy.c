@@ -96,28 +96,27 @@ static void on_destroyed(void *userdata)
     member->destroyed = 1;
 }
 
-static int on_stream(struct fdmux_loop *loop, const struct fdmux_stream_record *record,
-                     const void *data, void *userdata)
+static int on_stream(struct fdmux_loop *loop, const struct fdmux_stream_event *event,
+                     void *userdata)
 {
     struct member *member = userdata;
 
-    (void)loop, (void)data;
-    return record->kind == FDMUX_STREAM_DATA ? happen(member) : 0;
+    (void)loop;
+    return event->kind == FDMUX_STREAM_DATA ? happen(member) : 0;
 }
 
-/* The listener's records: each accepted stream is a member. */
-static int on_listener(struct fdmux_loop *loop,
-                       const struct fdmux_stream_record *record, const void *data,
+/* The listener's events: each accepted stream is a member. */
+static int on_listener(struct fdmux_loop *loop, const struct fdmux_stream_event *event,
                        void *userdata)
 {
     struct scene *scene = userdata;
     struct member *member;
 
-    (void)loop, (void)data;
-    if (record->kind != FDMUX_STREAM_ACCEPTED || scene->accepted == MEMBERS)
+    (void)loop;
+    if (event->kind != FDMUX_STREAM_ACCEPTED || scene->accepted == MEMBERS)
         return 0;
     member = &scene->members[scene->accepted++];
-    member->token = record->stream;
+    member->token = event->stream;
     return happen(member);
 }
 

@@ -104,7 +104,7 @@ TEST(run_goes_on_after_a_signal)
     struct fdmux_loop *loop = check_open_loop();
     uint64_t timer = add_timer_with(loop, stop_on_timer, NULL);
 
-    CHECK_EQ(fdmux_timer_arm(loop, timer, fdmux_loop_now(loop) + MS, 0), 0);
+    CHECK_EQ(fdmux_timer_arm(loop, timer, fdmux_loop_now(loop) + 20 * MS, 0), 0);
     fdmux_testing_fail(FDMUX_CALL_WAIT | FDMUX_CALL_PWAIT2, 1, EINTR, 0);
     CHECK_EQ(fdmux_loop_run(loop), 0);
     CHECK(fdmux_testing_calls() >= 2);

@@ -12,138 +12,118 @@ enum { PATH_SIZE = 100 };
 
 /* ---- birth --------------------------------------------------------------------- */
 
-static void echo_over_a_pair(struct desk *desk)
+TEST(bytes_come_and_go)
 {
+    struct fdmux_loop *loop = check_open_loop();
     struct witness witness = {.reaction = echo};
     int fds[2];
     uint64_t stream;
 
     open_sockets(fds);
-    stream = add_stream(desk, fds[0], &witness);
-    CHECK_EQ(fdmux_stream_fd(desk->loop, stream), fds[0]);
+    stream = add_stream(loop, fds[0], &witness);
+    CHECK_EQ(fdmux_stream_fd(loop, stream), fds[0]);
     CHECK_EQ(send(fds[1], "hello", 5, 0), 5);
-    serve_until(desk, &witness.counts[FDMUX_STREAM_DATA], 1);
+    serve_until(loop, &witness.counts[FDMUX_STREAM_DATA], 1);
     CHECK_EQ(witness.received, 5);
     CHECK(witness.hash == hash_bytes(HASH_START, (const unsigned char *)"hello", 5));
     expect_bytes(fds[1], "hello");
-    CHECK_EQ(fdmux_stream_close(desk->loop, stream, 0), 0);
-    CHECK_EQ(fdmux_stream_write(desk->loop, stream, "x", 1), -EPIPE);
-    serve_until(desk, &witness.destroyed, 1);
+    CHECK_EQ(fdmux_stream_close(loop, stream, 0), 0);
+    CHECK_EQ(fdmux_stream_write(loop, stream, "x", 1), -EPIPE);
+    serve_until(loop, &witness.destroyed, 1);
     CHECK_EQ(witness.counts[FDMUX_STREAM_CLOSED], 1);
     CHECK_EQ(witness.error, 0);
     expect_end(fds[1]);
     CHECK_EQ(close(fds[1]), 0);
-    close_desk(desk);
+    fdmux_loop_destroy(loop);
 }
 
-TEST(bytes_come_and_go)
-{
-    on_both_desks(echo_over_a_pair);
-}
-
-static void greet(struct desk *desk, const struct fdmux_stream_address *where,
+static void greet(struct fdmux_loop *loop, const struct fdmux_stream_address *where,
                   uint64_t listener, struct witness *server)
 {
     struct witness client = {0};
-    struct fdmux_stream_options options = options_for(desk, &client);
+    struct fdmux_stream_options options = options_for(loop, &client);
     uint64_t stream = 0;
 
-    desk->witnesses[listener & 0x0fffffff] = server;
-    CHECK_EQ(fdmux_stream_connect_to(desk->loop, where, &options, &stream), 0);
-    desk->witnesses[stream & 0x0fffffff] = &client;
+    CHECK_EQ(fdmux_stream_connect_to(loop, where, &options, &stream), 0);
     /* Before the connection stands: kept, and sent when it does. */
-    CHECK_EQ(fdmux_stream_write(desk->loop, stream, "early ", 6), 0);
-    CHECK_EQ(fdmux_stream_write(desk->loop, stream, "bird", 4), 0);
+    CHECK_EQ(fdmux_stream_write(loop, stream, "early ", 6), 0);
+    CHECK_EQ(fdmux_stream_write(loop, stream, "bird", 4), 0);
     while (client.received < 10)
-        serve_until(desk, &client.counts[FDMUX_STREAM_DATA],
+        serve_until(loop, &client.counts[FDMUX_STREAM_DATA],
                     client.counts[FDMUX_STREAM_DATA] + 1);
     CHECK_EQ(client.counts[FDMUX_STREAM_CONNECTED], 1);
     CHECK_EQ(server->counts[FDMUX_STREAM_ACCEPTED], 1);
     CHECK(client.hash ==
           hash_bytes(HASH_START, (const unsigned char *)"early bird", 10));
-    CHECK_EQ(fdmux_stream_close(desk->loop, stream, 0), 0);
-    serve_until(desk, &server->counts[FDMUX_STREAM_END], 1);
+    CHECK_EQ(fdmux_stream_close(loop, stream, 0), 0);
+    serve_until(loop, &server->counts[FDMUX_STREAM_END], 1);
     CHECK_EQ(client.destroyed, 1);
-    CHECK_EQ(fdmux_stream_close(desk->loop, server->token, 0), 0);
-    CHECK_EQ(fdmux_stream_close(desk->loop, listener, 0), 0);
-    serve_until(desk, &server->destroyed, 1);
+    CHECK_EQ(fdmux_stream_close(loop, server->token, 0), 0);
+    CHECK_EQ(fdmux_stream_close(loop, listener, 0), 0);
+    serve_until(loop, &server->destroyed, 1);
     CHECK_EQ(server->counts[FDMUX_STREAM_CLOSED], 2);
 }
 
-static uint16_t bound_port(struct desk *desk, uint64_t listener)
+static uint16_t bound_port(struct fdmux_loop *loop, uint64_t listener)
 {
     struct sockaddr_storage bound;
     socklen_t size = sizeof bound;
-    int fd = fdmux_stream_fd(desk->loop, listener);
+    int fd = fdmux_stream_fd(loop, listener);
 
     CHECK_EQ(getsockname(fd, (struct sockaddr *)&bound, &size), 0);
     return (uint16_t)(((const unsigned char *)&bound)[2] << 8 |
                       ((const unsigned char *)&bound)[3]);
 }
 
-static void greet_at(struct desk *desk, const char *host)
+static void greet_at(const char *host)
 {
+    struct fdmux_loop *loop = check_open_loop();
     struct fdmux_stream_address where = {.struct_size = sizeof where, .host = host};
     struct witness server = {.reaction = echo};
-    struct fdmux_stream_options options = options_for(desk, &server);
+    struct fdmux_stream_options options = options_for(loop, &server);
     uint64_t listener = 0;
 
     where.flags = FDMUX_STREAM_REUSE_PORT;
-    CHECK_EQ(fdmux_stream_listen_at(desk->loop, &where, &options, &listener), 0);
-    where.port = bound_port(desk, listener);
-    greet(desk, &where, listener, &server);
-    close_desk(desk);
+    CHECK_EQ(fdmux_stream_listen_at(loop, &where, &options, &listener), 0);
+    where.port = bound_port(loop, listener);
+    greet(loop, &where, listener, &server);
+    fdmux_loop_destroy(loop);
 }
 
-static void greet_ipv4(struct desk *desk)
+TEST(connects_and_accepts_over_ipv4)
 {
-    greet_at(desk, "127.0.0.1");
+    greet_at("127.0.0.1");
 }
 
-static void greet_ipv6(struct desk *desk)
+TEST(connects_and_accepts_over_ipv6)
 {
     int probe = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
     if (probe >= 0)
         CHECK_EQ(close(probe), 0);
-    greet_at(desk, probe < 0 ? "127.0.0.1" : "::1"); /* a kernel without IPv6 */
-}
-
-static void greet_unix(struct desk *desk)
-{
-    char path[PATH_SIZE];
-    struct fdmux_stream_address where = {.struct_size = sizeof where, .path = path};
-    struct witness server = {.reaction = echo};
-    struct fdmux_stream_options options = options_for(desk, &server);
-    uint64_t listener = 0;
-
-    snprintf(path, sizeof path, "/tmp/fdmux-stream-%d.sock", (int)getpid());
-    CHECK_EQ(fdmux_stream_listen_at(desk->loop, &where, &options, &listener), 0);
-    CHECK_EQ(fdmux_stream_listen_at(desk->loop, &where, &options, &listener),
-             -EADDRINUSE);
-    greet(desk, &where, listener, &server);
-    CHECK_EQ(unlink(path), 0);
-    close_desk(desk);
-}
-
-TEST(connects_and_accepts_over_ipv4)
-{
-    on_both_desks(greet_ipv4);
-}
-
-TEST(connects_and_accepts_over_ipv6)
-{
-    on_both_desks(greet_ipv6);
+    greet_at(probe < 0 ? "127.0.0.1" : "::1"); /* a kernel without IPv6 */
 }
 
 TEST(connects_and_accepts_over_unix_sockets)
 {
-    on_both_desks(greet_unix);
+    struct fdmux_loop *loop = check_open_loop();
+    char path[PATH_SIZE];
+    struct fdmux_stream_address where = {.struct_size = sizeof where, .path = path};
+    struct witness server = {.reaction = echo};
+    struct fdmux_stream_options options = options_for(loop, &server);
+    uint64_t listener = 0;
+
+    snprintf(path, sizeof path, "/tmp/fdmux-stream-%d.sock", (int)getpid());
+    CHECK_EQ(fdmux_stream_listen_at(loop, &where, &options, &listener), 0);
+    CHECK_EQ(fdmux_stream_listen_at(loop, &where, &options, &listener), -EADDRINUSE);
+    greet(loop, &where, listener, &server);
+    CHECK_EQ(unlink(path), 0);
+    fdmux_loop_destroy(loop);
 }
 
 TEST(what_was_written_before_is_sent_in_the_iteration_that_connects)
 {
-    struct desk desk;
+    struct fdmux_loop *loop = check_open_loop();
     struct witness client = {0};
     struct fdmux_stream_options options;
     struct sockaddr_in address = {.sin_family = AF_INET};
@@ -155,159 +135,137 @@ TEST(what_was_written_before_is_sent_in_the_iteration_that_connects)
     CHECK_EQ(bind(listener, (struct sockaddr *)&address, size), 0);
     CHECK_EQ(listen(listener, 1), 0);
     CHECK_EQ(getsockname(listener, (struct sockaddr *)&address, &size), 0);
-    open_desk(&desk, true, RECORDS_MIN, ARENA_MIN);
-    options = options_for(&desk, &client);
+    options = options_for(loop, &client);
     CHECK_EQ(fdmux_stream_write(
-                 desk.loop,
-                 connect_to_loopback(&desk, ntohs(address.sin_port), &options), "early",
-                 5),
+                 loop, connect_to_loopback(loop, ntohs(address.sin_port), &options),
+                 "early", 5),
              0);
-    serve_until(&desk, &client.counts[FDMUX_STREAM_CONNECTED], 1);
+    serve_until(loop, &client.counts[FDMUX_STREAM_CONNECTED], 1);
     CHECK_EQ(client.last_kind, FDMUX_STREAM_DRAINED);
     peer = accept(listener, NULL, NULL);
     expect_bytes(peer, "early");
     CHECK_EQ(close(peer) + close(listener), 0);
-    close_desk(&desk);
+    fdmux_loop_destroy(loop);
 }
 
 /* A port that was bound and is free again: nobody listens there. */
-static uint16_t free_port(struct desk *desk)
+static uint16_t free_port(struct fdmux_loop *loop)
 {
     struct witness witness = {0};
-    struct fdmux_stream_options options = options_for(desk, &witness);
+    struct fdmux_stream_options options = options_for(loop, &witness);
     uint16_t port;
-    uint64_t listener = listen_on_loopback(desk, &options, &port);
+    uint64_t listener = listen_on_loopback(loop, &options, &port);
 
-    CHECK_EQ(fdmux_stream_close(desk->loop, listener, 0), 0);
-    serve_until(desk, &witness.destroyed, 1);
+    CHECK_EQ(fdmux_stream_close(loop, listener, 0), 0);
+    serve_until(loop, &witness.destroyed, 1);
     return port;
-}
-
-static void connect_refused(struct desk *desk)
-{
-    struct witness witness = {0};
-    struct fdmux_stream_options options = options_for(desk, &witness);
-    uint64_t stream = connect_to_loopback(desk, free_port(desk), &options);
-
-    CHECK_EQ(fdmux_stream_write(desk->loop, stream, "lost", 4), 0);
-    serve_until(desk, &witness.destroyed, 1);
-    CHECK_EQ(witness.counts[FDMUX_STREAM_CONNECTED], 0);
-    CHECK_EQ(witness.counts[FDMUX_STREAM_CLOSED], 1);
-    CHECK_EQ(witness.error, ECONNREFUSED);
-    close_desk(desk);
 }
 
 TEST(a_refused_connection_is_closed_with_the_errno)
 {
-    on_both_desks(connect_refused);
-}
-
-static void connect_nowhere(struct desk *desk)
-{
+    struct fdmux_loop *loop = check_open_loop();
     struct witness witness = {0};
-    struct fdmux_stream_options options = options_for(desk, &witness);
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    uint64_t stream = 0;
+    struct fdmux_stream_options options = options_for(loop, &witness);
+    uint64_t stream = connect_to_loopback(loop, free_port(loop), &options);
 
-    CHECK_EQ(fdmux_stream_connect(desk->loop, fd, &options, &stream), 0);
-    desk->witnesses[stream & 0x0fffffff] = &witness;
-    serve_until(desk, &witness.destroyed, 1);
-    CHECK_EQ(witness.error, ENOTCONN);
-    close_desk(desk);
+    CHECK_EQ(fdmux_stream_write(loop, stream, "lost", 4), 0);
+    serve_until(loop, &witness.destroyed, 1);
+    CHECK_EQ(witness.counts[FDMUX_STREAM_CONNECTED], 0);
+    CHECK_EQ(witness.counts[FDMUX_STREAM_CLOSED], 1);
+    CHECK_EQ(witness.error, ECONNREFUSED);
+    fdmux_loop_destroy(loop);
 }
 
 TEST(a_socket_that_never_began_to_connect_is_closed_and_does_not_spin)
 {
-    on_both_desks(connect_nowhere);
+    struct fdmux_loop *loop = check_open_loop();
+    struct witness witness = {0};
+    struct fdmux_stream_options options = options_for(loop, &witness);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    uint64_t stream = 0;
+
+    CHECK_EQ(fdmux_stream_connect(loop, fd, &options, &stream), 0);
+    serve_until(loop, &witness.destroyed, 1);
+    CHECK_EQ(witness.error, ENOTCONN);
+    fdmux_loop_destroy(loop);
 }
 
 /* ---- half-close ---------------------------------------------------------------- */
 
-static void half_close(struct desk *desk)
+TEST(writing_goes_on_after_the_peers_end)
 {
+    struct fdmux_loop *loop = check_open_loop();
     struct witness witness = {0};
     int fds[2];
     uint64_t stream;
 
     open_tcp_sockets(fds);
-    stream = add_stream(desk, fds[1], &witness);
+    stream = add_stream(loop, fds[1], &witness);
     CHECK_EQ(send(fds[0], "last words", 10, 0), 10);
     CHECK_EQ(shutdown(fds[0], SHUT_WR), 0);
-    serve_until(desk, &witness.counts[FDMUX_STREAM_END], 1);
+    serve_until(loop, &witness.counts[FDMUX_STREAM_END], 1);
     CHECK_EQ(witness.received, 10);
-    CHECK_EQ(serve(desk), 0);
+    CHECK_EQ(serve(loop), 0);
     CHECK_EQ(witness.counts[FDMUX_STREAM_END], 1);
-    CHECK_EQ(fdmux_stream_write(desk->loop, stream, "answer", 6), 0);
+    CHECK_EQ(fdmux_stream_write(loop, stream, "answer", 6), 0);
     expect_bytes(fds[0], "answer");
-    CHECK_EQ(fdmux_stream_shutdown(desk->loop, stream), 0);
-    CHECK_EQ(fdmux_stream_shutdown(desk->loop, stream), 0);
-    CHECK_EQ(fdmux_stream_write(desk->loop, stream, "late", 4), -EPIPE);
+    CHECK_EQ(fdmux_stream_shutdown(loop, stream), 0);
+    CHECK_EQ(fdmux_stream_shutdown(loop, stream), 0);
+    CHECK_EQ(fdmux_stream_write(loop, stream, "late", 4), -EPIPE);
     expect_end(fds[0]);
     CHECK_EQ(witness.counts[FDMUX_STREAM_CLOSED], 0);
     CHECK_EQ(close(fds[0]), 0);
-    close_desk(desk);
-}
-
-TEST(writing_goes_on_after_the_peers_end)
-{
-    on_both_desks(half_close);
-}
-
-static void shutdown_then_read(struct desk *desk)
-{
-    struct witness witness = {0};
-    int fds[2];
-    uint64_t stream;
-
-    open_tcp_sockets(fds);
-    stream = add_stream(desk, fds[1], &witness);
-    CHECK_EQ(fdmux_stream_shutdown(desk->loop, stream), 0);
-    expect_end(fds[0]);
-    CHECK_EQ(send(fds[0], "still here", 10, 0), 10);
-    serve_until(desk, &witness.counts[FDMUX_STREAM_DATA], 1);
-    CHECK_EQ(witness.received, 10);
-    CHECK_EQ(close(fds[0]), 0);
-    serve_until(desk, &witness.counts[FDMUX_STREAM_END], 1);
-    close_desk(desk);
+    fdmux_loop_destroy(loop);
 }
 
 TEST(reading_goes_on_after_shutdown)
 {
-    on_both_desks(shutdown_then_read);
-}
-
-static void shutdown_before_connect(struct desk *desk)
-{
-    struct witness server = {0};
-    struct witness client = {0};
-    struct fdmux_stream_options server_options = options_for(desk, &server);
-    struct fdmux_stream_options client_options = options_for(desk, &client);
-    uint16_t port;
+    struct fdmux_loop *loop = check_open_loop();
+    struct witness witness = {0};
+    int fds[2];
     uint64_t stream;
 
-    (void)listen_on_loopback(desk, &server_options, &port);
-    stream = connect_to_loopback(desk, port, &client_options);
-    CHECK_EQ(fdmux_stream_shutdown(desk->loop, stream), 0);
-    serve_until(desk, &server.counts[FDMUX_STREAM_END], 1);
-    CHECK_EQ(client.counts[FDMUX_STREAM_CONNECTED], 1);
-    CHECK_EQ(client.counts[FDMUX_STREAM_CLOSED], 0);
-    CHECK_EQ(fdmux_stream_write(desk->loop, server.token, "yes", 3), 0);
-    serve_until(desk, &client.counts[FDMUX_STREAM_DATA], 1);
-    close_desk(desk);
+    open_tcp_sockets(fds);
+    stream = add_stream(loop, fds[1], &witness);
+    CHECK_EQ(fdmux_stream_shutdown(loop, stream), 0);
+    expect_end(fds[0]);
+    CHECK_EQ(send(fds[0], "still here", 10, 0), 10);
+    serve_until(loop, &witness.counts[FDMUX_STREAM_DATA], 1);
+    CHECK_EQ(witness.received, 10);
+    CHECK_EQ(close(fds[0]), 0);
+    serve_until(loop, &witness.counts[FDMUX_STREAM_END], 1);
+    fdmux_loop_destroy(loop);
 }
 
 TEST(shutdown_waits_for_the_connection)
 {
-    on_both_desks(shutdown_before_connect);
+    struct fdmux_loop *loop = check_open_loop();
+    struct witness server = {0};
+    struct witness client = {0};
+    struct fdmux_stream_options server_options = options_for(loop, &server);
+    struct fdmux_stream_options client_options = options_for(loop, &client);
+    uint16_t port;
+    uint64_t stream;
+
+    (void)listen_on_loopback(loop, &server_options, &port);
+    stream = connect_to_loopback(loop, port, &client_options);
+    CHECK_EQ(fdmux_stream_shutdown(loop, stream), 0);
+    serve_until(loop, &server.counts[FDMUX_STREAM_END], 1);
+    CHECK_EQ(client.counts[FDMUX_STREAM_CONNECTED], 1);
+    CHECK_EQ(client.counts[FDMUX_STREAM_CLOSED], 0);
+    CHECK_EQ(fdmux_stream_write(loop, server.token, "yes", 3), 0);
+    serve_until(loop, &client.counts[FDMUX_STREAM_DATA], 1);
+    fdmux_loop_destroy(loop);
 }
 
 /* A listener whose queue is full answers nobody: the next ones stay connecting. */
-static void shutdown_while_connecting(struct desk *desk)
+TEST(shutdown_does_not_give_up_a_connection_that_is_under_way)
 {
+    struct fdmux_loop *loop = check_open_loop();
     struct sockaddr_in address = {.sin_family = AF_INET};
     socklen_t size = sizeof address;
     struct witness client = {0};
-    struct fdmux_stream_options options = options_for(desk, &client);
+    struct fdmux_stream_options options = options_for(loop, &client);
     int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     uint64_t stream = 0;
 
@@ -316,96 +274,84 @@ static void shutdown_while_connecting(struct desk *desk)
     CHECK_EQ(listen(listener, 0), 0);
     CHECK_EQ(getsockname(listener, (struct sockaddr *)&address, &size), 0);
     for (int i = 0; i < 4; i++)
-        stream = connect_to_loopback(desk, ntohs(address.sin_port), &options);
-    CHECK_EQ(fdmux_stream_shutdown(desk->loop, stream), 0);
+        stream = connect_to_loopback(loop, ntohs(address.sin_port), &options);
+    CHECK_EQ(fdmux_stream_shutdown(loop, stream), 0);
     for (int i = 0; i < 10; i++)
-        CHECK_EQ(serve(desk), 0);
+        CHECK_EQ(serve(loop), 0);
     CHECK_EQ(client.counts[FDMUX_STREAM_CLOSED], 0);
     CHECK(client.counts[FDMUX_STREAM_CONNECTED] < 4);
     CHECK_EQ(close(listener), 0);
-    close_desk(desk);
-}
-
-TEST(shutdown_does_not_give_up_a_connection_that_is_under_way)
-{
-    on_both_desks(shutdown_while_connecting);
+    fdmux_loop_destroy(loop);
 }
 
 /* ---- pausing, counting --------------------------------------------------------- */
 
-static void pause_and_resume(struct desk *desk)
+TEST(a_paused_stream_receives_nothing_until_resumed)
 {
+    struct fdmux_loop *loop = check_open_loop();
     struct witness witness = {0};
     int fds[2];
     uint64_t stream;
 
     open_sockets(fds);
-    stream = add_stream(desk, fds[0], &witness);
-    CHECK_EQ(fdmux_stream_pause(desk->loop, stream), 0);
-    CHECK_EQ(fdmux_stream_pause(desk->loop, stream), 0);
+    stream = add_stream(loop, fds[0], &witness);
+    CHECK_EQ(fdmux_stream_pause(loop, stream), 0);
+    CHECK_EQ(fdmux_stream_pause(loop, stream), 0);
     CHECK_EQ(send(fds[1], "x", 1, 0), 1);
-    serve_all(desk);
+    serve_all(loop);
     CHECK_EQ(witness.received, 0);
-    CHECK_EQ(fdmux_stream_write(desk->loop, stream, "out", 3), 0);
+    CHECK_EQ(fdmux_stream_write(loop, stream, "out", 3), 0);
     expect_bytes(fds[1], "out");
-    CHECK_EQ(fdmux_stream_resume(desk->loop, stream), 0);
-    serve_until(desk, &witness.counts[FDMUX_STREAM_DATA], 1);
+    CHECK_EQ(fdmux_stream_resume(loop, stream), 0);
+    serve_until(loop, &witness.counts[FDMUX_STREAM_DATA], 1);
     CHECK_EQ(witness.received, 1);
     CHECK_EQ(close(fds[1]), 0);
-    close_desk(desk);
+    fdmux_loop_destroy(loop);
 }
 
-TEST(a_paused_stream_receives_nothing_until_resumed)
+TEST(bytes_are_counted)
 {
-    on_both_desks(pause_and_resume);
-}
-
-static void count_bytes(struct desk *desk)
-{
+    struct fdmux_loop *loop = check_open_loop();
     struct witness witness = {.reaction = echo};
     struct fdmux_stream_stats stats = {.struct_size = sizeof stats};
     uint64_t stream;
     int fds[2];
 
     open_sockets(fds);
-    stream = add_stream(desk, fds[0], &witness);
+    stream = add_stream(loop, fds[0], &witness);
     CHECK_EQ(send(fds[1], "12345", 5, 0), 5);
-    serve_until(desk, &witness.counts[FDMUX_STREAM_DATA], 1);
-    CHECK_EQ(fdmux_stream_write(desk->loop, stream, "678", 3), 0);
-    CHECK_EQ(fdmux_stream_stats(desk->loop, stream, &stats), 0);
+    serve_until(loop, &witness.counts[FDMUX_STREAM_DATA], 1);
+    CHECK_EQ(fdmux_stream_write(loop, stream, "678", 3), 0);
+    CHECK_EQ(fdmux_stream_stats(loop, stream, &stats), 0);
     CHECK_EQ(stats.received, 5);
     CHECK_EQ(stats.sent, 8);
     CHECK_EQ(stats.queued, 0);
     CHECK_EQ(stats.connections + stats.accepted + stats.refused, 0);
-    CHECK_EQ(fdmux_stream_close(desk->loop, stream, 0), 0);
-    serve_until(desk, &witness.destroyed, 1);
+    CHECK_EQ(fdmux_stream_close(loop, stream, 0), 0);
+    serve_until(loop, &witness.destroyed, 1);
     CHECK_EQ(close(fds[1]), 0);
-    close_desk(desk);
+    fdmux_loop_destroy(loop);
 }
 
-TEST(bytes_are_counted)
+TEST(a_listener_counts_for_what_it_accepted)
 {
-    on_both_desks(count_bytes);
-}
-
-static void count_for_listener(struct desk *desk)
-{
+    struct fdmux_loop *loop = check_open_loop();
     struct witness server = {.reaction = echo};
-    struct fdmux_stream_options options = options_for(desk, &server);
+    struct fdmux_stream_options options = options_for(loop, &server);
     struct fdmux_stream_stats stats = {.struct_size = sizeof stats};
     uint16_t port;
-    uint64_t listener = listen_on_loopback(desk, &options, &port);
+    uint64_t listener = listen_on_loopback(loop, &options, &port);
     int clients[2] = {connect_client(port), connect_client(port)};
 
     CHECK_EQ(send(clients[0], "12345", 5, 0), 5);
     CHECK_EQ(send(clients[1], "678", 3, 0), 3);
     while (server.received < 8)
-        serve_until(desk, &server.counts[FDMUX_STREAM_DATA],
+        serve_until(loop, &server.counts[FDMUX_STREAM_DATA],
                     server.counts[FDMUX_STREAM_DATA] + 1);
     expect_bytes(clients[0], "12345");
     CHECK_EQ(close(clients[0]), 0);
-    serve_until(desk, &server.counts[FDMUX_STREAM_END], 1);
-    CHECK_EQ(fdmux_stream_stats(desk->loop, listener, &stats), 0);
+    serve_until(loop, &server.counts[FDMUX_STREAM_END], 1);
+    CHECK_EQ(fdmux_stream_stats(loop, listener, &stats), 0);
     CHECK_EQ(stats.accepted, 2);
     CHECK_EQ(stats.connections, 2);
     CHECK_EQ(stats.refused, 0);
@@ -413,12 +359,7 @@ static void count_for_listener(struct desk *desk)
     CHECK_EQ(stats.sent, 8);
     CHECK_EQ(stats.queued, 0);
     CHECK_EQ(close(clients[1]), 0);
-    close_desk(desk);
-}
-
-TEST(a_listener_counts_for_what_it_accepted)
-{
-    on_both_desks(count_for_listener);
+    fdmux_loop_destroy(loop);
 }
 
 /* ---- size ---------------------------------------------------------------------- */

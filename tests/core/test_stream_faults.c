@@ -1,9 +1,10 @@
 /* test_stream_faults.c: each system call and allocation of a scenario with streams
  * fails once, then from there on, until a run makes fewer calls than the one to fail.
  *
- * Whatever fails: a negative errno or a CLOSED record, sound structures, nothing
+ * Whatever fails: a negative errno or a CLOSED event, sound structures, nothing
  * leaked, `destroyed` once for each stream that was made, and a loop that works
- * afterwards. */
+ * afterwards. Twice: with what streams have by default, and with handlers and buffers
+ * of their own. */
 #include "stream_fixtures.h"
 
 #include <stdio.h>
@@ -20,9 +21,12 @@ struct plan {
 };
 
 struct scene {
-    struct desk desk;
+    struct fdmux_loop *loop;
     struct plan plan;
+    bool has_handlers;
+    int handler_count; /* accepted streams that got one */
     struct witness server;
+    struct witness accepted;
     struct witness clients[CLIENTS];
     uint64_t listener; /* 0: could not be made */
     uint64_t streams[CLIENTS];
@@ -44,20 +48,47 @@ static int check_result(const struct scene *scene, int r)
 static void serve_some(struct scene *scene)
 {
     for (int i = 0; i < ROUNDS; i++)
-        (void)check_result(scene, serve(&scene->desk));
+        (void)check_result(scene, serve(scene->loop));
 }
 
-static int answer(struct witness *witness, const struct fdmux_stream_record *record,
-                  const unsigned char *data)
+static int name_buffer(struct fdmux_loop *loop, uint64_t stream, void **ret_buffer,
+                       size_t *ret_size, void *userdata)
+{
+    static unsigned char buffer[MESSAGE / 2];
+
+    (void)loop, (void)stream, (void)userdata;
+    *ret_buffer = buffer;
+    *ret_size = sizeof buffer;
+    return 0;
+}
+
+static void set_handler(struct scene *scene, uint64_t stream)
+{
+    struct fdmux_stream_handler handler = {
+        .struct_size = sizeof handler,
+        .fn = note_event,
+        .buffer_fn = name_buffer,
+        .userdata = &scene->accepted,
+        .destroyed = note_destroyed,
+    };
+
+    if (check_result(scene, fdmux_stream_set_handler(scene->loop, stream, &handler)) ==
+        0)
+        scene->handler_count++;
+}
+
+static int answer(struct witness *witness, const struct fdmux_stream_event *event)
 {
     struct scene *scene = witness->extra;
-    struct fdmux_loop *loop = witness->desk->loop;
+    struct fdmux_loop *loop = witness->loop;
 
-    if (record->kind == FDMUX_STREAM_DATA)
-        (void)check_result(scene, fdmux_stream_write(loop, record->stream, data,
-                                                     record->last - record->first));
-    if (record->kind == FDMUX_STREAM_END)
-        (void)check_result(scene, fdmux_stream_close(loop, record->stream, 0));
+    if (event->kind == FDMUX_STREAM_ACCEPTED && scene->has_handlers)
+        set_handler(scene, event->stream);
+    if (event->kind == FDMUX_STREAM_DATA)
+        (void)check_result(
+            scene, fdmux_stream_write(loop, event->stream, event->data, event->length));
+    if (event->kind == FDMUX_STREAM_END)
+        (void)check_result(scene, fdmux_stream_close(loop, event->stream, 0));
     return 0;
 }
 
@@ -69,21 +100,20 @@ static void open_all(struct scene *scene)
         .struct_size = sizeof where,
         .path = scene->path,
     };
-    struct desk *desk = &scene->desk;
-    struct fdmux_stream_options options = options_for(desk, &scene->server);
+    struct fdmux_loop *loop = scene->loop;
+    struct fdmux_stream_options options = options_for(loop, &scene->server);
 
-    scene->server.reaction = answer;
-    scene->server.extra = scene;
-    if (check_result(scene, fdmux_stream_listen_at(desk->loop, &where, &options,
-                                                   &scene->listener)) == 0)
-        desk->witnesses[scene->listener & 0x0fffffff] = &scene->server;
+    scene->server.reaction = scene->accepted.reaction = answer;
+    scene->server.extra = scene->accepted.extra = scene;
+    scene->accepted.loop = loop;
+    (void)check_result(
+        scene, fdmux_stream_listen_at(loop, &where, &options, &scene->listener));
     for (int i = 0; i < CLIENTS; i++) {
-        options = options_for(desk, &scene->clients[i]);
+        options = options_for(loop, &scene->clients[i]);
         options.idle_timeout_ns = 60000 * MS;
-        if (check_result(scene, fdmux_stream_connect_to(desk->loop, &where, &options,
-                                                        &scene->streams[i])) == 0)
-            desk->witnesses[scene->streams[i] & 0x0fffffff] = &scene->clients[i];
-        else
+        options.buffer_fn = scene->has_handlers ? name_buffer : NULL;
+        if (check_result(scene, fdmux_stream_connect_to(loop, &where, &options,
+                                                        &scene->streams[i])) < 0)
             CHECK_EQ(scene->streams[i], 0);
     }
     serve_some(scene);
@@ -96,7 +126,7 @@ static void talk(struct scene *scene)
 
     for (int i = 0; i < CLIENTS; i++)
         ops[i] = (struct fdmux_stream_write_op){scene->streams[i], bytes, MESSAGE};
-    (void)check_result(scene, fdmux_stream_write_batch(scene->desk.loop, ops, CLIENTS));
+    (void)check_result(scene, fdmux_stream_write_batch(scene->loop, ops, CLIENTS));
     serve_some(scene);
 }
 
@@ -104,7 +134,7 @@ static void talk(struct scene *scene)
 static void pile_up(struct scene *scene)
 {
     static unsigned char bytes[1000];
-    struct fdmux_loop *loop = scene->desk.loop;
+    struct fdmux_loop *loop = scene->loop;
     int fd = fdmux_stream_fd(loop, scene->server.token);
 
     for (int i = 0; i < CLIENTS; i++)
@@ -114,6 +144,9 @@ static void pile_up(struct scene *scene)
     for (int i = 0; i < 20; i++)
         (void)check_result(
             scene, fdmux_stream_write(loop, scene->server.token, bytes, sizeof bytes));
+    if (scene->has_handlers)
+        (void)check_result(scene,
+                           fdmux_stream_await_writable(loop, scene->server.token, 0));
     serve_some(scene);
     for (int i = 0; i < CLIENTS; i++)
         (void)check_result(scene, fdmux_stream_resume(loop, scene->streams[i]));
@@ -122,7 +155,7 @@ static void pile_up(struct scene *scene)
 
 static void close_all(struct scene *scene)
 {
-    struct fdmux_loop *loop = scene->desk.loop;
+    struct fdmux_loop *loop = scene->loop;
 
     (void)check_result(scene, fdmux_stream_shutdown(loop, scene->streams[0]));
     serve_some(scene);
@@ -138,26 +171,26 @@ static void close_all(struct scene *scene)
 
 static void check_usable(struct scene *scene)
 {
-    struct desk *desk = &scene->desk;
+    struct fdmux_loop *loop = scene->loop;
     struct witness witness = {0};
     int fds[2];
 
     serve_some(scene);
-    desk->is_collected = false;
     open_sockets(fds);
-    (void)add_stream(desk, fds[0], &witness);
+    (void)add_stream(loop, fds[0], &witness);
     CHECK_EQ(send(fds[1], "x", 1, 0), 1);
-    serve_until(desk, &witness.counts[FDMUX_STREAM_DATA], 1);
+    serve_until(loop, &witness.counts[FDMUX_STREAM_DATA], 1);
     CHECK_EQ(close(fds[1]), 0);
-    serve_until(desk, &witness.counts[FDMUX_STREAM_END], 1);
-    CHECK_EQ(fdmux_stream_total_max(desk->loop, 1 << 20), 0);
-    close_desk(desk);
+    serve_until(loop, &witness.counts[FDMUX_STREAM_END], 1);
+    CHECK_EQ(fdmux_stream_total_max(loop, 1 << 20), 0);
+    fdmux_loop_destroy(loop);
     CHECK_EQ(witness.destroyed, 1);
 }
 
 static void check_ends(const struct scene *scene)
 {
     CHECK_EQ(scene->server.destroyed, scene->listener != 0);
+    CHECK_EQ(scene->accepted.destroyed, scene->handler_count);
     for (int i = 0; i < CLIENTS; i++) {
         CHECK_EQ(scene->clients[i].destroyed, scene->streams[i] != 0);
         CHECK(scene->clients[i].counts[FDMUX_STREAM_CLOSED] <= 1);
@@ -165,14 +198,15 @@ static void check_ends(const struct scene *scene)
 }
 
 /* Returns how many calls of these kinds the scenario made. */
-static int64_t run(struct plan plan, bool is_collected)
+static int64_t run(struct plan plan, bool has_handlers)
 {
     struct scene *scene = calloc(1, sizeof *scene);
     int fds_before = check_open_fds();
     int64_t calls;
 
-    open_desk(&scene->desk, is_collected, RECORDS_MIN, ARENA_MIN);
+    scene->loop = check_open_loop();
     scene->plan = plan;
+    scene->has_handlers = has_handlers;
     snprintf(scene->path, sizeof scene->path, "/tmp/fdmux-faults-%d.sock",
              (int)getpid());
     fdmux_testing_fail(plan.kinds, plan.nth, plan.error, plan.persistent);

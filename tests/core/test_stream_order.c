@@ -21,7 +21,7 @@ struct side {
 };
 
 struct traffic {
-    struct desk desk;
+    struct fdmux_loop *loop;
     struct side sides[2];
     size_t total; /* each way */
     uint64_t seed;
@@ -34,13 +34,12 @@ static void write_piece(struct traffic *traffic, struct side *side)
     size_t left = traffic->total - side->written;
     size_t length = 1 + check_random(&traffic->seed) % PIECE_MAX;
 
-    if (left == 0 || queued(&traffic->desk, side->stream) > QUEUE_FULL)
+    if (left == 0 || queued(traffic->loop, side->stream) > QUEUE_FULL)
         return;
     length = length < left ? length : left;
     fill_pattern(traffic->piece, length, traffic->seed);
-    CHECK_EQ(
-        fdmux_stream_write(traffic->desk.loop, side->stream, traffic->piece, length),
-        0);
+    CHECK_EQ(fdmux_stream_write(traffic->loop, side->stream, traffic->piece, length),
+             0);
     side->hash = hash_bytes(side->hash, traffic->piece, length);
     side->written += length;
 }
@@ -61,17 +60,17 @@ static void plan_fault(struct traffic *traffic)
     fdmux_testing_fail(faults[chosen].kind, nth, faults[chosen].error, 0);
 }
 
-static void open_traffic(struct traffic *traffic, bool is_collected, size_t total)
+static void open_traffic(struct traffic *traffic, size_t total)
 {
     int fds[2];
 
-    open_desk(&traffic->desk, is_collected, RECORDS_MIN, ARENA_MIN);
+    traffic->loop = check_open_loop();
     traffic->total = total;
     open_sockets(fds);
     for (int i = 0; i < 2; i++) {
         traffic->sides[i].hash = HASH_START;
         traffic->sides[i].stream =
-            add_stream(&traffic->desk, fds[i], &traffic->sides[i].witness);
+            add_stream(traffic->loop, fds[i], &traffic->sides[i].witness);
     }
 }
 
@@ -84,7 +83,7 @@ static void close_traffic(struct traffic *traffic)
         CHECK(traffic->sides[i].witness.hash == traffic->sides[1 - i].hash);
         CHECK_EQ(traffic->sides[i].witness.counts[FDMUX_STREAM_CLOSED], 0);
     }
-    close_desk(&traffic->desk);
+    fdmux_loop_destroy(traffic->loop);
     free(traffic);
 }
 
@@ -94,12 +93,12 @@ static bool is_done(const struct traffic *traffic)
            traffic->sides[1].witness.received == traffic->total;
 }
 
-static void exchange(bool is_collected, bool is_faulty, size_t total, int64_t short_max)
+static void exchange(bool is_faulty, size_t total, int64_t short_max)
 {
     struct traffic *traffic = calloc(1, sizeof *traffic);
     int64_t steps_max = 1000 + (int64_t)total;
 
-    open_traffic(traffic, is_collected, total);
+    open_traffic(traffic, total);
     traffic->seed = 7 + (uint64_t)short_max;
     for (int64_t step = 0; !is_done(traffic); step++) {
         CHECK(step < steps_max);
@@ -108,46 +107,31 @@ static void exchange(bool is_collected, bool is_faulty, size_t total, int64_t sh
         if (is_faulty)
             plan_fault(traffic);
         write_piece(traffic, &traffic->sides[step % 2]);
-        CHECK_EQ(serve(&traffic->desk), 0);
-        fdmux__hub_tick(traffic->desk.loop, 1); /* for those out of buffers */
+        CHECK_EQ(serve(traffic->loop), 0);
+        fdmux__hub_tick(traffic->loop, 1); /* for those out of buffers */
     }
     close_traffic(traffic);
 }
 
-TEST(four_mib_each_way_to_functions)
+TEST(four_mib_each_way)
 {
-    exchange(false, false, 4 << 20, 0);
+    exchange(false, 4 << 20, 0);
 }
 
-TEST(four_mib_each_way_into_batches)
+TEST(faults_lose_nothing)
 {
-    exchange(true, false, 4 << 20, 0);
+    exchange(true, 1 << 20, 0);
 }
 
-TEST(faults_lose_nothing_called)
+TEST(short_calls_keep_the_order)
 {
-    exchange(false, true, 1 << 20, 0);
-}
-
-TEST(faults_lose_nothing_collected)
-{
-    exchange(true, true, 1 << 20, 0);
-}
-
-TEST(short_calls_keep_the_order_called)
-{
-    exchange(false, false, 8 << 10, 7);
-}
-
-TEST(short_calls_keep_the_order_collected)
-{
-    exchange(true, false, 8 << 10, 7);
+    exchange(false, 8 << 10, 7);
 }
 
 TEST(short_calls_and_faults_keep_the_order)
 {
-    exchange(true, true, 100 << 10, 1000);
-    exchange(false, true, 4 << 10, 3);
+    exchange(true, 100 << 10, 1000);
+    exchange(true, 4 << 10, 3);
 }
 
 /* ---- many writes in one call --------------------------------------------------- */
@@ -173,7 +157,7 @@ static void fill_ops(struct fdmux_stream_write_op ops[OPS], const uint64_t strea
 
 static void batched_writes(bool is_short)
 {
-    struct desk desk;
+    struct fdmux_loop *loop = check_open_loop();
     struct witness readers[2] = {{0}};
     struct witness writers[2] = {{0}};
     struct fdmux_stream_write_op ops[OPS];
@@ -184,11 +168,10 @@ static void batched_writes(bool is_short)
     int fds[2][2];
 
     fill_pattern(bytes, sizeof bytes, 3);
-    open_desk(&desk, true, RECORDS_MIN, ARENA_MIN);
     for (int i = 0; i < 2; i++) {
         open_sockets(fds[i]);
-        streams[i] = add_stream(&desk, fds[i][0], &writers[i]);
-        (void)add_stream(&desk, fds[i][1], &readers[i]);
+        streams[i] = add_stream(loop, fds[i][0], &writers[i]);
+        (void)add_stream(loop, fds[i][1], &readers[i]);
     }
     fdmux_testing_short(is_short ? 7 : 0);
     for (int round = 0; round < 5; round++) {
@@ -198,14 +181,14 @@ static void batched_writes(bool is_short)
 
             *hash = hash_bytes(*hash, ops[i].data, ops[i].length);
         }
-        CHECK_EQ(fdmux_stream_write_batch(desk.loop, ops, OPS), OPS);
-        CHECK_EQ(serve(&desk), 0);
+        CHECK_EQ(fdmux_stream_write_batch(loop, ops, OPS), OPS);
+        CHECK_EQ(serve(loop), 0);
     }
     fdmux_testing_short(0);
-    serve_all(&desk);
+    serve_all(loop);
     for (int i = 0; i < 2; i++)
         CHECK(readers[i].hash == hashes[i]);
-    close_desk(&desk);
+    fdmux_loop_destroy(loop);
 }
 
 TEST(batched_writes_keep_the_order_of_each_stream)
@@ -214,37 +197,37 @@ TEST(batched_writes_keep_the_order_of_each_stream)
     batched_writes(true);
 }
 
-static int64_t sends_of(struct desk *desk, const struct fdmux_stream_write_op *ops,
-                        uint32_t count, int accepted)
+static int64_t sends_of(struct fdmux_loop *loop,
+                        const struct fdmux_stream_write_op *ops, uint32_t count,
+                        int accepted)
 {
     fdmux_testing_fail(FDMUX_CALL_SEND, 0, 0, 0);
-    CHECK_EQ(fdmux_stream_write_batch(desk->loop, ops, count), accepted);
+    CHECK_EQ(fdmux_stream_write_batch(loop, ops, count), accepted);
     return fdmux_testing_calls();
 }
 
 TEST(neighbours_to_one_stream_go_out_in_one_call)
 {
-    struct desk desk;
+    struct fdmux_loop *loop = check_open_loop();
     struct witness witnesses[2] = {{0}};
     struct fdmux_stream_write_op ops[130];
     uint64_t streams[2];
     int fds[2][2];
 
-    open_desk(&desk, false, RECORDS_MIN, ARENA_MIN);
     for (int i = 0; i < 2; i++) {
         open_sockets(fds[i]);
-        streams[i] = add_stream(&desk, fds[i][0], &witnesses[i]);
+        streams[i] = add_stream(loop, fds[i][0], &witnesses[i]);
     }
     for (int i = 0; i < 130; i++)
         ops[i] = (struct fdmux_stream_write_op){streams[0], "ab", 2};
-    CHECK_EQ(sends_of(&desk, ops, 64, 64), 1);
-    CHECK_EQ(sends_of(&desk, ops, 130, 130), 3); /* 64 parts a call */
+    CHECK_EQ(sends_of(loop, ops, 64, 64), 1);
+    CHECK_EQ(sends_of(loop, ops, 130, 130), 3); /* 64 parts a call */
     ops[1].stream = streams[1];
-    CHECK_EQ(sends_of(&desk, ops, 10, 10), 3);
-    CHECK_EQ(fdmux_stream_close(desk.loop, streams[1], 0), 0);
-    CHECK_EQ(sends_of(&desk, ops, 10, 9), 2); /* passed by */
-    CHECK_EQ(serve(&desk), 0);
-    CHECK_EQ(sends_of(&desk, ops, 10, 9), 2);
-    close_desk(&desk);
+    CHECK_EQ(sends_of(loop, ops, 10, 10), 3);
+    CHECK_EQ(fdmux_stream_close(loop, streams[1], 0), 0);
+    CHECK_EQ(sends_of(loop, ops, 10, 9), 2); /* passed by */
+    CHECK_EQ(serve(loop), 0);
+    CHECK_EQ(sends_of(loop, ops, 10, 9), 2);
+    fdmux_loop_destroy(loop);
     CHECK_EQ(close(fds[0][1]) + close(fds[1][1]), 0);
 }

@@ -34,22 +34,6 @@ TEST(several_wakes_cause_one_return)
     fdmux_loop_destroy(loop);
 }
 
-static int wake_self(struct fdmux_loop *loop, void *userdata)
-{
-    (void)userdata;
-    CHECK_EQ(fdmux_loop_wake(loop), 0);
-    return 0;
-}
-
-TEST(wake_inside_a_function_ends_the_dispatch)
-{
-    struct fdmux_loop *loop = check_open_loop();
-
-    CHECK_EQ(fdmux_post(loop, wake_self, NULL), 0);
-    CHECK_EQ(fdmux_loop_dispatch(loop, -1, NULL, 0), 0);
-    fdmux_loop_destroy(loop);
-}
-
 /* ---- threads ------------------------------------------------------------------- */
 
 struct player {

@@ -14,8 +14,9 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 import pytest
 
@@ -144,15 +145,22 @@ def example(
 
 
 @contextlib.contextmanager
-def running_server(name: str) -> Iterator[tuple[str, int]]:
+def running_server(
+    name: str, *arguments: str, modules: Path | None = None
+) -> Iterator[tuple[str, int]]:
     """Run ``examples/NAME/server.py``, on the fdmux under test; ends it by SIGTERM.
+
+    It finds what is built in ``modules`` as well.
 
     What it said on standard error, such as the traceback of a callback, fails the test.
     """
+    path = [str(modules)] if modules else []
+    path += filter(None, [os.environ.get("PYTHONPATH")])
+    environment = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": os.pathsep.join(path)}
     with subprocess.Popen(
-        [sys.executable, "-W", "error", "server.py"],
+        [sys.executable, "-W", "error", "server.py", *arguments],
         cwd=ROOT / "examples" / name,
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        env={**os.environ, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -187,9 +195,29 @@ def real_client(program: str, package: str) -> str:
     return found
 
 
-@pytest.fixture(scope="module")
-def resp_server() -> Iterator[tuple[str, int]]:
-    with running_server("resp") as address:
+@pytest.fixture(scope="session")
+def resp_framer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the module resp_framer, built by the headers alone."""
+    python = sysconfig.get_path("include")
+    if shutil.which("cc") is None or not (Path(python) / "Python.h").exists():
+        pytest.skip("needs a C compiler and Python.h (Debian: gcc, python3-dev)")
+    folder = tmp_path_factory.mktemp("resp_framer")
+    run(
+        *("cc", "-std=c11", "-O2", "-Wall", "-Wextra", "-Wpedantic", "-Werror"),
+        *("-shared", "-fPIC", "-DPy_LIMITED_API=0x030B0000", f"-isystem{python}"),
+        *(f"-I{ROOT / 'csrc' / 'include'}", "-o", folder / "resp_framer.abi3.so"),
+        ROOT / "examples" / "resp" / "resp_framer.c",
+    )
+    return folder
+
+
+@pytest.fixture(scope="module", params=["python", "native"])
+def resp_server(request: pytest.FixtureRequest) -> Iterator[tuple[str, int]]:
+    parser = str(request.param)
+    modules = None
+    if parser == "native":
+        modules = cast("Path", request.getfixturevalue("resp_framer"))
+    with running_server("resp", "--parser", parser, modules=modules) as address:
         yield address
 
 
@@ -216,8 +244,14 @@ def store() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
-def resp_handler() -> ModuleType:
-    return example_module("resp", "server")
+def resp_handler(request: pytest.FixtureRequest) -> ModuleType:
+    """Its server, with the module in C where that can be built."""
+    with contextlib.ExitStack() as stack:
+        if shutil.which("cc") is not None:
+            folder = str(request.getfixturevalue("resp_framer"))
+            sys.path.insert(0, folder)
+            stack.callback(sys.path.remove, folder)
+        return example_module("resp", "server")
 
 
 @pytest.fixture(scope="session")

@@ -199,7 +199,7 @@ def test_package_is_built_in_isolation(
     built = [name for name in names if name.endswith(".so")]
     assert len(built) == 1
     assert built[0].startswith(library)
-    assert "Requires-Dist: fdmux>=0.1" in text
+    assert "Requires-Dist: fdmux>=0.3" in text
 
 
 def test_scenario_finds_memory_that_is_not_freed(builds: Builds) -> None:

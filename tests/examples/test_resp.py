@@ -6,13 +6,20 @@ import csv
 import random
 import socket
 import subprocess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
+from fdmux.loop import SelectorEventLoop
+from fdmux.stream import add_stream
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
     from types import ModuleType
+
+    from fdmux.framing import FrameHandler
+    from fdmux.stream import Stream
 
 Address = tuple[str, int]
 LARGE = 512 * 1024
@@ -42,20 +49,75 @@ def pieces(data: bytes, source: random.Random, length_max: int) -> Iterator[byte
         start = end
 
 
-# The parser alone ----------------------------------------------------------------
+# The parser alone, and what does the same in C ------------------------------------
+
+
+class Parser(Protocol):
+    def feed(self, data: bytes) -> list[list[bytes]]: ...
+
+
+class Installation(Protocol):
+    def python(self, code: str) -> str: ...
+
+
+class NativeParser:
+    """resp_framer with the face of ``resp.Parser``, through a stream."""
+
+    PIECE = 32768
+
+    def __init__(self, handler: FrameHandler, loop: SelectorEventLoop) -> None:
+        self.found: list[list[bytes]] = []
+        self.problem: Exception | None = None
+        self._loop = loop
+        self._sock, theirs = socket.socketpair()
+        handler.on_frames = self._take  # type: ignore[method-assign,assignment]
+        handler.on_frame_error = self._fail  # type: ignore[method-assign]
+        add_stream(loop, theirs, handler)
+
+    def _take(self, _stream: Stream, requests: list[list[bytes]]) -> None:
+        self.found += filter(None, requests)
+
+    def _fail(self, stream: Stream, error: Exception) -> None:
+        self.problem = error
+        stream.close()
+
+    def feed(self, data: bytes) -> list[list[bytes]]:
+        for start in range(0, len(data), self.PIECE):
+            self._sock.sendall(data[start : start + self.PIECE])
+            self._loop.run_once(0)
+        found, self.found = self.found, []
+        if self.problem is not None:
+            self.problem.requests = found  # type: ignore[attr-defined]
+            raise self.problem
+        return found
+
+    def close(self) -> None:
+        self._sock.close()
+
+
+@pytest.fixture(params=["python", "native"])
+def parser(request: pytest.FixtureRequest, resp: ModuleType) -> Iterator[Parser]:
+    if request.param == "python":
+        yield resp.Parser()
+        return
+    request.getfixturevalue("resp_framer")
+    server = request.getfixturevalue("resp_handler")
+    with SelectorEventLoop() as loop:
+        native = NativeParser(server.NativeRespHandler(), loop)
+        yield native
+        native.close()
 
 
 @pytest.mark.parametrize("length_max", [1, 3, 100, 10_000])
 @pytest.mark.parametrize("seed", range(5))
 def test_parser_finds_the_same_requests_in_any_division(
-    resp: ModuleType, seed: int, length_max: int
+    parser: Parser, seed: int, length_max: int
 ) -> None:
     source = random.Random(seed)
     requests = [
         [random_word(source) for _ in range(source.randint(1, 5))] for _ in range(30)
     ]
     data = b"".join(encoded(*request) for request in requests)
-    parser = resp.Parser()
     found = [
         request
         for piece in pieces(data, source, length_max)
@@ -65,17 +127,15 @@ def test_parser_finds_the_same_requests_in_any_division(
 
 
 def test_parser_returns_a_request_with_its_last_byte_and_not_before(
-    resp: ModuleType,
+    parser: Parser,
 ) -> None:
-    parser = resp.Parser()
     data = encoded(b"SET", b"key", b"a\r\nb")
     for number in range(len(data) - 1):
         assert parser.feed(data[number : number + 1]) == []
     assert parser.feed(data[-1:]) == [[b"SET", b"key", b"a\r\nb"]]
 
 
-def test_parser_takes_inline_commands_and_empty_requests(resp: ModuleType) -> None:
-    parser = resp.Parser()
+def test_parser_takes_inline_commands_and_empty_requests(parser: Parser) -> None:
     data = b"PING\r\n\r\n*0\r\n  SET  a  b \r\n" + encoded(b"GET", b"a")
     assert parser.feed(data) == [[b"PING"], [b"SET", b"a", b"b"], [b"GET", b"a"]]
 
@@ -95,20 +155,50 @@ def test_parser_takes_inline_commands_and_empty_requests(resp: ModuleType) -> No
         b"*2\r\n$524288\r\n" + bytes(LARGE) + b"\r\n$65537\r\n",
         b"x" * 4096,
         b"*1\r\n$" + b"1" * 5000,
+        b"*1\r\n\r\n",
+        b"*\r\n",
+        b"x " * 1025 + b"\r\n",
     ],
     ids=lambda data: repr(data[:20]),
 )
 @pytest.mark.parametrize("length_max", [1000, 100_000])
 def test_parser_refuses_what_is_no_request_but_returns_those_before(
-    resp: ModuleType, data: bytes, length_max: int
+    resp: ModuleType, parser: Parser, data: bytes, length_max: int
 ) -> None:
-    parser = resp.Parser()
     source = random.Random(1)
     found: list[list[bytes]] = []
     all_pieces = pieces(encoded(b"PING", b"\r\n") + data, source, length_max)
     with pytest.raises(resp.ProtocolError) as caught:
         found.extend(request for piece in all_pieces for request in parser.feed(piece))
     assert found + caught.value.requests == [[b"PING", b"\r\n"]]
+    with pytest.raises(resp.ProtocolError) as wanted:
+        resp.Parser().feed(data)
+    assert str(caught.value) == str(wanted.value)
+
+
+BOUNDS = {
+    "arguments": [b"x"] * 1024,
+    "an argument": [b"SET", b"k", bytes(LARGE)],
+    "a request": [bytes(LARGE), bytes(64 * 1024)],
+}
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_parser_takes_what_just_fits(parser: Parser, name: str) -> None:
+    request = BOUNDS[name]
+    data = encoded(*request)
+    found = parser.feed(data[:-1])
+    assert found == []
+    assert parser.feed(data[-1:]) == [request]
+
+
+def test_parser_takes_as_many_words_and_as_long_a_line_as_it_says(
+    parser: Parser,
+) -> None:
+    words = [b"x"] * 1024
+    assert parser.feed(b" ".join(words) + b"\r\n") == [words]
+    assert parser.feed(b"x" * 4094 + b"\r\n") == [[b"x" * 4094]]
+    assert parser.feed(b"\ta\x0bb\x0c\r c\r\n") == [[b"a", b"b", b"c"]]
 
 
 @pytest.mark.slow
@@ -192,6 +282,7 @@ class SlowStream:
         self.buffered = 1
         self.written: list[bytes] = []
         self.is_paused = False
+        self.is_closed = False
 
     def write(self, data: bytes) -> None:
         self.written.append(data)
@@ -202,23 +293,62 @@ class SlowStream:
     def resume_reading(self) -> None:
         self.is_paused = False
 
+    def close(self) -> None:
+        self.is_closed = True
 
+
+@pytest.mark.parametrize("kind", ["RespHandler", "NativeRespHandler"])
 def test_handler_reads_no_further_while_replies_wait(
-    resp_handler: ModuleType,
+    resp: ModuleType, resp_handler: ModuleType, kind: str
 ) -> None:
     """Else requests pile up, and an end of the stream drops those that wait."""
-    handler = resp_handler.RespHandler()
+    handler = getattr(resp_handler, kind)()
     stream = SlowStream()
     handler.on_connect(stream)
-    value = encoded(b"SET", b"k", bytes(LARGE))
-    assert handler.on_data(stream, memoryview(value)) == b"+OK\r\n"
-    assert handler.on_data(stream, memoryview(encoded(b"GET", b"k") * 7)) is None
+
+    def receive(data: bytes) -> object:
+        if kind == "RespHandler":
+            return handler.on_data(stream, data)
+        return handler.on_frames(stream, [[], *resp.Parser().feed(data)])
+
+    assert receive(encoded(b"SET", b"k", bytes(LARGE))) == b"+OK\r\n"
+    assert receive(encoded(b"GET", b"k") * 7) is None
     assert len(stream.written) == 1
     assert stream.is_paused
     stream.buffered = 0
     handler.on_drain(stream)
     assert not stream.is_paused
     assert b"".join(stream.written).count(b"$%d" % LARGE) == 7
+
+
+def test_error_reply_comes_behind_replies_that_wait(resp_handler: ModuleType) -> None:
+    handler = resp_handler.NativeRespHandler()
+    stream = SlowStream()
+    handler.on_connect(stream)
+    handler.on_frames(stream, [[b"SET", b"k", bytes(LARGE)]])
+    assert handler.on_frames(stream, [[b"GET", b"k"]] * 7) is None
+    handler.on_frame_error(stream, handler.frame_error(b"*x\r\n"))
+    assert not stream.is_closed
+    stream.buffered = 0
+    handler.on_drain(stream)
+    assert stream.is_closed
+    assert b"".join(stream.written).count(b"$%d" % LARGE) == 7
+    assert stream.written[-1].startswith(b"-ERR Protocol error: expected '*'")
+
+
+@pytest.mark.slow
+def test_readme_tells_how_the_framer_is_built(
+    installation: Installation, example: Path
+) -> None:
+    line = "python setup.py build_ext --inplace"
+    assert line in (example / "resp" / "README.md").read_text()
+    printed = installation.python(
+        f"import os, runpy, sys; os.chdir({str(example / 'resp')!r}); "
+        f"sys.argv = {line.split()[1:]!r}; "
+        "runpy.run_path('setup.py', run_name='__main__'); "
+        "sys.path.insert(0, '.'); import resp_framer; print(resp_framer.framer())"
+    )
+    assert 'capsule object "fdmux.framer"' in printed
 
 
 # The server ----------------------------------------------------------------------

@@ -20,11 +20,14 @@ pytestmark = pytest.mark.slow  # the wheel is built for the first of them
 EXPECTED = {
     "fdmux/__init__.py",
     "fdmux/__main__.py",
+    "fdmux/_delivery.pyi",
     "fdmux/_ffi.pyi",
     "fdmux/commands/demo.py",
     "fdmux/commands/tour/__init__.py",
     "fdmux/include/fdmux.h",
+    "fdmux/include/fdmux_frame.h",
     "fdmux/include/fdmux_python.h",
+    "fdmux/include/fdmux_stream.h",
     "fdmux/lib/cmake/fdmux/fdmuxConfig.cmake",
     "fdmux/lib/cmake/fdmux/fdmuxConfigVersion.cmake",
     "fdmux/lib/libfdmux.a",
@@ -55,10 +58,10 @@ def test_wheel_has_every_part(installation: Installation) -> None:
 def test_wheel_has_the_extension(installation: Installation) -> None:
     extensions = [name for name in names(installation) if name.endswith(".so")]
     if IS_FREE_THREADED:
-        assert len(extensions) == 1
+        assert len(extensions) == 2
     else:
-        assert extensions == ["fdmux/_ffi.abi3.so"]
-        assert "-cp310-abi3-" in installation.wheel.name
+        assert sorted(extensions) == ["fdmux/_delivery.abi3.so", "fdmux/_ffi.abi3.so"]
+        assert "-cp311-abi3-" in installation.wheel.name
 
 
 def test_wheel_has_nothing_else(installation: Installation) -> None:
@@ -78,7 +81,7 @@ def test_metadata(installation: Installation) -> None:
     ]
     assert len(required) == 1
     assert required[0].startswith("cffi")
-    assert metadata["Requires-Python"] == ">=3.10"
+    assert metadata["Requires-Python"] == ">=3.11"
     assert metadata["Version"] == installation.run("fdmux", "--version").split()[1]
     assert b"MIT License" in read(installation, "licenses/LICENSE")
     entry_points = read(installation, "entry_points.txt").decode()

@@ -35,7 +35,7 @@
     } while (0)
 
 enum { CHANNELS = 6, TOKENS = 48, DEPTH_MAX = 3, CALLS_MAX = 400 };
-enum { ARENA = 65536 + 4096, RECORDS = 32 };
+enum { HOLDS = FDMUX_HOLD_MAX + 1, BYTES = 256 * 64 };
 
 struct run {
     const uint8_t *bytes;
@@ -48,9 +48,11 @@ struct run {
     int calls;
     int owned; /* userdata that `destroyed` will be called for */
     bool is_over; /* destroyed inside a callback: nothing may be called any more */
-    struct fdmux_stream_batch batch;
-    struct fdmux_stream_record records[RECORDS];
-    unsigned char arena[ARENA];
+    int held;
+    struct fdmux_hold holds[HOLDS];
+    int borrowed[CALLS_MAX]; /* descriptors that stay ours */
+    int borrowed_count;
+    unsigned char bytes_of_streams[BYTES];
 };
 
 static uint8_t take(struct run *run)
@@ -86,7 +88,7 @@ static int allowed(int result)
     static const int errors[] = {EINVAL,     ENOENT,       ESTALE, EBUSY, ENOMEM,
                                  EMFILE,     EBADF,        EEXIST, EPERM, ENOBUFS,
                                  EOPNOTSUPP, ECANCELED,    EPIPE,  EINTR, EAGAIN,
-                                 ENOTCONN,   ECONNREFUSED, ELOOP};
+                                 ENOTCONN,   ECONNREFUSED, ELOOP,  ENOSPC};
 
     for (size_t i = 0; i < sizeof errors / sizeof *errors; i++)
         if (result >= 0 || result == -errors[i])
@@ -135,13 +137,41 @@ static int on_post(struct fdmux_loop *loop, void *userdata)
     return loop == NULL ? 0 : inside(run);
 }
 
-static int on_stream(struct fdmux_loop *loop, const struct fdmux_stream_record *record,
-                     const void *data, void *userdata)
+static int on_stream(struct fdmux_loop *loop, const struct fdmux_stream_event *event,
+                     void *userdata)
 {
-    (void)data;
-    return record->kind == FDMUX_STREAM_CLOSED
-               ? 0
-               : on_io(loop, record->stream, 0, userdata);
+    return event->kind == FDMUX_STREAM_CLOSED ? 0
+                                              : on_io(loop, event->stream, 0, userdata);
+}
+
+static int on_buffer(struct fdmux_loop *loop, uint64_t stream, void **ret_buffer,
+                     size_t *ret_size, void *userdata)
+{
+    struct run *run = userdata;
+
+    *ret_buffer = run->bytes_of_streams;
+    *ret_size = take(run);
+    return on_io(loop, stream, 0, userdata);
+}
+
+static void *on_enter(void *userdata)
+{
+    ((struct run *)userdata)->held++;
+    return userdata;
+}
+
+static void on_leave(void *held, void *userdata)
+{
+    struct run *run = userdata;
+
+    MUST(held == userdata && run->held > 0);
+    run->held--;
+}
+
+static int on_batch_end(struct fdmux_loop *loop, void *userdata)
+{
+    (void)loop, (void)userdata;
+    return 1;
 }
 
 static void on_destroyed(void *userdata)
@@ -238,7 +268,8 @@ static void add_stream(struct run *run)
                                            .userdata = run,
                                            .destroyed = on_destroyed,
                                            .receive_max = 1u + take(run),
-                                           .queue_max = 4096};
+                                           .queue_max = 4096,
+                                           .fn = on_stream};
     int pair[2];
     uint64_t token;
     uint8_t choice = take(run);
@@ -246,7 +277,8 @@ static void add_stream(struct run *run)
 
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) < 0)
         return;
-    options.fn = (choice & 1) != 0 ? on_stream : NULL;
+    options.buffer_fn = (choice & 1) != 0 ? NULL : on_buffer;
+    options.flags = (choice & 8) != 0 ? FDMUX_STREAM_BORROW : 0;
     if ((choice & 2) != 0)
         (void)!write(pair[1], "some bytes", 10); /* may be full: no matter */
     r = (choice & 4) != 0 ? fdmux_stream_connect(run->loop, pair[0], &options, &token)
@@ -254,9 +286,11 @@ static void add_stream(struct run *run)
     if (allowed(r) == 0) {
         run->owned++;
         keep_token(run, token);
-    } else {
-        (void)close(pair[0]);
     }
+    if (r == 0 && options.flags != 0)
+        run->borrowed[run->borrowed_count++] = pair[0];
+    else if (r < 0)
+        (void)close(pair[0]);
     (void)close(pair[1]); /* the end follows the bytes */
 }
 
@@ -268,8 +302,8 @@ static void use_stream(struct run *run)
 
     switch (take(run) % 8) {
     case 0:
-        (void)allowed(
-            fdmux_stream_write(run->loop, token, run->arena, take(run) * 64u));
+        (void)allowed(fdmux_stream_write(run->loop, token, run->bytes_of_streams,
+                                         take(run) * 64u));
         break;
     case 1:
         (void)allowed(fdmux_stream_write_batch(run->loop, &op, 1));
@@ -294,13 +328,56 @@ static void use_stream(struct run *run)
     }
 }
 
-static void use_batch(struct run *run)
+/* The old `destroyed`, if there was one, is called; the new one is the same. */
+static void set_handler(struct run *run)
 {
-    if ((take(run) & 7) == 0)
-        (void)allowed(fdmux_stream_collect(run->loop, NULL));
+    struct fdmux_stream_handler handler = {
+        .struct_size = sizeof handler, .fn = on_stream, .userdata = run};
+
+    handler.buffer_fn = (take(run) & 1) != 0 ? NULL : on_buffer;
+    (void)allowed(fdmux_stream_set_handler(run->loop, take_token(run), &handler));
+}
+
+static void use_stream_more(struct run *run)
+{
+    unsigned char address[28];
+
+    switch (take(run) % 4) {
+    case 0:
+        set_handler(run);
+        break;
+    case 1:
+        (void)allowed(
+            fdmux_stream_await_writable(run->loop, take_token(run), take(run)));
+        break;
+    case 2:
+        (void)allowed(
+            fdmux_stream_peer(run->loop, take_token(run), address, sizeof address));
+        break;
+    default:
+        (void)allowed(fdmux_stream_total_max(run->loop, take(run) * 256u));
+    }
+}
+
+static void hold(struct run *run)
+{
+    uint8_t choice = take(run);
+    int r = fdmux_loop_hold(run->loop, &run->holds[choice % HOLDS]);
+
+    (void)allowed(r);
+    MUST(r != -EPERM || run->depth == 0);
+    if ((choice & 0x80) != 0)
+        (void)allowed(fdmux_loop_set_return(
+            run->loop, (choice & 0x40) != 0 ? on_batch_end : NULL, NULL));
+}
+
+/* In the place of a call that is no more: the corpus counts on the others' places. */
+static void hold_or_use_stream(struct run *run)
+{
+    if ((take(run) & 1) != 0)
+        hold(run);
     else
-        (void)allowed(fdmux_stream_collect(run->loop, &run->batch));
-    run->batch.record_count = run->batch.arena_used = 0;
+        use_stream_more(run);
 }
 
 static void touch_channel(struct run *run)
@@ -398,9 +475,10 @@ static void wake(struct run *run)
 }
 
 static void (*const calls[])(struct run *) = {
-    add_io,    add_timer, arm_timer,     add_hook,   post,   add_stream,     use_stream,
-    use_batch, ask,       touch_channel, dispatch,   wake,   remove_one,     change_io,
-    fail_soon, dispatch,  touch_channel, remove_one, add_io, destroy_inside,
+    add_io,     add_timer,     arm_timer,          add_hook,  post,
+    add_stream, use_stream,    hold_or_use_stream, ask,       touch_channel,
+    dispatch,   wake,          remove_one,         change_io, fail_soon,
+    dispatch,   touch_channel, remove_one,         add_io,    destroy_inside,
 };
 
 static void call_one(struct run *run)
@@ -422,11 +500,8 @@ static bool open_run(struct run *run, const uint8_t *data, size_t size)
     run->bytes = data;
     run->left = size;
     options.backend = (take(run) & 1) != 0 ? "poll" : "epoll";
-    run->batch = (struct fdmux_stream_batch){.struct_size = sizeof run->batch,
-                                             .records = run->records,
-                                             .record_capacity = RECORDS,
-                                             .arena = run->arena,
-                                             .arena_size = ARENA};
+    for (int i = 0; i < HOLDS; i++)
+        run->holds[i] = (struct fdmux_hold){on_enter, on_leave, run};
     if (fdmux_loop_create(&options, &run->loop) < 0)
         return false;
     for (int i = 0; i < CHANNELS; i++)
@@ -447,9 +522,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     fdmux_testing_fail(0, 0, 0, 0);
     if (!run.is_over)
         (void)fdmux_loop_destroy(run.loop);
-    MUST(run.owned == 0);
+    MUST(run.owned == 0 && run.held == 0);
     MUST(fdmux_testing_allocations() == allocations);
     for (int i = 0; i < CHANNELS; i++)
         MUST(close(run.fds[i][0]) == 0 && close(run.fds[i][1]) == 0);
+    for (int i = 0; i < run.borrowed_count; i++)
+        MUST(close(run.borrowed[i]) == 0);
     return 0;
 }

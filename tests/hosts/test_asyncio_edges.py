@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import socket
 import struct
-import sys
 import tempfile
 from typing import TYPE_CHECKING, cast
 
@@ -27,14 +26,9 @@ from tests.hosts.asyncio_ends import (
     turns,
 )
 
-from fdmux.hosts.asyncio import EventLoop
-from fdmux.hosts.asyncio_streams import NOBODY, StreamSelector
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
-    from typing import IO
-
-    from typing_extensions import Protocol
+    from typing import IO, Protocol
 
     class MakesTransports(Protocol):
         """What a loop of asyncio has for itself."""
@@ -237,9 +231,6 @@ def test_ctrl_c_while_held_data_is_told_leaves_the_loop(loop: Loop) -> None:
 
 
 def test_transport_paused_before_it_has_begun_holds(loop: Loop) -> None:
-    if sys.version_info < (3, 11) and not isinstance(loop, EventLoop):
-        pytest.skip("asyncio of Python 3.10 forgets that pause")
-
     async def main() -> None:
         near, far = tcp_pair()
         protocol = Recorder()
@@ -338,16 +329,3 @@ def test_connection_that_was_reset_in_this_batch_has_nothing_unsent(
             await asking.lost
 
     run(loop, main())
-
-
-# ---- without a loop --------------------------------------------------------------
-
-
-def test_selector_without_a_loop_leaves_what_is_due_to_others() -> None:
-    with StreamSelector() as selector:
-        assert selector._is_due()
-
-
-def test_nobody_keeps_no_error_to_itself() -> None:
-    with pytest.raises(OSError, match="unexpected"):
-        NOBODY.callback_failed(OSError("unexpected"))

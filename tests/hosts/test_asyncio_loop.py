@@ -14,7 +14,7 @@ import pytest
 
 import fdmux
 from fdmux.hosts import asyncio as host
-from fdmux.hosts.asyncio_streams import StreamSelector
+from fdmux.hosts.asyncio_selector import StreamSelector
 from fdmux.hosts.asyncio_transport import StreamTransport
 
 if TYPE_CHECKING:
@@ -112,39 +112,6 @@ def test_run_inside_a_running_loop_is_an_error() -> None:
     host.run(main())
 
 
-def test_run_without_runner_does_the_same() -> None:
-    async def main() -> bool:
-        asyncio.ensure_future(asyncio.sleep(SOON))  # noqa: RUF006 - to be cancelled
-        return asyncio.get_running_loop().get_debug()
-
-    assert host.run_without_runner(main(), debug=True)
-    with pytest.raises(ZeroDivisionError):
-        host.run_without_runner(fail(), debug=None)
-
-
-def test_run_without_runner_reports_a_task_that_fails_when_cancelled(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    async def stubborn() -> None:
-        try:
-            await asyncio.sleep(SOON)
-        except asyncio.CancelledError:
-            await fail()
-
-    async def main() -> None:
-        tasks.append(asyncio.ensure_future(stubborn()))
-        await asyncio.sleep(0)
-
-    tasks: list[asyncio.Future[None]] = []
-    host.run_without_runner(main(), debug=None)
-    assert "unhandled exception during run() shutdown" in caplog.text
-
-
-async def fail() -> None:
-    raise ZeroDivisionError
-
-
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio.Runner is of 3.11")
 def test_runner_takes_it_as_loop_factory() -> None:
     async def main() -> type:
         return type(asyncio.get_running_loop())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import socket
-import sys
 from typing import cast
 
 import pytest
@@ -20,8 +19,6 @@ from tests.hosts.asyncio_ends import (
     run,
     turns,
 )
-
-from fdmux.hosts.asyncio import EventLoop
 
 loop = pytest.fixture(params=BOTH)(make_loop)
 
@@ -237,9 +234,6 @@ def test_end_that_came_while_paused_is_told_when_reading_goes_on(loop: Loop) -> 
 
 
 def test_pausing_in_connection_made_holds_from_the_start(loop: Loop) -> None:
-    if sys.version_info < (3, 11) and not isinstance(loop, EventLoop):
-        pytest.skip("asyncio of 3.10 reads nevertheless")
-
     class Pauser(Recorder):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             super().connection_made(transport)

@@ -61,11 +61,11 @@ def test_some_of_cpython_s_tests_do_not_differ(loop: str) -> None:
 
 def test_table_of_all_pythons_shows_what_differs_and_what_broke_off() -> None:
     results = {
-        "3.10": {"selector": (1_234, 0), "transports": (1_200, 2)},
+        "3.11": {"selector": (1_234, 0), "transports": (1_200, 2)},
         "3.13": {"selector": None, "transports": (1_300, 0)},
     }
     assert load_tool("asyncio_suite_all").table(results)[2:] == [
-        "| 3.10 | 1,234 | 0 | 1,200 | 2 |",
+        "| 3.11 | 1,234 | 0 | 1,200 | 2 |",
         "| 3.13 | ? | ? | 1,300 | 0 |",
     ]
 
@@ -73,12 +73,12 @@ def test_table_of_all_pythons_shows_what_differs_and_what_broke_off() -> None:
 def test_python_that_is_none_or_of_another_version_is_not_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = tmp_path / "versions" / "3.10.0" / "bin" / "python"
+    other = tmp_path / "versions" / "3.11.0" / "bin" / "python"
     other.parent.mkdir(parents=True)
     other.symlink_to("/bin/false")
     monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert load_tool("asyncio_suite_all").find_python("3.10") is None
+    assert load_tool("asyncio_suite_all").find_python("3.11") is None
 
 
 def test_report_counts_what_nobody_knows_of(capsys: pytest.CaptureFixture[str]) -> None:

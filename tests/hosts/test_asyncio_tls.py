@@ -114,9 +114,6 @@ class Upgrader(asyncio.Protocol):
         else:
             self.early += data
 
-    def connection_lost(self, _exc: Exception | None) -> None:
-        self.transport.close()  # the one of TLS, or it warns in Python 3.10
-
     async def upgrade(self) -> None:
         transport = await asyncio.get_running_loop().start_tls(
             self.transport, self, self.context, server_side=True

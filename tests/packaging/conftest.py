@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["installation", "tool"]  # fixtures
 
+EXTENSIONS = ("_delivery", "_ffi")
 # What lies about in a tree that someone works in, and is in nobody's package.
 LITTER = (
     ".hypothesis/examples/0",
@@ -29,7 +30,8 @@ LITTER = (
     "build/ctests/CMakeCache.txt",
     "compile_commands.json",
     "dist/fdmux-0.0.1.tar.gz",
-    "python/fdmux/__pycache__/loop.cpython-310.pyc",
+    "python/fdmux/__pycache__/loop.cpython-311.pyc",
+    "python/fdmux/_delivery.abi3.so",
     "python/fdmux/_ffi.abi3.so",
     "tests/core/check.o",
 )
@@ -63,9 +65,10 @@ def unpacked(
     return folder
 
 
-@pytest.fixture(scope="session")
-def extension(unpacked: Path) -> Path:
-    (extension,) = unpacked.glob("fdmux/_ffi.*.so")
+@pytest.fixture(scope="session", params=EXTENSIONS)
+def extension(request: pytest.FixtureRequest, unpacked: Path) -> Path:
+    """Each module that is not Python."""
+    (extension,) = unpacked.glob(f"fdmux/{request.param}.*.so")
     return extension
 
 

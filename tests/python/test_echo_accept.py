@@ -292,7 +292,7 @@ def test_unexpected_exception_closes_one_connection_and_is_logged(
     monkeypatch.setattr(
         EchoHandler,
         "on_data",
-        staticmethod(lambda _, view: 1 // 0 if view == b"!" else view),
+        staticmethod(lambda _, data: 1 // 0 if data == b"!" else data),
     )
     with EchoServer(port=0) as server:
         server.run_in_thread()

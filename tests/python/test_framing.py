@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import array
 import doctest
 import itertools
 import random
 import socket
+import struct
 from typing import TYPE_CHECKING, ClassVar
 
 import pytest
@@ -24,6 +26,7 @@ from fdmux.framing import (
 )
 from fdmux.loop import SelectorEventLoop
 from fdmux.stream import add_stream
+from fdmux.stream_server import StreamServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -143,6 +146,22 @@ def test_frame_with_its_delimiter_is_refused() -> None:
         Delimited(b"\n").encode(b"a\nb")
 
 
+def test_frames_of_other_items_than_bytes_are_counted_in_bytes() -> None:
+    numbers = array.array("I", [1, 2, 3])
+    data = numbers.tobytes()
+    table = memoryview(data).cast("B", (3, 4))
+    every_second = memoryview(numbers)[::2]
+    for frame in (numbers, table):
+        assert LengthPrefixed(1).encode(frame) == bytes([12]) + data  # type: ignore[arg-type]  # as users do
+        assert Delimited(b"end").encode(frame) == data + b"end"  # type: ignore[arg-type]
+        assert FixedSize(12).encode(frame) == data  # type: ignore[arg-type]
+    assert LengthPrefixed(1).encode(every_second) == bytes([8]) + data[:4] + data[8:]
+    with pytest.raises(FrameTooLongError, match="12 bytes; at most 11"):
+        LengthPrefixed(frame_max=11).encode(numbers)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="12 bytes instead of 3"):
+        FixedSize(3).encode(table)
+
+
 @pytest.mark.parametrize("size", [0, 3, 16])
 def test_size_of_a_length_that_is_none(size: int) -> None:
     with pytest.raises(ValueError, match="1, 2, 4 or 8"):
@@ -170,7 +189,6 @@ class Recorder(FrameHandler):
     framing: ClassVar[Framing] = Delimited(b"\n", frame_max=10)
 
     def __init__(self) -> None:
-        super().__init__()
         self.frames: list[bytes] = []
         self.closed: list[Exception | None] = []
 
@@ -184,8 +202,7 @@ class Recorder(FrameHandler):
             return None
         return frame.upper()
 
-    def on_close(self, stream: Stream, error: Exception | None) -> None:
-        super().on_close(stream, error)
+    def on_close(self, _stream: Stream, error: Exception | None) -> None:
         self.closed.append(error)
 
 
@@ -215,7 +232,6 @@ def test_answers_are_frames_in_order(client: Client, handler: Recorder) -> None:
     loop.run_once()
     assert sock.recv(100) == b"THREE\n"
     assert handler.frames == [b"one", b"quiet", b"two", b"three"]
-    assert handler._rests == {}
 
 
 def test_frames_after_close_are_not_told(client: Client, handler: Recorder) -> None:
@@ -227,7 +243,6 @@ def test_frames_after_close_are_not_told(client: Client, handler: Recorder) -> N
     assert sock.recv(100) == b""
     assert handler.frames == [b"quit"]
     assert handler.closed == [None]
-    assert handler._rests == {}
 
 
 def test_frame_too_long_is_an_error_of_that_stream(
@@ -264,6 +279,77 @@ def test_end_between_frames_is_none(client: Client, handler: Recorder) -> None:
         loop.run_once()
     assert handler.closed == [None]
     assert sock.recv(100) == b"ONE\n"
+
+
+class OnItsOwn(FrameHandler):
+    """Overrides whatever can be overridden, and calls nothing of its base class."""
+
+    framing: ClassVar[Framing] = Delimited(b"\n", frame_max=10)
+
+    def __init__(self, prefix: bytes) -> None:
+        self.prefix = prefix
+        self.closed: list[Exception | None] = []
+
+    def on_connect(self, stream: Stream) -> None:
+        self.send(stream, b"hello")
+
+    def on_frame(self, _stream: Stream, frame: bytes) -> bytes:
+        return self.prefix + frame
+
+    def on_end(self, stream: Stream) -> None:
+        self.send(stream, b"bye")
+        stream.close()
+
+    def on_close(self, _stream: Stream, error: Exception | None) -> None:
+        self.closed.append(error)
+
+
+def test_subclass_need_not_call_its_base_class() -> None:
+    handler = OnItsOwn(b"> ")
+    with (
+        StreamServer("127.0.0.1", 0, handler) as server,
+        socket.create_connection(server.address, timeout=30) as sock,
+    ):
+        sock.sendall(b"one\ntw")
+        sock.sendall(b"o\nthr")
+        sock.shutdown(socket.SHUT_WR)
+        while not handler.closed:
+            server.run(max_iters=1)
+        with sock.makefile("rb") as lines:
+            assert lines.read() == b"hello\n> one\n> two\nbye\n"
+    assert handler.closed == [None]
+
+
+def test_handler_keeps_nothing_of_a_peer_that_resets_in_a_frame() -> None:
+    handler = OnItsOwn(b"")
+    with socket.create_server(("127.0.0.1", 0)) as server, SelectorEventLoop() as loop:
+        with socket.create_connection(server.getsockname(), timeout=30) as peer:
+            stream = add_stream(loop, server.accept()[0], handler)
+            peer.sendall(b"part of a")
+            while not stream.received:
+                loop.run_once()
+            linger = struct.pack("ii", 1, 0)
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        while not handler.closed:
+            loop.run_once()
+    assert isinstance(handler.closed[0], ConnectionResetError)
+    assert vars(handler).keys() == {"prefix", "closed"}
+
+
+def test_two_streams_of_one_handler_have_a_rest_each() -> None:
+    handler = Recorder()
+    pairs = [socket.socketpair() for _ in range(2)]
+    with SelectorEventLoop() as loop:
+        for _ours, theirs in pairs:
+            add_stream(loop, theirs, handler)
+        for text in (b"fir", b"st\n"):
+            for ours, _theirs in pairs:
+                ours.sendall(text)
+            loop.run_once()
+        for ours, _theirs in pairs:
+            ours.settimeout(30)
+            assert ours.recv(100) == b"FIRST\n"
+            ours.close()
 
 
 def test_base_class_has_no_answer() -> None:

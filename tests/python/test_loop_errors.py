@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
+from fdmux._native import LoopClosed
 from fdmux.loop import SelectorEventLoop
+from fdmux.stream import Stream, StreamHandler, add_stream
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.python.conftest import SelectorFactory
 
@@ -128,3 +131,42 @@ def test_exception_of_the_hook_leaves(
         with pytest.raises(ZeroDivisionError) as caught:
             loop.run_once(1)
         assert isinstance(caught.value.__context__, ValueError)
+
+
+# ---- the native loop, closed by somebody else ----------------------------------------
+
+
+CLOSERS: dict[str, Callable[[SelectorEventLoop, threading.Thread], object]] = {
+    "before run": lambda loop, _: loop.native.close(),
+    "by a timer": lambda loop, _: loop.call_later(0, loop.native.close),
+    "by a call": lambda loop, _: loop.call_soon_threadsafe(loop.native.close),
+    "by a thread": lambda loop, closer: loop.call_later(0, closer.start),
+}
+
+
+@pytest.mark.parametrize("way", CLOSERS)
+@pytest.mark.parametrize("has_stream", [False, True])
+def test_native_loop_that_others_have_closed_is_named(
+    loop: SelectorEventLoop,
+    pair: Pair,
+    way: str,
+    has_stream: bool,
+) -> None:
+    """Whatever waits would wait for ever, or spin."""
+    ended: list[Exception | None] = []
+
+    class Handler(StreamHandler):
+        def on_close(self, _stream: Stream, error: Exception | None) -> None:
+            ended.append(error)
+
+    if has_stream:
+        add_stream(loop, pair[0], Handler())
+    closer = threading.Thread(target=loop.native.close)
+    CLOSERS[way](loop, closer)
+    for _ in range(2):
+        with pytest.raises(LoopClosed, match="closed"):
+            loop.run(timeout=0.01)
+    if closer.ident is not None:
+        closer.join()
+    assert [type(error) for error in ended] == [OSError] * has_stream
+    loop.close()

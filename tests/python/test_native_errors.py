@@ -132,7 +132,7 @@ def test_error_hook_gets_it_while_only_streams_are_busy(
 
         count = 0
 
-        def on_data(self, _stream: Stream, _view: memoryview) -> None:
+        def on_data(self, _stream: Stream, _data: bytes) -> None:
             self.count += 1
             if self.count == 3:
                 fail_with(native, "EPROTO", pair)

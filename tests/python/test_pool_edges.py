@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.python.test_pool import LONG, ScriptedServer, answer, read_and_reset
 
+from fdmux import exchange
 from fdmux.loop import SelectorEventLoop
 from fdmux.pool import ClientPool, ExchangeTimeoutError
 
@@ -43,8 +44,13 @@ def read_exactly(sock: socket.socket, size: int) -> None:
         size -= len(sock.recv(min(size, 1 << 20)))
 
 
-def test_reply_that_precedes_the_end_of_a_long_message_waits_for_it() -> None:
+@pytest.mark.parametrize("is_one_piece", [False, True])
+def test_reply_that_precedes_the_end_of_a_long_message_waits_for_it(
+    monkeypatch: pytest.MonkeyPatch, is_one_piece: bool
+) -> None:
     """The server does not read until the client has to wait for it."""
+    if is_one_piece:
+        monkeypatch.setattr(exchange, "PIECE_SIZE", BIG)
     is_stuck = threading.Event()
     read: list[int] = []
 

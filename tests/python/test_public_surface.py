@@ -211,7 +211,7 @@ def check_syntax(command: list[str], source: str) -> None:
 
 
 @COMPILERS
-@pytest.mark.parametrize("name", ["fdmux.h", "fdmux_stream.h"])
+@pytest.mark.parametrize("name", ["fdmux.h", "fdmux_stream.h", "fdmux_frame.h"])
 def test_header_compiles_alone(
     command: list[str], name: str, include_path: Path
 ) -> None:
@@ -248,15 +248,14 @@ def test_python_header_asks_for_python_h(include_path: Path) -> None:
 
 
 def test_header_needs_nothing_but_stddef_and_stdint(headers: dict[str, str]) -> None:
-    assert re.findall(r"#include (\S+)", headers["fdmux.h"]) == [
-        "<stddef.h>",
-        "<stdint.h>",
-    ]
+    for name in ("fdmux.h", "fdmux_frame.h"):
+        included = re.findall(r"#include (\S+)", headers[name])
+        assert included == ["<stddef.h>", "<stdint.h>"], name
     assert re.findall(r"#include (\S+)", headers["fdmux_stream.h"]) == ['"fdmux.h"']
 
 
 def test_no_enum_and_no_long_in_the_abi(headers: dict[str, str]) -> None:
-    for name in ("fdmux.h", "fdmux_stream.h"):
+    for name in ("fdmux.h", "fdmux_stream.h", "fdmux_frame.h"):
         found = re.findall(r"\b(enum|long|bool|FILE)\b", headers[name])
         assert not found, name
 
@@ -278,6 +277,7 @@ def test_every_function_is_documented(include_path: Path) -> None:
 
 DIRECTORIES: dict[str, tuple[Callable[[], str], str]] = {
     "include": (fdmux.get_include, "fdmux.h"),
+    "frame-include": (fdmux.get_include, "fdmux_frame.h"),
     "python-include": (fdmux.get_include, "fdmux_python.h"),
     "cmake": (fdmux.get_cmake_dir, "fdmuxConfig.cmake"),
     "pkgconfig": (fdmux.get_pkgconfig_dir, "fdmux.pc"),

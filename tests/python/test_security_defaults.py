@@ -282,8 +282,8 @@ class Sizes(StreamHandler):
     def __init__(self) -> None:
         self.seen: list[int] = []
 
-    def on_data(self, _stream: Stream, view: memoryview) -> None:
-        self.seen.append(len(view))
+    def on_data(self, _stream: Stream, data: bytes) -> None:
+        self.seen.append(len(data))
 
 
 @states("bytes received of a client in one iteration")
@@ -448,7 +448,7 @@ def test_want_of_descriptors_does_not_fill_the_log(
     with EchoServer(port=0) as server:
         assert server._listener is not None
         for _ in range(80):
-            server._listener.event(listener.REFUSED, 0, errno.EMFILE)
+            server._listener.event(listener.REFUSED, errno.EMFILE)
             clock.advance(0.125)
     assert len(caplog.records) == 10 * stated
 
@@ -457,7 +457,7 @@ def test_bytes_of_a_peer_are_not_logged(caplog: pytest.LogCaptureFixture) -> Non
     """Not even those that made a callback fail."""
 
     class Faulty(StreamHandler):
-        def on_data(self, _stream: Stream, _view: memoryview) -> None:
+        def on_data(self, _stream: Stream, _data: bytes) -> None:
             raise ZeroDivisionError
 
     caplog.set_level(logging.DEBUG)

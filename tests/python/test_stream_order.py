@@ -30,22 +30,22 @@ class Scrambler(StreamHandler):
     def __init__(self, seed: int) -> None:
         self._order = random.Random(seed)
 
-    def on_data(self, stream: Stream, view: memoryview) -> bytes | memoryview | None:
+    def on_data(self, stream: Stream, data: bytes) -> bytes | bytearray | None:
         way = self._order.randrange(5)
         if way == 0:
-            return view
+            return data
         if way == 1:
-            return bytes(view)
+            return bytes(data)
         if way == 2:
-            stream.write(view)
+            stream.write(data)
         elif way == 3:
-            cut = self._order.randrange(len(view) + 1)
-            stream.writelines([view[:cut], bytes(view[cut:])])
+            cut = self._order.randrange(len(data) + 1)
+            stream.writelines([data[:cut], bytes(data[cut:])])
         else:
-            cut = self._order.randrange(len(view) + 1)
-            stream.write(view[:cut])
+            cut = self._order.randrange(len(data) + 1)
+            stream.write(data[:cut])
             assert stream.buffered >= 0  # sends in the middle of the batch
-            stream.write(bytearray(view[cut:]))
+            stream.write(bytearray(data[cut:]))
         return None
 
 
@@ -166,8 +166,8 @@ def test_error_of_one_stream_is_told_to_it_alone(call: str, error: int) -> None:
     closed: list[tuple[Stream, Exception | None]] = []
 
     class Echo(StreamHandler):
-        def on_data(self, _stream: Stream, view: memoryview) -> memoryview:
-            return view
+        def on_data(self, _stream: Stream, data: bytes) -> bytes:
+            return data
 
         def on_close(self, stream: Stream, error: Exception | None) -> None:
             closed.append((stream, error))

@@ -38,8 +38,8 @@ class Recorder(StreamHandler):
         self.opened.append(stream)
         stream.data = len(self.opened)
 
-    def on_data(self, _stream: Stream, view: memoryview) -> memoryview:
-        return view
+    def on_data(self, _stream: Stream, data: bytes) -> bytes:
+        return data
 
     def on_close(self, stream: Stream, error: Exception | None) -> None:
         assert stream in self.opened
@@ -246,8 +246,8 @@ def test_ten_thousand_connections_of_another_process() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         from fdmux import ServerLimits, StreamHandler, StreamServer
         class Echo(StreamHandler):
-            def on_data(self, stream, view):
-                return view
+            def on_data(self, stream, data):
+                return data
         limits = ServerLimits(connection_max=int(sys.argv[1]))
         with StreamServer(
             "127.0.0.1", 0, Echo(), limits=limits, backlog=4096

@@ -83,7 +83,7 @@ def heading() -> list[str]:
         text=True,
         check=False,
     ).stdout.strip()
-    today = dt.datetime.now(dt.timezone.utc).date()
+    today = dt.datetime.now(dt.UTC).date()
     machine = f"{platform.system()} {platform.release()}, {os.cpu_count()} CPUs"
     python = f"CPython {platform.python_version()}"
     return [f"{machine}, {python}, {today}, commit {commit or 'unknown'}"]

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     import signal
     from collections.abc import Callable
     from types import TracebackType
-
-    from typing_extensions import Self
+    from typing import Self
 
     Facts = dict[str, float]
 

@@ -56,7 +56,7 @@ class PythonService:
         stats = self._server.stats
         queues = [
             stream.buffered
-            for stream in self._loop.streams.endpoints
+            for stream in self._loop.streams.streams()
             if isinstance(stream, Stream)
         ]
         return {**vars(stats), "longest_queue": max(queues, default=0)}

@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +30,16 @@ LAST: list[Callable[[], object]] = []
 atexit.register(lambda: [function() for function in LAST])
 
 import fdmux  # noqa: E402  # after the line above
-from fdmux import EVENT_READ, EchoServer, Selector, SelectorEventLoop  # noqa: E402
+from fdmux import (  # noqa: E402
+    EVENT_READ,
+    EchoServer,
+    Selector,
+    SelectorEventLoop,
+    Stream,
+    StreamHandler,
+    add_stream,
+)
+from fdmux.hosts import asyncio as fdmux_asyncio  # noqa: E402
 from fdmux.hosts import mount  # noqa: E402
 
 STATES: dict[str, tuple[Callable[[], object], int]] = {}
@@ -67,6 +76,26 @@ def busy_loop() -> SelectorEventLoop:
     loop.call_later(LONG, lambda: None)
     loop.run_once(1)
     loop.call_soon_threadsafe(lambda: None)
+    return loop
+
+
+class Does(StreamHandler):
+    """A handler that does something with what it gets."""
+
+    def __init__(self, action: Callable[[bytes], bytes | None]) -> None:
+        self._action = action
+
+    def on_data(self, _stream: Stream, data: bytes) -> bytes | None:
+        return self._action(data)
+
+
+def loop_with_streams(action: Callable[[bytes], bytes | None]) -> SelectorEventLoop:
+    """A loop with both ends of a connection; one has something to read."""
+    loop = SelectorEventLoop()
+    handler = Does(action)
+    streams = [add_stream(loop, sock, handler) for sock in socket.socketpair()]
+    streams[0].write(b"x")
+    KEPT.setdefault("streams", []).extend(streams)  # type: ignore[attr-defined]  # a list
     return loop
 
 
@@ -349,6 +378,48 @@ def with_a_child_that_uses_nothing() -> None:
 
 
 @ends_with(0)
+def with_a_thread_in_callbacks_of_streams_all_the_time() -> None:
+    """Wherever it is: in one, on its way to the GIL, or in the kernel."""
+    loop = loop_with_streams(lambda data: data)  # each sends it back to the other
+    start_daemon(lambda: loop.run(None))
+    time.sleep(0.02)
+
+
+@ends_with(6)
+def by_sys_exit_in_a_callback_of_a_stream() -> None:
+    KEPT["loop"] = loop = loop_with_streams(lambda _: sys.exit(6))
+    loop.run(None)
+
+
+@ends_with(5)
+def at_once_from_a_callback_of_a_stream() -> None:
+    loop_with_streams(lambda _: os._exit(5)).run(None)
+
+
+@ends_with(9)
+def with_a_child_that_a_callback_of_a_stream_has_forked() -> None:
+    """The child ends by leaving the callback; the parent with the code of the child."""
+
+    def fork(_data: bytes) -> None:
+        child = os.fork()
+        if not child:
+            sys.exit(9)
+        _, status = os.waitpid(child, 0)
+        sys.exit(os.waitstatus_to_exitcode(status))
+
+    KEPT["loop"] = loop = loop_with_streams(fork)
+    loop.run(None)
+
+
+@ends_with(0)
+def with_streams_that_nobody_closed_in_a_cycle() -> None:
+    gc.disable()
+    loop = loop_with_streams(lambda _: loop.stop())
+    loop.run(None)
+    KEPT.clear()
+
+
+@ends_with(0)
 def after_the_module_was_deleted() -> None:
     loop = busy_loop()
     KEPT["loop"] = loop
@@ -368,6 +439,62 @@ def mounted_on_a_loop_of_asyncio() -> None:
         await asyncio.sleep(0)
 
     KEPT["loop"] = loop = asyncio.new_event_loop()
+    loop.run_until_complete(main())
+
+
+async def transports_at_work() -> None:
+    """A server of asyncio and a client, which stay open."""
+    import asyncio  # noqa: PLC0415  # for these states alone
+
+    class Echo(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            self.transport = cast("asyncio.Transport", transport)
+
+        def data_received(self, data: bytes) -> None:
+            self.transport.write(data)
+
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(Echo, "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    writer.write(b"x")
+    assert await reader.read(1) == b"x"
+    KEPT["asyncio"] = server, reader, writer
+
+
+@ends_with(0)
+def with_transports_of_asyncio() -> None:
+    KEPT["loop"] = loop = fdmux_asyncio.EventLoop()
+    loop.run_until_complete(transports_at_work())
+
+
+@ends_with(0)
+def with_a_child_that_has_inherited_transports_of_asyncio() -> None:
+    """The child drops them, as the parent does later."""
+    with_transports_of_asyncio()
+    child = os.fork()
+    if child:
+        _, status = os.waitpid(child, 0)
+        sys.exit(os.waitstatus_to_exitcode(status))
+    sys.unraisablehook = lambda _: None  # asyncio: the loop is the parent's
+    KEPT.clear()
+    gc.collect()
+
+
+@ends_with(6)
+def by_sys_exit_in_a_protocol_of_asyncio() -> None:
+    import asyncio  # noqa: PLC0415  # for this state alone
+
+    class Exits(asyncio.Protocol):
+        def data_received(self, _data: bytes) -> None:
+            sys.exit(6)
+
+    async def main() -> None:
+        here, there = keep_pair()
+        await loop.create_connection(Exits, sock=here)
+        there.send(b"x")
+        await loop.create_future()
+
+    KEPT["loop"] = loop = fdmux_asyncio.EventLoop()
     loop.run_until_complete(main())
 
 

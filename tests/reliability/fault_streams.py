@@ -50,8 +50,8 @@ class Witness(StreamHandler):
     def on_connect(self, _stream: Stream) -> None:
         self.connected += 1
 
-    def on_data(self, _stream: Stream, view: memoryview) -> None:
-        self.data += view
+    def on_data(self, _stream: Stream, data: bytes) -> None:
+        self.data += data
 
     def on_end(self, _stream: Stream) -> None:
         self.ended += 1

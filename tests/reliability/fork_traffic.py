@@ -19,8 +19,7 @@ from fdmux import Selector, SelectorEventLoop, StreamHandler, add_stream
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import TracebackType
-
-    from typing_extensions import Self
+    from typing import Self
 
     from fdmux import Stream
 
@@ -39,8 +38,9 @@ class Received(StreamHandler):
         self._traffic = traffic
         self._number = number
 
-    def on_data(self, _stream: Stream, view: memoryview) -> None:
-        for byte in bytes(view):
+    def on_data(self, _stream: Stream, data: bytes) -> None:
+        self._traffic.in_on_data()
+        for byte in data:
             self._traffic.note(("stream", self._number * 256 + byte))
 
 
@@ -50,6 +50,7 @@ class Traffic:
     def __init__(self, backend: str) -> None:
         self._stack = contextlib.ExitStack()
         self.backend = backend
+        self.in_on_data: Callable[[], object] = lambda: None
         self.loop = self._stack.enter_context(SelectorEventLoop(Selector(backend)))
         self.pairs = [self._make_pair() for _ in range(PAIRS)]
         self._stream_ends = [self._make_stream(number) for number in range(STREAMS)]

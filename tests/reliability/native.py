@@ -61,7 +61,7 @@ def compile_native_echo(folder: Path) -> Path:
     compile_shared(
         folder / "native_echo.abi3.so",
         *(source / "module.c", source / "echo.c"),
-        flags=("-DPy_LIMITED_API=0x030A0000", f"-I{python_h}"),
+        flags=("-DPy_LIMITED_API=0x030B0000", f"-I{python_h}"),
     )
     return folder
 

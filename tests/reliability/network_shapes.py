@@ -45,18 +45,18 @@ class Books(StreamHandler):
         stream.data = None  # answers; else how many bytes came without an answer
         self.begun.release()
 
-    def on_data(self, stream: Stream, view: memoryview) -> memoryview | None:
-        self.received += len(view)
+    def on_data(self, stream: Stream, data: bytes) -> bytes | None:
+        self.received += len(data)
         if isinstance(stream.data, int):
-            stream.data += len(view)
+            stream.data += len(data)
             return None
-        self.answered += len(view)
-        if view == HALF:
-            stream.write(view)
+        self.answered += len(data)
+        if data == HALF:
+            stream.write(data)
             stream.shutdown()
             stream.data = 0
             return None
-        return view
+        return data
 
     def on_close(self, stream: Stream, error: Exception | None) -> None:
         self.ends += 1

@@ -111,9 +111,9 @@ class Walker(StreamHandler):
             self._connected += 1
         self._at("on_connect", stream)
 
-    def on_data(self, stream: Stream, view: memoryview) -> memoryview:
+    def on_data(self, stream: Stream, data: bytes) -> bytes:
         self._at("on_data", stream)
-        return view
+        return data
 
     def on_end(self, stream: Stream) -> None:
         self._at("on_end", stream)

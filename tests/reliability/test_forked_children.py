@@ -99,6 +99,47 @@ def in_a_callback_of_a_descriptor(traffic: Traffic) -> bool:
     return succeeded(children[0])
 
 
+def in_a_callback_of_a_stream(traffic: Traffic) -> bool:
+    """The child returns from it into C, which ends the batch there."""
+    children: list[int] = []
+
+    def fork_once() -> None:
+        if not children:
+            children.append(os.fork())
+
+    traffic.in_on_data = fork_once
+    with only_the_parent_goes_on():
+        with contextlib.suppress(LoopClosed):  # in the child
+            while not children:
+                traffic.loop.run_once(LONG)
+        if children == [0]:
+            expect_closed(traffic.loop)
+            traffic.loop.close()
+    return succeeded(children[0])
+
+
+def a_child_leaves_a_callback_of_a_stream(traffic: Traffic) -> bool:
+    """What it raises to end itself leaves the loop, in the child alone."""
+    children: list[int] = []
+
+    def fork_once() -> None:
+        if not children:
+            children.append(os.fork())
+            if children == [0]:
+                raise SystemExit(7)
+
+    traffic.in_on_data = fork_once
+    codes: list[object] = []
+    with only_the_parent_goes_on():
+        try:
+            while not children:
+                traffic.loop.run_once(LONG)
+        except SystemExit as error:
+            codes.append(error.code)
+        assert codes == ([7] if children == [0] else [])
+    return succeeded(children[0])
+
+
 def from_another_thread(traffic: Traffic) -> bool:
     """While the loop waits; the child has only the thread that forked."""
     results: list[bool] = []
@@ -189,6 +230,7 @@ def the_child_adopts_it(traffic: Traffic) -> bool:
 
     def adopt() -> None:
         selector.native.after_fork()
+        selector.select(0)  # streams are the parent's still: they receive nothing
         for here, _there in traffic.pairs:
             selector.unregister(here)
         selector.close()
@@ -248,6 +290,8 @@ SITUATIONS: list[Situation] = [
     idle,
     in_a_callback,
     in_a_callback_of_a_descriptor,
+    in_a_callback_of_a_stream,
+    a_child_leaves_a_callback_of_a_stream,
     from_another_thread,
     in_a_signal_handler,
     with_a_wake_pending,

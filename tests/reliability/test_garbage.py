@@ -6,6 +6,7 @@ it is registered, waits or is called; finalizers and weak references call in.
 
 from __future__ import annotations
 
+import asyncio
 import collections
 import contextlib
 import gc
@@ -28,6 +29,7 @@ from fdmux import (
     StreamHandler,
     add_stream,
 )
+from fdmux.hosts.asyncio import EventLoop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -230,29 +232,62 @@ def weak_reference_that_closes(graveyard: Graveyard) -> None:
 
 
 class Keeper(StreamHandler):
-    """Keeps its stream, and the stream it: a cycle; and a view of the arena."""
+    """Keeps its stream, and the stream it: a cycle; and what it got."""
 
-    def __init__(self) -> None:
+    def __init__(self, graveyard: Graveyard) -> None:
+        self.graveyard = graveyard
         self.kept: list[object] = []
 
-    def on_data(self, stream: Stream, view: memoryview) -> None:
-        self.kept += [stream, bytes(view), view]
+    def on_data(self, stream: Stream, data: bytes) -> None:
+        self.graveyard.called += 1
+        self.kept += [stream, data]
 
 
-def streams_in_cycles(graveyard: Graveyard) -> None:
-    loop = SelectorEventLoop()
+def serve_one_byte(loop: SelectorEventLoop, graveyard: Graveyard) -> None:
+    """Leave a stream open that has been used, and a write on its way."""
     here, there = socket.socketpair()
-    handler = Keeper()
+    handler = Keeper(graveyard)
     stream = add_stream(loop, here, handler)
-    stream_hub = loop.streams
     with there:
         there.send(b"x")
         loop.run_once(LONG)
         assert handler.kept
         stream.write(b"y")
-        loop.close()
-    graveyard.bury(loop, handler)
-    del stream_hub
+    graveyard.bury(loop, loop.native, handler)
+
+
+def streams_in_cycles(graveyard: Graveyard) -> None:
+    with SelectorEventLoop() as loop:
+        serve_one_byte(loop, graveyard)
+
+
+def streams_of_a_loop_that_nobody_closed(graveyard: Graveyard) -> None:
+    serve_one_byte(SelectorEventLoop(), graveyard)
+
+
+class Dropped(asyncio.Protocol):
+    """Keeps its transport, which keeps it."""
+
+    def __init__(self, graveyard: Graveyard) -> None:
+        self.graveyard = graveyard
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def data_received(self, _data: bytes) -> None:
+        self.graveyard.called += 1
+        asyncio.get_running_loop().stop()
+
+
+def transports_of_a_loop_that_nobody_closed(graveyard: Graveyard) -> None:
+    loop = EventLoop()
+    here, there = socket.socketpair()
+    protocol = Dropped(graveyard)
+    with there:
+        loop.run_until_complete(loop.create_connection(lambda: protocol, sock=here))
+        there.send(b"x")
+        loop.run_forever()
+    graveyard.bury(loop, here, protocol, protocol.transport)
 
 
 def server_that_nobody_stopped(graveyard: Graveyard) -> None:
@@ -308,6 +343,8 @@ WAYS: list[Drop] = [
     finalizer_that_unregisters_and_closes,
     weak_reference_that_closes,
     streams_in_cycles,
+    streams_of_a_loop_that_nobody_closed,
+    transports_of_a_loop_that_nobody_closed,
     server_that_nobody_stopped,
     queue_and_capsules,
     in_a_thread,

@@ -157,8 +157,8 @@ class Client(StreamHandler):
     def on_connect(self, stream: Stream) -> None:
         stream.write(GREETING)
 
-    def on_data(self, _stream: Stream, view: memoryview) -> None:
-        self.came += view
+    def on_data(self, _stream: Stream, data: bytes) -> None:
+        self.came += data
 
     def on_close(self, _stream: Stream, error: Exception | None) -> None:
         self.errors.append(error)

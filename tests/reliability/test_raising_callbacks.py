@@ -35,11 +35,11 @@ from fdmux import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import Self
 
     from tests.reliability.conftest import Bars
     from tests.reliability.native import HasLoop
     from tests.reliability.raising_places import Place
-    from typing_extensions import Self
 
     from fdmux import Stream
 
@@ -133,8 +133,8 @@ def run_until_all(loop: SelectorEventLoop, trap: Trap, taker: Reports) -> None:
 class Answers(StreamHandler):
     """Echoes."""
 
-    def on_data(self, _stream: Stream, view: memoryview) -> memoryview:
-        return view
+    def on_data(self, _stream: Stream, data: bytes) -> bytes:
+        return data
 
 
 def is_usable(loop: SelectorEventLoop) -> bool:

@@ -54,9 +54,9 @@ class Sender(StreamHandler):
             self._left -= size
             stream.write(chunk)
 
-    def on_data(self, _stream: Stream, view: memoryview) -> None:
-        self.received.update(view)
-        self.missing -= len(view)
+    def on_data(self, _stream: Stream, data: bytes) -> None:
+        self.received.update(data)
+        self.missing -= len(data)
 
     def on_close(self, _stream: Stream, error: Exception | None) -> None:
         self.errors.append(error)

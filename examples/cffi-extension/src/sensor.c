@@ -188,7 +188,7 @@ static int start_timer(struct sensor *sensor)
 
 static bool is_usable(const struct fdmux_api *api)
 {
-    return api->abi_major == FDMUX_ABI_MAJOR && api->abi_minor >= FDMUX_ABI_MINOR &&
+    return api->abi_major == FDMUX_ABI_MAJOR && api->abi_minor + 1 > FDMUX_ABI_MINOR &&
            api->struct_size >= sizeof *api;
 }
 

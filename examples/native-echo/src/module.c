@@ -50,7 +50,7 @@ static PyObject *server_close(PyObject *object, PyObject *unused)
 {
     (void)unused;
     echo_stop(echo_of(object));
-    Py_RETURN_NONE;
+    return Py_NewRef(Py_None); /* Py_RETURN_NONE of 3.12 counts none: wrong on 3.11 */
 }
 
 static void server_dealloc(PyObject *object)

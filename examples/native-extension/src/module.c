@@ -1,7 +1,7 @@
 /* module.c: the Python module udp_digest, a thin door to service.c.
  *
  * Written against the limited API and the headers of the installed fdmux, so that one
- * build serves every CPython from 3.10 on, with every fdmux of this ABI. Its one rule:
+ * build serves every CPython from 3.11 on, with every fdmux of this ABI. Its one rule:
  * a Service keeps the Python object of its loop alive, so that the C loop's memory is
  * there for as long as somebody may call close(). */
 #define PY_SSIZE_T_CLEAN
@@ -90,7 +90,7 @@ static PyObject *service_close(PyObject *object, PyObject *unused)
     state = PyEval_SaveThread(); /* it joins a thread: let Python run meanwhile */
     service_stop(service);
     PyEval_RestoreThread(state);
-    Py_RETURN_NONE;
+    return Py_NewRef(Py_None); /* Py_RETURN_NONE of 3.12 counts none: wrong on 3.11 */
 }
 
 static void service_dealloc(PyObject *object)

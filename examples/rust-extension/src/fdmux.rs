@@ -66,6 +66,8 @@ pub struct Api {
     loop_backend: Unused,
     loop_stats: Unused,
     loop_after_fork: Unused,
+    loop_hold: Unused,
+    loop_set_return: Unused,
     pub io_add: unsafe extern "C" fn(*mut Loop, *const IoOptions, *mut u64) -> c_int,
     io_update: Unused,
     io_replace_fd: Unused,

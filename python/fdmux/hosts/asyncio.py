@@ -9,11 +9,10 @@ on, its own transports are used. `Guest` is the same inside of somebody else's l
 from __future__ import annotations
 
 import asyncio
-import sys
 from typing import TYPE_CHECKING, TypeVar
 
 from fdmux.hosts.asyncio_guest import Guest
-from fdmux.hosts.asyncio_loop import EventLoop, finish
+from fdmux.hosts.asyncio_loop import EventLoop
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -38,25 +37,5 @@ def run(
     """
     if asyncio._get_running_loop() is not None:  # noqa: SLF001 - documented, in events
         raise RuntimeError("run(): an event loop is running already in this thread")
-    if sys.version_info >= (3, 11):
-        with asyncio.Runner(debug=debug, loop_factory=EventLoop) as runner:
-            return runner.run(main)
-    return run_without_runner(main, debug=debug)
-
-
-def run_without_runner(
-    main: Coroutine[object, object, Result], *, debug: bool | None
-) -> Result:
-    """Do what `asyncio.run` of Python 3.10 does."""
-    loop = EventLoop()
-    try:
-        asyncio.set_event_loop(loop)
-        if debug is not None:
-            loop.set_debug(debug)
-        return loop.run_until_complete(main)
-    finally:
-        try:
-            finish(loop)
-        finally:
-            asyncio.set_event_loop(None)
-            loop.close()
+    with asyncio.Runner(debug=debug, loop_factory=EventLoop) as runner:
+        return runner.run(main)

@@ -15,16 +15,13 @@ from fdmux._ffi import lib
 from fdmux._native import LoopClosed, timeout_ns
 from fdmux.guest_base import GuestBase
 from fdmux.hosts.asyncio_loop import EventLoop, finish
-from fdmux.hosts.asyncio_streams import StreamSelector
-from fdmux.hosts.asyncio_transport import StreamTransport
+from fdmux.hosts.asyncio_selector import StreamSelector
 
 if TYPE_CHECKING:
     import contextvars
     from collections.abc import Awaitable, Callable, Coroutine
+    from typing import TypeVarTuple
 
-    from typing_extensions import TypeVarTuple, Unpack
-
-    from fdmux.hosts.asyncio_writing import Buffer
     from fdmux.selector import Pair
 
     Arguments = TypeVarTuple("Arguments")
@@ -72,32 +69,8 @@ class AskedSelector(StreamSelector):
         return ready
 
 
-class GuestTransport(StreamTransport):
-    """A transport that tells the host of what is written outside of a dispatch."""
-
-    __slots__ = ()
-
-    def write(self, data: Buffer) -> None:
-        """Send ``data``, as any transport; outside of a dispatch with the next one."""
-        super().write(data)
-        self._tell_host()
-
-    def write_eof(self) -> None:
-        """End the writing side, as any transport; at the same time as `write`."""
-        super().write_eof()
-        self._tell_host()
-
-    def _tell_host(self) -> None:
-        loop = self._loop
-        # Each dispatch sends what it has written. No loop: the connection is lost.
-        if isinstance(loop, GuestLoop) and not loop.is_running():
-            loop.tell_host()
-
-
 class GuestLoop(EventLoop):
     """The loop of a guest: it tells its host of whatever is asked of it."""
-
-    transport_type = GuestTransport
 
     def __init__(self, selector: AskedSelector) -> None:
         super().__init__(selector)
@@ -106,8 +79,8 @@ class GuestLoop(EventLoop):
 
     def call_soon(
         self,
-        callback: Callable[[Unpack[Arguments]], object],
-        *args: Unpack[Arguments],
+        callback: Callable[[*Arguments], object],
+        *args: *Arguments,
         context: contextvars.Context | None = None,
     ) -> asyncio.Handle:
         """Call soon, as asyncio does; outside of `Guest.dispatch` the host is told."""
@@ -118,8 +91,8 @@ class GuestLoop(EventLoop):
     def call_at(
         self,
         when: float,
-        callback: Callable[[Unpack[Arguments]], object],
-        *args: Unpack[Arguments],
+        callback: Callable[[*Arguments], object],
+        *args: *Arguments,
         context: contextvars.Context | None = None,
     ) -> asyncio.TimerHandle:
         """Call later, as asyncio does; outside of `Guest.dispatch` the host is told."""
@@ -183,7 +156,7 @@ class Guest(GuestBase):
     dispatch does it.
 
     Attributes:
-        loop: The loop: an `EventLoop`, with transports on batched streams. It cannot be
+        loop: The loop: an `EventLoop`, with transports on streams of C. It cannot be
             run by itself; its `stop` ends the iteration under way, and no more.
 
     Threads: Everything belongs to one thread at a time, the host's; other threads have

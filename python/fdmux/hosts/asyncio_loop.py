@@ -7,8 +7,10 @@ transport; what asks for more than asyncio has asked for so far is left to async
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
-from typing import TYPE_CHECKING
+import weakref
+from typing import IO, TYPE_CHECKING
 
 from fdmux.hosts.asyncio_private import (
     HAS_TRANSPORTS,
@@ -16,12 +18,15 @@ from fdmux.hosts.asyncio_private import (
     Server,
     SSLProtocol,
 )
-from fdmux.hosts.asyncio_streams import StreamSelector
+from fdmux.hosts.asyncio_selector import StreamSelector, can_serve
 from fdmux.hosts.asyncio_transport import StreamTransport
 
 if TYPE_CHECKING:
     import selectors
     import ssl
+    from collections.abc import Callable, Iterator
+
+    from fdmux.hosts.asyncio_private import ProtocolT
 
 
 class EventLoop(SelectorEventLoop):
@@ -33,7 +38,7 @@ class EventLoop(SelectorEventLoop):
     Native watchers, timers and posted calls run inside `select`, without the GIL.
     Connections of `create_server`, `create_connection`, `create_unix_server`,
     `create_unix_connection` and `connect_accepted_socket`, and so asyncio's streams,
-    are served in batches.
+    are served by C: one call of Python a message.
 
     Args:
         selector: What to wait with. With anything but the `StreamSelector` that is made
@@ -46,6 +51,7 @@ class EventLoop(SelectorEventLoop):
     transport_type: type[StreamTransport] = StreamTransport
 
     def __init__(self, selector: selectors.BaseSelector | None = None) -> None:
+        self._shared_sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         super().__init__(StreamSelector() if selector is None else selector)
 
     def __fdmux_loop__(self) -> object:
@@ -61,12 +67,75 @@ class EventLoop(SelectorEventLoop):
 
     def run_forever(self) -> None:
         """Run until `stop`; what transports have written by then is sent."""
+        selector = self._selector
+        if not CAN_SERVE or not isinstance(selector, StreamSelector):
+            super().run_forever()
+            return
+        self._check_closed()
+        self._check_running()
+        streams = selector.serve(self)
+        streams.enter()
         try:
             super().run_forever()
         finally:
-            streams = getattr(self._selector, "streams", None)
-            if streams is not None:
-                streams.settle()
+            streams.leave()
+
+    def stop(self) -> None:
+        """Stop after this iteration, also when it is serving transports."""
+        super().stop()
+        if isinstance(self._selector, StreamSelector):
+            self._selector.end_batch()
+
+    # A socket that the user has made stays in the user's hands, who may close it.
+
+    async def create_connection(
+        self,
+        protocol_factory: Callable[[], ProtocolT],
+        *address: object,
+        sock: socket.socket | None = None,
+        **options: object,
+    ) -> tuple[asyncio.Transport, ProtocolT]:
+        """Connect, as asyncio does; ``sock`` may be closed by whoever has made it."""
+        with self._sharing(sock):
+            return await super().create_connection(
+                protocol_factory, *address, sock=sock, **options
+            )
+
+    async def create_unix_connection(
+        self,
+        protocol_factory: Callable[[], ProtocolT],
+        *path: object,
+        sock: socket.socket | None = None,
+        **options: object,
+    ) -> tuple[asyncio.Transport, ProtocolT]:
+        """Connect, as asyncio does; ``sock`` may be closed by whoever has made it."""
+        with self._sharing(sock):
+            return await super().create_unix_connection(
+                protocol_factory, *path, sock=sock, **options
+            )
+
+    async def connect_accepted_socket(
+        self,
+        protocol_factory: Callable[[], ProtocolT],
+        sock: socket.socket,
+        **options: object,
+    ) -> tuple[asyncio.Transport, ProtocolT]:
+        """Serve ``sock``, as asyncio does; whoever has made it may close it."""
+        with self._sharing(sock):
+            return await super().connect_accepted_socket(
+                protocol_factory, sock, **options
+            )
+
+    @contextlib.contextmanager
+    def _sharing(self, sock: socket.socket | None) -> Iterator[None]:
+        if not isinstance(sock, socket.socket):
+            yield
+            return
+        self._shared_sockets.add(sock)
+        try:
+            yield
+        finally:
+            self._shared_sockets.discard(sock)
 
     # asyncio's own names; what asks for more than they have had so far is asyncio's.
 
@@ -85,11 +154,58 @@ class EventLoop(SelectorEventLoop):
             return super()._make_socket_transport(
                 sock, protocol, waiter, extra=extra, server=server, **more
             )
+        self._forget_stale(sock.fileno())
         self._ensure_fd_no_transport(sock)
-        streams = selector.serve(self)
-        transport = self.transport_type(self, streams, sock, protocol, extra)
-        transport.begin(server, waiter)
+        given = sock if sock in self._shared_sockets else None
+        own = sock if given is None else sock.dup()
+        try:
+            streams = selector.serve(self)
+            transport = self.transport_type(
+                self, streams, selector.options, own, protocol, extra, given
+            )
+            transport.begin(server, waiter)
+        except BaseException:
+            own.close()
+            raise
         return transport
+
+    def _forget_stale(self, fd: int) -> None:
+        """Forget a transport whose user has closed this number behind its back."""
+        transport = self._transports.get(fd)
+        if isinstance(transport, StreamTransport) and not transport.is_at(fd):
+            del self._transports[fd]
+
+    async def _sendfile_native(
+        self, transp: asyncio.Transport, file: IO[bytes], offset: int, count: int
+    ) -> int:
+        """Send a file through the socket; ends with an error if that is closed."""
+        sock = transp._sock if isinstance(transp, StreamTransport) else None  # noqa: SLF001 - ours
+        if not isinstance(transp, StreamTransport) or sock is None:
+            return await super()._sendfile_native(transp, file, offset, count)
+        fd = transp._sock_fd  # noqa: SLF001 - ours
+        del self._transports[fd]
+        was_reading = transp.is_reading()
+        transp.pause_reading()
+        await transp._make_empty_waiter()  # noqa: SLF001 - ours
+        lost = transp.begin_sendfile()
+        sending = self.create_task(
+            self.sock_sendfile(sock, file, offset, count, fallback=False)
+        )
+        try:
+            await asyncio.wait((sending, lost), return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                return sending.result()
+            lost.result()  # raises
+            raise ConnectionAbortedError("Connection was closed")
+        finally:
+            if not sending.done():
+                sending.cancel()
+            transp.end_sendfile()
+            if transp._loop is not None:  # noqa: SLF001 - ours
+                transp._reset_empty_waiter()  # noqa: SLF001 - ours
+                if was_reading:
+                    transp.resume_reading()
+                self._transports[fd] = transp
 
     if HAS_TRANSPORTS:
 
@@ -112,12 +228,21 @@ class EventLoop(SelectorEventLoop):
             return tls._app_transport  # noqa: SLF001 - as asyncio's own loop does
 
 
+# What asyncio's own transports call: a class that has its own is not to be bypassed.
+SOCKET_METHODS = ("recv", "recv_into", "send", "sendmsg")
+CAN_SERVE = HAS_TRANSPORTS and can_serve()
+
+
 def is_carried(sock: socket.socket) -> bool:
     """Whether our transport serves this: a real socket, and a stream of bytes."""
     return (
-        HAS_TRANSPORTS
+        CAN_SERVE
         and isinstance(sock, socket.socket)
         and sock.type == socket.SOCK_STREAM
+        and all(
+            getattr(type(sock), name, None) is getattr(socket.socket, name)
+            for name in SOCKET_METHODS
+        )
     )
 
 

@@ -1,6 +1,6 @@
 """What our loop and transports use of asyncio beyond its public API, with its types.
 
-Its one rule: whatever is private there is named here. It has been the same from 3.10 to
+Its one rule: whatever is private there is named here. It has been the same from 3.11 to
 3.13; where it is missing, `HAS_TRANSPORTS` says so, and asyncio's own transports serve.
 """
 
@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     import selectors
     import socket
     import ssl
-    from collections.abc import MutableMapping
+    from collections.abc import Callable, MutableMapping
+    from typing import IO, TypeVar
+
+    ProtocolT = TypeVar("ProtocolT", bound=asyncio.BaseProtocol)
 
     class Server(asyncio.Server):
         """A server counts its transports; since 3.13 it knows them."""
@@ -30,6 +33,40 @@ if TYPE_CHECKING:
         _ready: object
         _scheduled: object
         _stopping: bool
+
+        def _check_closed(self) -> None: ...
+        def _check_running(self) -> None: ...
+        def _remove_writer(self, fd: int) -> bool: ...
+
+        async def create_connection(
+            self,
+            protocol_factory: Callable[[], ProtocolT],
+            *address: object,
+            sock: socket.socket | None = None,
+            **options: object,
+        ) -> tuple[asyncio.Transport, ProtocolT]:
+            """Connect."""
+
+        async def create_unix_connection(
+            self,
+            protocol_factory: Callable[[], ProtocolT],
+            *path: object,
+            sock: socket.socket | None = None,
+            **options: object,
+        ) -> tuple[asyncio.Transport, ProtocolT]:
+            """Connect."""
+
+        async def connect_accepted_socket(
+            self,
+            protocol_factory: Callable[[], ProtocolT],
+            sock: socket.socket,
+            **options: object,
+        ) -> tuple[asyncio.Transport, ProtocolT]:
+            """Serve a connection."""
+
+        async def _sendfile_native(
+            self, transp: asyncio.Transport, file: IO[bytes], offset: int, count: int
+        ) -> int: ...
 
         def _ensure_fd_no_transport(self, fd: socket.socket) -> None: ...
         def _make_socket_transport(
@@ -97,7 +134,7 @@ LOST_WRITES_MAX = constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES
 
 
 def has_what_transports_need() -> bool:
-    """Whether this asyncio makes its transports where those of 3.10 to 3.13 do."""
+    """Whether this asyncio makes its transports where those of 3.11 to 3.13 do."""
     loop = selector_events.BaseSelectorEventLoop
     makers = ("_make_socket_transport", "_make_ssl_transport")
     return (

@@ -1,7 +1,6 @@
-"""The reading side of a transport: who is told what C has received, and what is held.
+"""The reading side of a transport: which protocol C calls, and in which context.
 
-Its one rule: who takes the data is decided when something changes, never for each
-message. `StreamBatch.tell` calls that taker directly.
+Who takes the data is decided when something changes, never for each message.
 """
 
 from __future__ import annotations
@@ -11,13 +10,13 @@ import contextvars
 import logging
 from typing import TYPE_CHECKING, cast
 
-from fdmux._ffi import lib
-from fdmux.hosts.asyncio_streams import ignore_data
 from fdmux.hosts.asyncio_writing import WritingTransport
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fdmux._delivery import Delivery
     from fdmux.hosts.asyncio_private import SelectorEventLoop
-    from fdmux.hosts.asyncio_streams import DataCallback, StreamBatch
 
 logger = logging.getLogger("asyncio")
 
@@ -31,7 +30,6 @@ class ReadingTransport(WritingTransport):
 
     __slots__ = (
         "_context",
-        "_held",
         "_is_begun",
         "_paused",
         "_protocol",
@@ -41,11 +39,13 @@ class ReadingTransport(WritingTransport):
     if TYPE_CHECKING:
 
         def _fatal_error(self, exc: BaseException, message: str = ...) -> None: ...
+        def close(self) -> None:
+            """Close it; as in asyncio_transport.py."""
 
     def __init__(
         self,
         loop: SelectorEventLoop,
-        streams: StreamBatch,
+        streams: Delivery,
         protocol: asyncio.BaseProtocol,
         extra: dict[str, object] | None,
     ) -> None:
@@ -53,8 +53,6 @@ class ReadingTransport(WritingTransport):
         self._is_begun = False
         self._context = contextvars.copy_context()
         self._paused = False
-        # What came while paused; None stands for the end.
-        self._held: list[bytes | None] = []
         self.set_protocol(protocol)
 
     # The protocol ------------------------------------------------------------------
@@ -70,96 +68,45 @@ class ReadingTransport(WritingTransport):
         return self._protocol
 
     def _bind(self) -> None:
-        """Say who takes the data that C has received, as things stand now."""
-        if not self._token:
-            return
-        self._streams.runs[self._slot] = self._context.run
-        self._streams.takers[self._slot] = self._taker()
-
-    def _taker(self) -> DataCallback:
+        """Tell C which function takes the data, as things stand now."""
+        core = self._core
+        core._run = self._context.run  # noqa: SLF001 - ours
+        core._on_data = None  # noqa: SLF001 - ours
         if self._closing or not self._is_begun:
-            return ignore_data
-        if self._paused or self._held:
-            return self._held.append
-        if isinstance(self._protocol, asyncio.BufferedProtocol):
-            return self._fill
-        return cast("asyncio.Protocol", self._protocol).data_received
+            return
+        protocol = self._protocol
+        core._is_buffered = isinstance(protocol, asyncio.BufferedProtocol)  # noqa: SLF001 - ours
+        core._on_data = protocol if core._is_buffered else self._taker(protocol)  # noqa: SLF001 - ours
 
-    # Data --------------------------------------------------------------------------
+    def _taker(self, protocol: asyncio.BaseProtocol) -> Callable[[bytes], object]:
+        take = getattr(protocol, "data_received", None)
+        if take is None:
+            return lambda data: cast("asyncio.Protocol", protocol).data_received(data)
+        if self._loop.get_debug():
+            return self._timed(cast("Callable[[bytes], object]", take))
+        return cast("Callable[[bytes], object]", take)
 
-    def _fill(self, data: bytes) -> None:
-        """Hand data to a `BufferedProtocol`, as much at a time as it has room for."""
-        view = memoryview(data)
-        while view:
-            protocol = self._protocol
-            if self._closing:
-                return
-            if self._paused or not isinstance(protocol, asyncio.BufferedProtocol):
-                self._keep(bytes(view))
-                return
-            count = self._copy(protocol, view)
-            if not count:
-                return
-            view = view[count:]
+    def _timed(self, take: Callable[[bytes], object]) -> Callable[[bytes], object]:
+        """Report slow calls, as asyncio does in debug mode."""
+        loop = self._loop
 
-    def _copy(self, protocol: asyncio.BufferedProtocol, view: memoryview) -> int:
-        """Copy into the protocol's buffer; return how much, 0 if that ended it."""
-        what = "get_buffer"
-        try:
-            with memoryview(protocol.get_buffer(-1)).cast("B") as buffer:
-                count = min(len(buffer), len(view))
-                buffer[:count] = view[:count]
-            if not count:
-                raise RuntimeError("get_buffer() returned an empty buffer")  # noqa: TRY301 - its own error
-            what = "buffer_updated"
-            protocol.buffer_updated(count)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as error:  # noqa: BLE001 - ends this connection
-            self._fatal_error(error, f"Fatal error: protocol.{what}() call failed.")
-            return 0
-        return count
-
-    def _keep(self, data: bytes | None) -> None:
-        """Hold what may not be told now; it is when reading goes on."""
-        self._held.append(data)
-        self._bind()
-        if not self._paused:
-            self._loop.call_soon(self._tell_held, context=self._context)
-
-    def _tell_held(self) -> None:
-        """Tell what was held, in its order, for as long as reading goes on."""
-        while self._held and self.is_reading():
-            data = self._held.pop(0)
-            if data is None:
-                self._tell_end()
-            elif isinstance(self._protocol, asyncio.BufferedProtocol):
-                self._tell_one(self._fill, data)
-            else:
-                protocol = cast("asyncio.Protocol", self._protocol)
-                self._tell_one(protocol.data_received, data)
-        self._bind()
-
-    def _tell_one(self, take: DataCallback, data: bytes) -> None:
-        try:
+        def take_and_time(data: bytes) -> None:
+            begun = loop.time()
             take(data)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as error:  # noqa: BLE001 - ends this connection
-            self.callback_failed(error)
+            duration = loop.time() - begun
+            if duration >= loop.slow_callback_duration:
+                logger.warning("Executing %r took %.3f seconds", take, duration)
 
-    def callback_failed(self, error: BaseException) -> None:
-        """End the connection as `data_received` raised; called by the batch."""
-        self._fatal_error(error, "Fatal error: protocol.data_received() call failed.")
+        return take_and_time
+
+    def callback_failed(self, error: BaseException, what: str) -> None:
+        """End the connection, as a method of the protocol has raised; called from C."""
+        self._fatal_error(error, f"Fatal error: protocol.{what}() call failed.")
 
     def _take_end(self) -> None:
-        """Tell that the peer has ended its side, when it is its turn."""
-        if self._paused or self._held:
-            self._keep(None)
-        elif not self._closing:
-            self._tell_end()
-
-    def _tell_end(self) -> None:
+        """Tell the protocol that the peer has ended its side."""
+        if self._closing:
+            return
         if self._loop.get_debug():
             logger.debug("%r received EOF", self)
         try:
@@ -181,13 +128,14 @@ class ReadingTransport(WritingTransport):
         return not self._closing and not self._paused
 
     def pause_reading(self) -> None:
-        """Let no data come until `resume_reading`. Idempotent."""
+        """Let no data come until `resume_reading`. Idempotent.
+
+        What has not been received stays in the kernel.
+        """
         if not self.is_reading():
             return
         self._paused = True
-        if self._token:
-            lib.fdmux_stream_pause(self._streams.c_loop, self._token)
-            self._bind()
+        self._core.pause_reading()
         if self._loop.get_debug():
             logger.debug("%r pauses reading", self)
 
@@ -196,12 +144,11 @@ class ReadingTransport(WritingTransport):
         if self._closing or not self._paused:
             return
         self._paused = False
+        if self._loop.is_closed():
+            raise RuntimeError("Event loop is closed")
         # As asyncio does, which makes a new handle here.
         self._context = contextvars.copy_context()
-        if self._token:
-            lib.fdmux_stream_resume(self._streams.c_loop, self._token)
-            self._bind()
-        if self._held:
-            self._loop.call_soon(self._tell_held)
+        self._bind()
+        self._core.resume_reading()
         if self._loop.get_debug():
             logger.debug("%r resumes reading", self)

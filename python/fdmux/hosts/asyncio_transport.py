@@ -2,8 +2,8 @@
 
 Its one rule: whatever asyncio's own transport promises holds here, to the exception and
 its message. It keeps the socket, which C only borrows; C keeps the bytes that the
-kernel does not take at once. How transports take turns is asyncio_streams.py; the two
-sides are asyncio_reading.py and asyncio_writing.py, and here are birth and end.
+kernel does not take at once. The two sides are asyncio_reading.py and
+asyncio_writing.py; here a transport begins and ends.
 
 Names with an underscore that nothing here reads are read by asyncio: sslproto.py and
 the `sendfile` of its loops use them on any transport.
@@ -24,15 +24,15 @@ from fdmux._ffi import ffi, lib
 from fdmux._native import check
 from fdmux.hosts.asyncio_private import SENDFILE_MODE, SERVER_ARGUMENTS
 from fdmux.hosts.asyncio_reading import ReadingTransport
-from fdmux.hosts.asyncio_streams import NOBODY
-from fdmux.hosts.asyncio_writing import NO_ROOM, NO_TOKEN, SEND
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
     from typing import Protocol
 
+    from fdmux._delivery import Delivery, Stream
+    from fdmux._ffi import CStreamOptions
     from fdmux.hosts.asyncio_private import SelectorEventLoop, Server
-    from fdmux.hosts.asyncio_streams import StreamBatch
 
     class Warn(Protocol):
         """`warnings.warn`, which is gone when the interpreter ends."""
@@ -47,50 +47,99 @@ logger = logging.getLogger("asyncio")
 
 CLOSED = lib.FDMUX_STREAM_CLOSED
 END = lib.FDMUX_STREAM_END
-SLOT_MASK = (1 << 28) - 1
+FULL, LOST = 100, 101  # as DELIVERY_ in csrc/python/delivery.h
 INTERNET = frozenset({socket.AF_INET, socket.AF_INET6})
 
 
+class TransportSocket(trsock.TransportSocket):
+    """What ``get_extra_info("socket")`` gives: shutting it down loses no bytes."""
+
+    __slots__ = ("_core",)
+
+    def __init__(self, sock: socket.socket, core: Stream) -> None:
+        super().__init__(sock)
+        self._core = core
+
+    def shutdown(self, how: int) -> None:
+        """Shut down; the writing side when what was written before has been sent."""
+        core = self._core
+        if how != socket.SHUT_RD and core._stats()[2]:  # noqa: SLF001 - ours
+            core.shutdown()
+            if how == socket.SHUT_WR:
+                return
+            how = socket.SHUT_RD
+        super().shutdown(how)
+
+
 class StreamTransport(ReadingTransport):
-    """What `EventLoop.create_server`, `create_connection` and the like make."""
+    """What `EventLoop.create_server`, `create_connection` and the like make.
+
+    Args:
+        sock: The socket, which is the transport's from now on.
+        given: The same connection in the hands of the user, who may close it at any
+            time; then ``sock`` is a duplicate. Closed with the transport.
+    """
 
     # All in slots, since every message looks at some; whoever adds attributes of their
     # own gets the dictionary that is empty otherwise.
-    __slots__ = ("__dict__", "__weakref__", "_server", "_sock", "_sock_fd")
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "_given",
+        "_options",
+        "_sending_file",
+        "_server",
+        "_sock",
+        "_sock_fd",
+    )
 
     _start_tls_compatible = True
     _sendfile_compatible = SENDFILE_MODE
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - made in one place
         self,
         loop: SelectorEventLoop,
-        streams: StreamBatch,
+        streams: Delivery,
+        options: CStreamOptions,
         sock: socket.socket,
         protocol: asyncio.BaseProtocol,
         extra: dict[str, object] | None,
+        given: socket.socket | None = None,
     ) -> None:
+        self._sock: socket.socket | None = None  # until nothing can fail any more
         super().__init__(loop, streams, protocol, extra)
+        self._options = options
         self._describe(sock)
-        self._sock: socket.socket | None = sock
         self._sock_fd = sock.fileno()
         self._server: Server | None = None
+        self._given = given
+        self._sending_file: asyncio.Future[None] | None = None
+        self._sock = sock
 
     def begin(self, server: Server | None, waiter: asyncio.Future[None] | None) -> None:
         """Let `connection_made` be called soon; and then ``waiter`` be done."""
         loop = self._loop
+        connection_made = self._protocol.connection_made  # raises for no protocol
         self._server = server
         if server is not None:
             server._attach(*(self,) * SERVER_ARGUMENTS)  # noqa: SLF001 - see asyncio_private.py
         loop._transports[self._sock_fd] = self  # noqa: SLF001 - the same
+        if self._given is not None:
+            loop._transports[self._given.fileno()] = self  # noqa: SLF001 - the same
         if self._sock is not None:
             set_no_delay(self._sock)
-        loop.call_soon(self._begin)
+        loop.call_soon(self._begin, connection_made)
         if waiter is not None:
             loop.call_soon(set_unless_cancelled, waiter)
 
+    def is_at(self, fd: int) -> bool:
+        """Whether ``fd`` is this transport's number, and not somebody else's by now."""
+        given = self._given
+        return fd == self._sock_fd or (given is not None and given.fileno() == fd)
+
     def _describe(self, sock: socket.socket) -> None:
         extra = self._extra
-        extra["socket"] = trsock.TransportSocket(sock)
+        extra["socket"] = TransportSocket(sock, self._core)
         try:
             extra["sockname"] = sock.getsockname()
         except OSError:
@@ -123,17 +172,17 @@ class StreamTransport(ReadingTransport):
         if sock is not None:
             _warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
             self._give_back()
-            sock.close()
+            self._close_socket()
             self._leave_server()
 
-    # Birth -------------------------------------------------------------------------
+    # Beginning ---------------------------------------------------------------------
 
-    def _begin(self) -> None:
+    def _begin(self, connection_made: Callable[[asyncio.Transport], object]) -> None:
         """Call `connection_made`, then let data come."""
         if not self._closing:
             self._open()
         try:
-            self._protocol.connection_made(self)
+            connection_made(self)
         finally:
             self._is_begun = True
             self._context = contextvars.copy_context()
@@ -141,43 +190,35 @@ class StreamTransport(ReadingTransport):
 
     def _open(self) -> None:
         """Lend the socket to C, unless that is done."""
-        if self._token:
+        core = self._core
+        if core._token:  # noqa: SLF001 - ours
             return
-        streams = self._streams
-        token = ffi.new("uint64_t *")
         try:
-            result = lib.fdmux_py_stream_lend(
-                streams.c_loop, self._sock_fd, streams.options, token
-            )
+            options = ffi.buffer(self._options)
+            result = core._open("add", self._sock_fd, options)  # noqa: SLF001 - ours
             check(result, f"make a stream of fd {self._sock_fd}")
         except Exception as error:  # noqa: BLE001 - ends this connection
             self._fatal_error(error, "Fatal error on transport")
             return
-        self._token = token[0]
-        self._slot = self._token & SLOT_MASK
-        self._send_word = SEND | self._slot
-        streams.adopt(self._slot, self)
-        self._grant(self._high_water)
         if self._paused:
-            lib.fdmux_stream_pause(streams.c_loop, self._token)
+            core.pause_reading()
 
     # What C tells ------------------------------------------------------------------
 
-    def event(self, kind: int, code: int) -> None:
-        """Take a record that is not data; called by the batch."""
-        self._context.run(self._event, kind, code)
-
-    def _event(self, kind: int, code: int) -> None:
-        if kind == CLOSED:
-            self._token = NO_TOKEN
-            self._grant(NO_ROOM)
+    def event(self, kind: int, detail: int) -> None:
+        """Take an event that is not data; called from C."""
+        if kind in (CLOSED, LOST):
+            if kind == CLOSED:
+                self._core._owner = None  # noqa: SLF001 - ours; no cycle any more
             if not self._conn_lost:
-                error = OSError(code, os.strerror(code))
+                error = OSError(detail, os.strerror(detail))
                 self._fatal_error(error, "Fatal error on socket transport")
         elif self._conn_lost:
             return
         elif kind == END:
             self._take_end()
+        elif kind == FULL:
+            self._queue_is_full()
         else:
             self._sent_some()
 
@@ -193,11 +234,9 @@ class StreamTransport(ReadingTransport):
             return
         self._closing = True
         self._bind()
-        if self.get_write_buffer_size():
-            lib.fdmux_stream_pause(self._streams.c_loop, self._token)
-            self._grant(NO_ROOM)
-            return
-        self._lose(None)
+        self._core.pause_reading()
+        if not self.get_write_buffer_size():
+            self._lose(None)
 
     def abort(self) -> None:
         """Close at once, and drop what was not sent; `connection_lost` follows."""
@@ -226,14 +265,16 @@ class StreamTransport(ReadingTransport):
     def _force_close(self, exc: BaseException | None) -> None:
         if self._conn_lost:
             return
-        self._streams.settle()  # written before: sent as far as the kernel takes it
+        self._core._flush()  # noqa: SLF001 - written before: sent as far as possible
         self._closing = True
         self._bind()
         self._lose(exc)
 
     def _lose(self, exc: BaseException | None) -> None:
         self._conn_lost += 1
-        self._grant(NO_ROOM)
+        self._core._can_write = False  # noqa: SLF001 - ours
+        self._core.pause_reading()
+        self._end_sendfile(exc)
         self._loop.call_soon(self._call_connection_lost, exc)
 
     def _call_connection_lost(self, exc: BaseException | None) -> None:
@@ -242,9 +283,7 @@ class StreamTransport(ReadingTransport):
                 self._protocol.connection_lost(cast("Exception | None", exc))
         finally:
             self._give_back()
-            sock, self._sock = self._sock, None
-            if sock is not None:
-                sock.close()
+            self._close_socket()
             self._leave_server()
             # As asyncio's own: what uses it now fails, and there is no cycle.
             self._protocol = None  # type: ignore[assignment] # the last there is
@@ -256,13 +295,35 @@ class StreamTransport(ReadingTransport):
 
     def _give_back(self) -> None:
         """Take the socket back from C; what is queued is dropped."""
-        token, self._token = self._token, NO_TOKEN
-        self._held.clear()
-        if not token:
+        core = self._core
+        core._run = core._on_data = None  # noqa: SLF001 - ours
+        core.abort()
+
+    def _close_socket(self) -> None:
+        for sock in (self._sock, self._given):
+            if sock is not None:
+                sock.close()
+        self._sock = self._given = None
+
+    # sendfile ----------------------------------------------------------------------
+
+    def begin_sendfile(self) -> asyncio.Future[None]:
+        """Return what is done when the connection is lost meanwhile."""
+        self._sending_file = self._loop.create_future()
+        return self._sending_file
+
+    def end_sendfile(self) -> None:
+        """Undo `begin_sendfile`."""
+        self._sending_file = None
+
+    def _end_sendfile(self, exc: BaseException | None) -> None:
+        """Let a `sendfile` under way end: the number is about to be closed."""
+        waiter, self._sending_file = self._sending_file, None
+        if waiter is None or waiter.done():
             return
-        streams = self._streams
-        streams.adopt(self._slot, NOBODY)
-        lib.fdmux_py_stream_give_back(streams.c_loop, token)
+        self._loop._remove_writer(self._sock_fd)  # noqa: SLF001 - see asyncio_private.py
+        waiter.set_exception(exc or ConnectionAbortedError("Connection was closed"))
+        waiter.exception()  # whoever sends may be gone
 
     def _leave_server(self) -> None:
         server, self._server = self._server, None

@@ -13,8 +13,7 @@ from fdmux.hosts.served import Served
 
 if TYPE_CHECKING:
     from types import TracebackType
-
-    from typing_extensions import Self
+    from typing import Self
 
     from fdmux._native import NativeLoop
 

@@ -167,12 +167,7 @@ class AnyioOnAsyncio(Host):
         self.anyio = import_module("anyio")
 
     def run(self, main: Callback) -> None:
-        try:
-            self.anyio.run(self._run, main, backend=self.backend)
-        except asyncio.CancelledError:
-            if sys.version_info >= (3, 11):
-                raise
-            raise KeyboardInterrupt from None  # as anyio says it on Python 3.10
+        self.anyio.run(self._run, main, backend=self.backend)
 
     async def _run(self, main: Callback) -> None:
         async with self.anyio.create_task_group() as self.group:

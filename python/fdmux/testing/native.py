@@ -94,6 +94,8 @@ TABLE: list[tuple[str, object]] = [
     ("loop_backend", POINTER),
     ("loop_stats", POINTER),
     ("loop_after_fork", POINTER),
+    ("loop_hold", POINTER),
+    ("loop_set_return", POINTER),
     ("io_add", function(INT, POINTER, IO_POINTER, TOKEN_POINTER)),
     ("io_update", POINTER),
     ("io_replace_fd", POINTER),

@@ -26,14 +26,14 @@ class Recorder(StreamHandler):
         self.calls: list[str] = []
         self.data = b""
         self.errors: list[Exception | None] = []
-        self.answer: Callable[[Stream, memoryview], object] = lambda *_: None
+        self.answer: Callable[[Stream, bytes], object] = lambda *_: None
 
     def on_connect(self, _stream: Stream) -> None:
         self.calls.append("connect")
 
-    def on_data(self, stream: Stream, view: memoryview) -> bytes | None:
-        self.data += bytes(view)
-        return self.answer(stream, view)  # type: ignore[return-value]  # of the test
+    def on_data(self, stream: Stream, data: bytes) -> bytes | None:
+        self.data += data
+        return self.answer(stream, data)  # type: ignore[return-value]  # of the test
 
     def on_end(self, stream: Stream) -> None:
         self.calls.append("end")

@@ -86,6 +86,3 @@ def test_wrong_addresses(loop: SelectorEventLoop, handler: Recorder) -> None:
         connect_stream(loop, ("localhost", 1), handler)
     with pytest.raises(OverflowError, match="0-65535"):
         connect_stream(loop, ("127.0.0.1", 65536), handler)
-
-
-# Company -----------------------------------------------------------------------------

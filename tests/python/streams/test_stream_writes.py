@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import mmap
 import socket
 from typing import TYPE_CHECKING
 
@@ -24,15 +25,15 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.usefixtures("stream")
-@pytest.mark.parametrize("kind", ["view", "bytes", "bytearray", "part"])
+@pytest.mark.parametrize("kind", ["data", "bytearray", "memoryview", "part"])
 def test_answer_is_written(
     loop: SelectorEventLoop, peer: socket.socket, handler: Recorder, kind: str
 ) -> None:
-    answers: dict[str, Callable[[Stream, memoryview], object]] = {
-        "view": lambda _, view: view,
-        "bytes": lambda _, view: bytes(view),
-        "bytearray": lambda _, view: bytearray(view),
-        "part": lambda _, view: view[:],
+    answers: dict[str, Callable[[Stream, bytes], object]] = {
+        "data": lambda _, data: data,
+        "bytearray": lambda _, data: bytearray(data),
+        "memoryview": lambda _, data: memoryview(data),
+        "part": lambda _, data: memoryview(b"<" + data + b">")[1:-1],
     }
     handler.answer = answers[kind]
     peer.sendall(b"hello")
@@ -41,17 +42,17 @@ def test_answer_is_written(
     assert handler.data == b"hello"
 
 
-def test_writes_of_a_batch_keep_their_order(
+def test_writes_of_a_callback_keep_their_order(
     loop: SelectorEventLoop, peer: socket.socket, stream: Stream, handler: Recorder
 ) -> None:
-    def answer(each: Stream, view: memoryview) -> memoryview:
+    def answer(each: Stream, data: bytes) -> bytes:
         each.write(b"1")
-        each.write(view)
+        each.write(data)
         each.writelines([b"2", bytearray(b"3"), b""])
-        each.write(view[:1])
+        each.write(data[:1])
         each.write(b"x" * 70_000)
         each.write(memoryview(b"45"))
-        return view
+        return data
 
     handler.answer = answer
     peer.sendall(b"ab")
@@ -68,15 +69,28 @@ def test_what_is_no_bytes_is_not_written(stream: Stream, data: bytes) -> None:
     assert stream.buffered == 0
 
 
-def test_more_than_can_be_counted_is_refused(
-    stream: Stream, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.usefixtures("stream")
+def test_answer_that_is_no_bytes_ends_its_stream(
+    loop: SelectorEventLoop,
+    peer: socket.socket,
+    handler: Recorder,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("fdmux.stream.QUEUE_MAX", 100_000)
-    with pytest.raises(ValueError, match="100001 bytes at once: 100000 at most"):
-        stream.write(b"x" * 100_001)
+    handler.answer = lambda *_: 5
+    peer.sendall(b"x")
+    run_until(loop, lambda: handler.errors)
+    assert isinstance(handler.errors[0], TypeError)
+    assert "a bytes-like object is required" in caplog.text
+    assert peer.recv(1) == b""
 
 
-# Views -------------------------------------------------------------------------------
+def test_more_than_can_be_counted_is_refused(stream: Stream) -> None:
+    with (
+        mmap.mmap(-1, 1 << 31) as untouched,
+        pytest.raises(ValueError, match="2147483648 bytes at once: 2147483647 at most"),
+    ):
+        stream.write(memoryview(untouched))
+    assert stream.buffered == 0
 
 
 def test_queue_reports_when_it_falls_and_when_it_is_empty(
@@ -119,11 +133,10 @@ def test_more_than_queue_max_ends_the_stream(
     assert stream.buffered == 0
 
 
-def test_written_before_the_loop_runs(
-    loop: SelectorEventLoop, peer: socket.socket, stream: Stream
+def test_written_before_the_loop_runs_leaves_at_once(
+    peer: socket.socket, stream: Stream
 ) -> None:
     stream.write(b"x")
-    loop.run_once(0)
     assert peer.recv(2) == b"x"
 
 
@@ -148,7 +161,7 @@ def test_written_by_timers_and_posted_calls_and_watchers(
 def test_facts(
     loop: SelectorEventLoop, peer: socket.socket, stream: Stream, handler: Recorder
 ) -> None:
-    handler.answer = lambda _, view: view[:2]
+    handler.answer = lambda _, data: data[:2]
     peer.sendall(b"hello")
     loop.run_once(LONG)
     assert (stream.received, stream.sent, stream.buffered) == (5, 2, 0)
@@ -158,6 +171,3 @@ def test_facts(
     assert stream.data is None
     with pytest.raises(AttributeError):
         stream.other = 1  # type: ignore[attr-defined]  # on purpose
-
-
-# Exceptions --------------------------------------------------------------------------

@@ -14,8 +14,7 @@ from fdmux.commands.tour.expect import expect
 
 if TYPE_CHECKING:
     from types import TracebackType
-
-    from typing_extensions import Self
+    from typing import Self
 
     from fdmux._ffi import CDemo
     from fdmux._native import NativeLoop

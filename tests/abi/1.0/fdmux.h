@@ -28,7 +28,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define FDMUX_VERSION "0.1.0"
+#define FDMUX_VERSION "0.3.0"
 
 #ifndef FDMUX_API
 #define FDMUX_API /* the core is a static library; set this to build a shared one */
@@ -38,10 +38,15 @@
 extern "C" {
 #endif
 
+#if defined(__cplusplus) && defined(__GNUC__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wshadow" /* a struct and a function of one name */
+#endif
+
 /* cffi:begin */
 
-#define FDMUX_ABI_MAJOR 0
-#define FDMUX_ABI_MINOR 1
+#define FDMUX_ABI_MAJOR 1
+#define FDMUX_ABI_MINOR 0
 
 /* Readiness. READ and WRITE have the numbers of Python's selectors. */
 #define FDMUX_READ 0x01        /* reading does not block */
@@ -55,7 +60,9 @@ extern "C" {
 /* Options of one io watcher, added to its events. */
 #define FDMUX_EDGE 0x100      /* report changes only; -EOPNOTSUPP on poll */
 #define FDMUX_ONESHOT 0x200   /* report once, then nothing until fdmux_io_update */
-#define FDMUX_EXCLUSIVE 0x400 /* wake one of several loops; -EOPNOTSUPP on poll */
+#define FDMUX_EXCLUSIVE                                                                \
+    0x400 /* wake one of several loops; -EOPNOTSUPP on poll;                           \
+           * with READ and WRITE only (epoll_ctl(2): -EINVAL) */
 
 /* Kernel features a loop found, in struct fdmux_loop_stats. */
 #define FDMUX_FEATURE_FD 0x01          /* fdmux_loop_fd works */
@@ -64,7 +71,10 @@ extern "C" {
 #define FDMUX_FEATURE_EDGE 0x08        /* FDMUX_EDGE works */
 #define FDMUX_FEATURE_EXCLUSIVE 0x10   /* FDMUX_EXCLUSIVE works */
 
+#define FDMUX_HOLD_MAX 8 /* different holds in one batch */
+
 struct fdmux_loop;
+struct fdmux_queue;
 
 /* A collected event: the watcher's token and tag, and what is ready. */
 struct fdmux_ready {
@@ -83,6 +93,10 @@ typedef int (*fdmux_hook_fn)(struct fdmux_loop *loop, uint64_t hook, void *userd
 typedef int (*fdmux_post_fn)(struct fdmux_loop *loop, void *userdata);
 /* Called exactly once, last: no call with this userdata follows or is under way. */
 typedef void (*fdmux_destroyed_fn)(void *userdata);
+/* Asked after each batch that has called functions, see fdmux_loop_set_return. */
+typedef int (*fdmux_return_fn)(struct fdmux_loop *loop, void *userdata);
+/* Frees an item that nobody has taken from a queue. Exactly once for each. */
+typedef void (*fdmux_queue_drop_fn)(void *item, void *userdata);
 
 /* Options begin with their own size: set it with sizeof, zero the rest. */
 struct fdmux_loop_options {
@@ -116,6 +130,23 @@ struct fdmux_hook_options {
     fdmux_hook_fn fn; /* not NULL */
     void *userdata;
     fdmux_destroyed_fn destroyed;
+};
+
+struct fdmux_queue_options {
+    size_t struct_size;
+    fdmux_queue_drop_fn drop; /* may be NULL: items need no freeing */
+    void *userdata;           /* given back to drop */
+    uint32_t capacity;        /* items at a time; 0: no bound */
+    uint32_t reserved;        /* 0 */
+};
+
+/* Something that functions of a loop need for the rest of a batch: a lock, Python's
+ * GIL. `enter` takes it and may wait; `leave` gets what `enter` returned. Must stay
+ * valid until `leave` has returned; a static const one is best. */
+struct fdmux_hold {
+    void *(*enter)(void *userdata);
+    void (*leave)(void *held, void *userdata);
+    void *userdata;
 };
 
 /* Counters since the loop was created, and what it holds now. */
@@ -206,12 +237,37 @@ FDMUX_API int fdmux_loop_run(struct fdmux_loop *loop);
  * one return at once. Any thread, or a signal handler. Returns 0. */
 FDMUX_API int fdmux_loop_stop(struct fdmux_loop *loop);
 
-/* Make the dispatch that waits, or the next one, return 0 at once.
+/* Make the dispatch that waits, or the next one, return 0 at once. Inside a function of
+ * the loop: make dispatch return after this batch, at no system call.
  *
  * Wakes are coalesced: several may cause one return. Never lost, never blocks.
  * Any thread, or a signal handler. Returns 0, or the error of write(2) on the wake
  * descriptor when a sandbox forbids it. */
 FDMUX_API int fdmux_loop_wake(struct fdmux_loop *loop);
+
+/* Hold something until the batch is over. Call it inside a function of the loop, each
+ * time that function needs it.
+ *
+ * The first call in a batch calls `hold->enter`; later calls with the same `hold` cost
+ * a comparison. The core calls `leave` at the end of the batch, in the reverse order of
+ * entering: before it waits, before dispatch returns, and never with a lock of its own
+ * held. A batch whose functions hold nothing costs nothing.
+ *
+ * Functions that run later in the same batch run while it is held. So a function that
+ * waits for another thread must not share a loop with a hold which that thread needs.
+ *
+ * Returns 0; -EPERM outside of a function of this loop; -EINVAL for a hold without
+ * functions; -ENOSPC for more than FDMUX_HOLD_MAX holds in one batch. */
+FDMUX_API int fdmux_loop_hold(struct fdmux_loop *loop, const struct fdmux_hold *hold);
+
+/* Ask `fn` after each batch that has called functions whether the caller of dispatch
+ * has something else to do. A positive result makes dispatch return, 0 lets it go on.
+ *
+ * One for each loop, the caller's of dispatch; NULL for none. `fn` runs on the
+ * dispatching thread, with the loop locked and nothing held: it may only look, and must
+ * call nothing of the loop. Returns 0. */
+FDMUX_API int fdmux_loop_set_return(struct fdmux_loop *loop, fdmux_return_fn fn,
+                                    void *userdata);
 
 /* CLOCK_MONOTONIC now, in nanoseconds, read at each call. */
 FDMUX_API int64_t fdmux_loop_now(struct fdmux_loop *loop);
@@ -242,7 +298,8 @@ FDMUX_API int fdmux_loop_after_fork(struct fdmux_loop *loop);
  * during a batch gets its first event in the next one. Remove it before you close the
  * descriptor. Cost: O(1) and one system call.
  *
- * Returns 0; -EBADF; -EPERM for a regular file (epoll_ctl(2)); -EEXIST when the fd is
+ * Returns 0; -EBADF; -EPERM for a regular file (epoll_ctl(2)); -EINVAL or -ELOOP for a
+ * descriptor of this loop, or of loops that watch each other; -EEXIST when the fd is
  * watched with other FDMUX_EDGE or FDMUX_EXCLUSIVE options; -EOPNOTSUPP for an option
  * the backend lacks; -ENOSPC (epoll_ctl(2), max_user_watches); -ENOMEM. On failure
  * `fn` and `destroyed` are never called and `userdata` is still the caller's. */
@@ -315,6 +372,75 @@ FDMUX_API int fdmux_hook_add(struct fdmux_loop *loop,
 /* Forget a hook; rules and order as fdmux_io_remove. Cost: O(hooks). Returns 0. */
 FDMUX_API int fdmux_hook_remove(struct fdmux_loop *loop, uint64_t hook);
 
+/* ---- queue --------------------------------------------------------------------- */
+
+/* Create a queue of pointers: any thread puts, one takes all there is, in its own time.
+ *
+ * For results that native threads have for Python: they put without the GIL, and the
+ * thread that runs the Python program's loop, whichever that is, watches
+ * fdmux_queue_fd and takes a batch while it has the GIL. Belongs to no loop. The caller
+ * gets the first reference. `options` may be NULL. Costs one descriptor (two where
+ * eventfd(2) is missing), close-on-exec and non-blocking.
+ *
+ * In the functions below, -EINVAL also stands for a NULL or foreign queue, -ESTALE for
+ * a closed one, and -ECHILD for one that this process has from before fork(); a child
+ * makes its own. None of them is for signal handlers.
+ *
+ * Returns 0, -EINVAL, -ENOMEM, -EMFILE, -ENFILE. */
+FDMUX_API int fdmux_queue_create(const struct fdmux_queue_options *options,
+                                 struct fdmux_queue **ret_queue);
+
+/* Share the queue: each thread that puts holds a reference of its own, so that a late
+ * fdmux_queue_put finds a closed queue and not freed memory.
+ *
+ * Returns `queue`, or NULL for NULL. */
+FDMUX_API struct fdmux_queue *fdmux_queue_ref(struct fdmux_queue *queue);
+
+/* Give a reference back. The last one closes the queue and frees it. Accepts NULL.
+ *
+ * Returns NULL, always. */
+FDMUX_API struct fdmux_queue *fdmux_queue_unref(struct fdmux_queue *queue);
+
+/* Say how items are freed, for a queue that was made without `drop`, as those of Python
+ * are. A queue has one kind of items and one such function; the same again is fine.
+ *
+ * Returns 0, -EINVAL (no drop), -EBUSY (there is another), -ESTALE, -ECHILD. */
+FDMUX_API int fdmux_queue_set_drop(struct fdmux_queue *queue, fdmux_queue_drop_fn drop,
+                                   void *userdata);
+
+/* The descriptor that is readable exactly while the queue holds something.
+ *
+ * Level-triggered. It belongs to the queue: only watch it, for reading, and stop that
+ * before fdmux_queue_close. Returns the descriptor, -ESTALE, -ECHILD. */
+FDMUX_API int fdmux_queue_fd(struct fdmux_queue *queue);
+
+/* Append an item, any pointer, NULL included.
+ *
+ * Taken in the order of putting as seen by each thread. Never blocks for long, touches
+ * no Python. Cost: O(1) amortised, and one write(2) when the queue was empty.
+ *
+ * Returns 0; on failure the item is still the caller's: -EINVAL; -ESTALE; -ECHILD;
+ * -ENOMEM; -ENOBUFS: `capacity` items are waiting; the error of write(2) when a
+ * sandbox forbids it. */
+FDMUX_API int fdmux_queue_put(struct fdmux_queue *queue, void *item);
+
+/* Move the first items, `capacity` at most, into `items`; from then on they are the
+ * caller's. What does not fit keeps the descriptor readable.
+ *
+ * Cost: O(taken), and one read(2) when that empties the queue.
+ *
+ * Returns the count, 0 for an empty queue; -EINVAL, -ESTALE, -ECHILD; or the error of
+ * read(2), with nothing taken and the descriptor still readable. */
+FDMUX_API int fdmux_queue_take(struct fdmux_queue *queue, void **items, int capacity);
+
+/* End the queue: nothing can be put or taken any more, its descriptor is closed, and
+ * each item that is left goes to `drop`, in order, on this thread, without any lock of
+ * ours held. Idempotent. In a child of fork() nothing goes to `drop`: the items are the
+ * parent's.
+ *
+ * Returns 0 or -EINVAL. */
+FDMUX_API int fdmux_queue_close(struct fdmux_queue *queue);
+
 /* ---- the function table -------------------------------------------------------- */
 
 struct fdmux_stream_api;
@@ -339,6 +465,8 @@ struct fdmux_api {
     const char *(*loop_backend)(struct fdmux_loop *loop);
     int (*loop_stats)(struct fdmux_loop *loop, struct fdmux_loop_stats *stats);
     int (*loop_after_fork)(struct fdmux_loop *loop);
+    int (*loop_hold)(struct fdmux_loop *loop, const struct fdmux_hold *hold);
+    int (*loop_set_return)(struct fdmux_loop *loop, fdmux_return_fn fn, void *userdata);
     int (*io_add)(struct fdmux_loop *loop, const struct fdmux_io_options *options,
                   uint64_t *ret_io);
     int (*io_update)(struct fdmux_loop *loop, uint64_t io, uint32_t events);
@@ -355,6 +483,16 @@ struct fdmux_api {
                     uint64_t *ret_hook);
     int (*hook_remove)(struct fdmux_loop *loop, uint64_t hook);
     const struct fdmux_stream_api *stream; /* fdmux_stream.h */
+    int (*queue_create)(const struct fdmux_queue_options *options,
+                        struct fdmux_queue **ret_queue);
+    struct fdmux_queue *(*queue_ref)(struct fdmux_queue *queue);
+    struct fdmux_queue *(*queue_unref)(struct fdmux_queue *queue);
+    int (*queue_set_drop)(struct fdmux_queue *queue, fdmux_queue_drop_fn drop,
+                          void *userdata);
+    int (*queue_fd)(struct fdmux_queue *queue);
+    int (*queue_put)(struct fdmux_queue *queue, void *item);
+    int (*queue_take)(struct fdmux_queue *queue, void **items, int capacity);
+    int (*queue_close)(struct fdmux_queue *queue);
 };
 
 /* The table of this core: static, valid as long as the process. */
@@ -366,7 +504,17 @@ struct fdmux_loop_ref {
     struct fdmux_loop *loop;
 };
 
+/* What a capsule named "fdmux.queue" points at (see fdmux_python.h). */
+struct fdmux_queue_handle {
+    const struct fdmux_api *api;
+    struct fdmux_queue *queue;
+};
+
 /* cffi:end */
+
+#if defined(__cplusplus) && defined(__GNUC__)
+#pragma GCC diagnostic pop
+#endif
 
 #ifdef __cplusplus
 }

@@ -1,0 +1,78 @@
+/* hold.c: what functions of a loop hold until the batch is over, such as Python's GIL.
+ *
+ * Everything here runs on the thread that calls functions, without a lock of ours. */
+#include "internal.h"
+
+static uintptr_t this_thread(void)
+{
+    return (uintptr_t)pthread_self();
+}
+
+bool fdmux__is_calling_thread(const struct fdmux_loop *loop)
+{
+    return atomic_load_explicit(&loop->calling_thread, memory_order_relaxed) ==
+           this_thread();
+}
+
+void fdmux__calling_begin(struct fdmux_loop *loop)
+{
+    atomic_store_explicit(&loop->calling_thread, this_thread(), memory_order_relaxed);
+}
+
+void fdmux__calling_end(struct fdmux_loop *loop)
+{
+    atomic_store_explicit(&loop->calling_thread, 0, memory_order_relaxed);
+}
+
+/* `leave` runs when its hold is off the list: it may find no trace of itself. */
+void fdmux__hold_leave_all(struct fdmux_loop *loop)
+{
+    while (loop->hold_count > 0) {
+        struct fdmux__held held = loop->holds[--loop->hold_count];
+
+        held.hold->leave(held.value, held.hold->userdata);
+    }
+}
+
+static int enter(struct fdmux_loop *loop, const struct fdmux_hold *hold)
+{
+    void *value;
+
+    if (hold->enter == NULL || hold->leave == NULL)
+        return -EINVAL;
+    if (loop->hold_count == FDMUX_HOLD_MAX)
+        return -ENOSPC;
+    /* Python ends a thread in here when the interpreter ends: nothing of ours is held
+     * or half done. */
+    value = hold->enter(hold->userdata);
+    loop->holds[loop->hold_count++] = (struct fdmux__held){hold, value};
+    return 0;
+}
+
+int fdmux_loop_hold(struct fdmux_loop *loop, const struct fdmux_hold *hold)
+{
+    if (loop == NULL || hold == NULL)
+        return -EINVAL;
+    if (!fdmux__is_calling_thread(loop)) {
+        int r = fdmux__loop_check(loop);
+
+        return r < 0 ? r : -EPERM;
+    }
+    for (uint32_t i = 0; i < loop->hold_count; i++) {
+        if (loop->holds[i].hold == hold)
+            return 0;
+    }
+    return enter(loop, hold);
+}
+
+int fdmux_loop_set_return(struct fdmux_loop *loop, fdmux_return_fn fn, void *userdata)
+{
+    int r = fdmux__loop_lock(loop);
+
+    if (r < 0)
+        return r;
+    loop->return_fn = fn;
+    loop->return_userdata = userdata;
+    fdmux__loop_unlock(loop);
+    return 0;
+}

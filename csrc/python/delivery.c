@@ -1,0 +1,426 @@
+/* delivery.c: the type fdmux._delivery.Delivery: what the streams of one loop share.
+ *
+ * Owns each open stream, so the garbage collector sees the whole of a loop that nobody
+ * holds any more. */
+#include "delivery.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <structmember.h>
+
+PyTypeObject *delivery_type;
+
+/* Those with an exception that nobody has raised yet. */
+static struct delivery *first_failed;
+
+/* ---- gathered writes ----------------------------------------------------------- */
+
+int delivery_note_unsent(struct delivery *delivery, struct delivered *stream)
+{
+    if (delivery->unsent_count == delivery->unsent_capacity) {
+        uint32_t capacity =
+            delivery->unsent_capacity == 0 ? 16 : delivery->unsent_capacity * 2;
+        struct delivered **unsent = (struct delivered **)PyMem_Realloc(
+            (void *)delivery->unsent, capacity * sizeof *unsent);
+
+        if (unsent == NULL) {
+            PyErr_NoMemory();
+            return -1;
+        }
+        delivery->unsent = unsent;
+        delivery->unsent_capacity = capacity;
+    }
+    Py_INCREF((PyObject *)stream);
+    stream->is_unsent = true;
+    delivery->unsent[delivery->unsent_count++] = stream;
+    return 0;
+}
+
+/* In the order of writing. Telling an owner that its queue is long may lead to writes,
+ * which are sent as well. */
+void delivery_flush(struct delivery *delivery)
+{
+    for (uint32_t i = 0; i < delivery->unsent_count; i++) {
+        struct delivered *stream = delivery->unsent[i];
+
+        delivery->unsent[i] = NULL; /* the garbage collector looks here, too */
+        stream->is_unsent = false;
+        delivered_flush(stream);
+        Py_DECREF((PyObject *)stream);
+    }
+    delivery->unsent_count = 0;
+}
+
+static void drop_unsent(struct delivery *delivery)
+{
+    while (delivery->unsent_count > 0) {
+        struct delivered *stream = delivery->unsent[--delivery->unsent_count];
+
+        stream->is_unsent = false;
+        delivered_drop_chunks(stream);
+        Py_DECREF((PyObject *)stream);
+    }
+}
+
+/* ---- what stops a batch -------------------------------------------------------- */
+
+int delivery_keep_error(struct delivery *delivery)
+{
+    PyObject *type, *value, *traceback;
+
+    if (delivery->error != NULL) { /* one at a time is all that can be raised */
+        PyErr_WriteUnraisable((PyObject *)delivery);
+        return -ECANCELED;
+    }
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    if (traceback != NULL)
+        (void)PyException_SetTraceback(value, traceback); /* it is a traceback */
+    Py_XDECREF(type);
+    Py_XDECREF(traceback);
+    delivery->error = value;
+    delivery->next_failed = first_failed;
+    first_failed = delivery;
+    Py_INCREF((PyObject *)delivery);
+    return -ECANCELED;
+}
+
+static struct delivery *find_failed(const void *address)
+{
+    struct delivery *failed = first_failed;
+
+    while (failed != NULL && failed->address != address)
+        failed = failed->next_failed;
+    return failed;
+}
+
+static void unlink_failed(const struct delivery *delivery)
+{
+    struct delivery **link = &first_failed;
+
+    while (*link != delivery)
+        link = &(*link)->next_failed;
+    *link = delivery->next_failed;
+}
+
+static PyObject *raise_kept(struct delivery *delivery)
+{
+    PyObject *error = delivery->error;
+    PyObject *traceback = PyException_GetTraceback(error);
+
+    delivery->error = NULL;
+    unlink_failed(delivery);
+    PyErr_Restore(delivery_new_ref((PyObject *)Py_TYPE(error)), error, traceback);
+    Py_DECREF((PyObject *)delivery);
+    return NULL;
+}
+
+/* raise_error(loop_address): raise what has stopped a batch of this loop, if anything.
+ */
+PyObject *delivery_raise_error(PyObject *module, PyObject *loop_address)
+{
+    const void *address = PyLong_AsVoidPtr(loop_address);
+    struct delivery *failed;
+
+    (void)module;
+    if (PyErr_Occurred() != NULL)
+        return NULL;
+    failed = find_failed(address);
+    return failed == NULL ? delivery_new_ref(Py_None) : raise_kept(failed);
+}
+
+/* ---- asyncio: is there something else to do? ------------------------------------ */
+
+/* Asked after each batch, without the GIL: the sizes of a deque and a list are numbers
+ * that this thread alone changes. (Calls of other threads wake the loop besides.)
+ * Gathered writes are a native function's, which has called Python in this batch. */
+static int has_work(struct fdmux_loop *loop, void *userdata)
+{
+    const struct delivery *delivery = userdata;
+
+    (void)loop;
+    return delivery->unsent_count > 0 || Py_SIZE(delivery->ready) > 0 ||
+           Py_SIZE(delivery->scheduled) != delivery->scheduled_count;
+}
+
+/* watch(ready, scheduled): let a dispatch return when one of them grows, or nothing
+ * with None. Returns 0 or -errno. */
+static PyObject *watch(PyObject *self, PyObject *args)
+{
+    struct delivery *delivery = (struct delivery *)self;
+    PyObject *ready, *scheduled, *old_ready, *old_scheduled;
+    int r = -ESTALE;
+
+    if (!PyArg_ParseTuple(args, "OO:watch", &ready, &scheduled))
+        return NULL;
+    old_ready = delivery->ready;
+    old_scheduled = delivery->scheduled;
+    delivery->ready = delivery_new_ref(ready);
+    delivery->scheduled = delivery_new_ref(scheduled);
+    delivery->scheduled_count = ready == Py_None ? 0 : Py_SIZE(scheduled);
+    if (delivery->loop != NULL)
+        r = fdmux_loop_set_return(delivery->loop, ready == Py_None ? NULL : has_work,
+                                  delivery);
+    Py_XDECREF(old_ready);
+    Py_XDECREF(old_scheduled);
+    return PyLong_FromLong(r);
+}
+
+/* before_wait(scheduled): send what was gathered; the list of timers may be new. */
+static PyObject *before_wait(PyObject *self, PyObject *scheduled)
+{
+    struct delivery *delivery = (struct delivery *)self;
+    PyObject *old = delivery->scheduled;
+
+    if (delivery->unsent_count > 0)
+        delivery_flush(delivery);
+    if (old != scheduled) {
+        delivery->scheduled = delivery_new_ref(scheduled);
+        Py_XDECREF(old);
+    }
+    delivery->scheduled_count = Py_SIZE(scheduled);
+    return delivery_new_ref(Py_None);
+}
+
+/* ---- life ---------------------------------------------------------------------- */
+
+static PyObject *make(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    const struct fdmux_loop_ref *ref;
+    struct delivery *delivery;
+    PyObject *capsule;
+
+    (void)kwargs;
+    if (!PyArg_ParseTuple(args, "O:Delivery", &capsule))
+        return NULL;
+    if (PyInterpreterState_GetID(PyInterpreterState_Get()) != 0)
+        return PyErr_Format(PyExc_RuntimeError,
+                            "streams need the main interpreter; in a subinterpreter "
+                            "use sockets with SelectorEventLoop.register_read");
+    ref = PyCapsule_GetPointer(capsule, "fdmux.loop");
+    if (ref == NULL || fdmux_check_api(ref->api) < 0)
+        return NULL;
+    fdmux_table = ref->api;
+    delivery = (struct delivery *)allocate(type, 0);
+    if (delivery == NULL)
+        return NULL;
+    delivery->loop = ref->loop;
+    delivery->address = ref->loop;
+    delivery->memory = delivery_new_ref(capsule);
+    return (PyObject *)delivery;
+}
+
+static int ignore_event(struct fdmux_loop *loop, const struct fdmux_stream_event *event,
+                        void *userdata)
+{
+    (void)loop, (void)event, (void)userdata;
+    return 0;
+}
+
+/* In the child of a fork the bytes are the parent's: none is received. */
+static int receive_nothing(struct fdmux_loop *loop, uint64_t stream, void **ret_buffer,
+                           size_t *ret_size, void *userdata)
+{
+    (void)ret_buffer, (void)userdata;
+    *ret_size = 0;
+    return fdmux_stream_close(loop, stream, FDMUX_STREAM_DROP);
+}
+
+/* Let the core know nothing of a stream any more, also in the child of a fork. */
+static void disown(struct fdmux_loop *loop, uint64_t token)
+{
+    struct fdmux_stream_handler nobody = {
+        .struct_size = sizeof nobody, .fn = ignore_event, .buffer_fn = receive_nothing};
+
+    /* Both fail on a loop that is closed: it calls nobody. */
+    (void)fdmux_stream_set_handler(loop, token, &nobody);
+    (void)fdmux_stream_close(loop, token, FDMUX_STREAM_DROP);
+}
+
+static void drop_streams(struct delivery *delivery)
+{
+    while (delivery->first_open != NULL) {
+        struct delivered *stream = delivery->first_open;
+
+        if (delivery->loop != NULL)
+            disown(delivery->loop, stream->token);
+        stream->is_over = true;
+        stream->is_open = stream->can_write = false;
+        delivered_leave(stream);
+    }
+}
+
+/* Once the core knows none of its streams. */
+static void forget_loop(struct delivery *delivery)
+{
+    delivery->loop = NULL;
+    Py_CLEAR(delivery->memory);
+}
+
+/* abandon(): after a fork, in the child: the streams are the parent's. */
+static PyObject *abandon(PyObject *self, PyObject *unused)
+{
+    struct delivery *delivery = (struct delivery *)self;
+
+    (void)unused;
+    drop_unsent(delivery);
+    drop_streams(delivery);
+    forget_loop(delivery);
+    delivery->thread = 0;
+    return delivery_new_ref(Py_None);
+}
+
+/* disown(): forget every stream without telling its owner; the loop is about to close.
+ */
+static PyObject *disown_all(PyObject *self, PyObject *unused)
+{
+    struct delivery *delivery = (struct delivery *)self;
+
+    (void)unused;
+    drop_unsent(delivery);
+    drop_streams(delivery);
+    return delivery_new_ref(Py_None);
+}
+
+/* enter(): this thread runs the loop. */
+static PyObject *enter(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    ((struct delivery *)self)->thread = PyThread_get_thread_ident();
+    return delivery_new_ref(Py_None);
+}
+
+/* leave(): it does no longer; what was gathered is sent. */
+static PyObject *leave(PyObject *self, PyObject *unused)
+{
+    struct delivery *delivery = (struct delivery *)self;
+
+    (void)unused;
+    if (delivery->depth == 0)
+        delivery_flush(delivery);
+    delivery->thread = 0;
+    return delivery_new_ref(Py_None);
+}
+
+static PyObject *flush(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    delivery_flush((struct delivery *)self);
+    return delivery_new_ref(Py_None);
+}
+
+static int append_all(const struct delivery *delivery, PyObject *list)
+{
+    for (struct delivered *it = delivery->first_open; it != NULL; it = it->next_open) {
+        if (PyList_Append(list, (PyObject *)it) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static PyObject *streams(PyObject *self, PyObject *unused)
+{
+    PyObject *list = PyList_New(0);
+
+    (void)unused;
+    if (list != NULL && append_all((struct delivery *)self, list) < 0)
+        Py_CLEAR(list);
+    return list;
+}
+
+/* ---- the type ------------------------------------------------------------------ */
+
+static int traverse(PyObject *self, visitproc visit, void *arg)
+{
+    struct delivery *delivery = (struct delivery *)self;
+
+    PyObject *const held[] = {(PyObject *)Py_TYPE(self), delivery->memory,
+                              delivery->incoming, delivery->ready, delivery->scheduled};
+    int r = delivery_visit(held, sizeof held / sizeof held[0], visit, arg);
+
+    for (struct delivered *it = delivery->first_open; r == 0 && it != NULL;
+         it = it->next_open)
+        r = visit((PyObject *)it, arg);
+    for (uint32_t i = 0; r == 0 && i < delivery->unsent_count; i++)
+        r = delivery_visit((PyObject *const *)&delivery->unsent[i], 1, visit, arg);
+    return r;
+}
+
+static int clear(PyObject *self)
+{
+    struct delivery *delivery = (struct delivery *)self;
+
+    if (delivery->ready != NULL && delivery->loop != NULL)
+        (void)fdmux_loop_set_return(delivery->loop, NULL, NULL); /* or it is closed */
+    drop_unsent(delivery);
+    drop_streams(delivery);
+    Py_CLEAR(delivery->incoming);
+    Py_CLEAR(delivery->ready);
+    Py_CLEAR(delivery->scheduled);
+    forget_loop(delivery);
+    return 0;
+}
+
+static void dealloc(PyObject *self)
+{
+    struct delivery *delivery = (struct delivery *)self;
+    PyTypeObject *type = Py_TYPE(self);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+
+    PyObject_GC_UnTrack(self);
+    (void)clear(self); /* always 0 */
+    PyMem_Free((void *)delivery->unsent);
+    PyMem_Free(delivery->frame);
+    release(self);
+    Py_DECREF((PyObject *)type);
+}
+
+static PyMethodDef methods[] = {
+    {"watch", watch, METH_VARARGS, NULL},
+    {"before_wait", before_wait, METH_O, NULL},
+    {"abandon", abandon, METH_NOARGS, NULL},
+    {"disown", disown_all, METH_NOARGS, NULL},
+    {"enter", enter, METH_NOARGS, NULL},
+    {"leave", leave, METH_NOARGS, NULL},
+    {"flush", flush, METH_NOARGS, NULL},
+    {"streams", streams, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef members[] = {
+    {"thread", T_ULONG, offsetof(struct delivery, thread), READONLY, NULL},
+    {"depth", T_UINT, offsetof(struct delivery, depth), READONLY, NULL},
+    {"is_gathering", T_BOOL, offsetof(struct delivery, is_gathering), 0, NULL},
+    {"is_one_batch", T_BOOL, offsetof(struct delivery, is_one_batch), 0, NULL},
+    {"call_count", T_ULONGLONG, offsetof(struct delivery, call_count), READONLY, NULL},
+    {"error", T_OBJECT, offsetof(struct delivery, error), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyType_Slot slots[] = {
+    {Py_tp_new, make},
+    {Py_tp_dealloc, dealloc},
+    {Py_tp_traverse, traverse},
+    {Py_tp_clear, clear},
+    {Py_tp_methods, methods},
+    {Py_tp_members, members},
+    {0, NULL},
+};
+
+static PyType_Spec spec = {
+    "fdmux._delivery.Delivery",
+    sizeof(struct delivery),
+    0,
+    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    slots,
+};
+
+int delivery_register(PyObject *module, bool is_main)
+{
+    PyObject *type = PyType_FromSpec(&spec);
+
+    if (is_main)
+        delivery_type = (PyTypeObject *)type;
+    return type == NULL ? -1 : PyModule_AddObjectRef(module, "Delivery", type);
+}

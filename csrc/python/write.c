@@ -1,0 +1,289 @@
+/* write.c: what Python writes to streams.
+ *
+ * In a callback writes are gathered, by reference, and leave in one sendmsg(2) as the
+ * callback returns; elsewhere they leave at once, or for asyncio before the loop waits.
+ * What the kernel does not take, the core queues, bounds and sends later. */
+#include "delivery.h"
+
+#include <errno.h>
+#include <limits.h>
+
+#define PARTS_MAX 64
+/* So much leaves without waiting for more. */
+#define GATHERED_MAX ((size_t)64 * 1024)
+
+/* ---- sending ------------------------------------------------------------------- */
+
+static void tell_owner(const struct delivered *stream, int kind, uint32_t detail)
+{
+    PyObject *done;
+
+    if (!delivery_is_set(stream->owner))
+        return;
+    done = PyObject_CallMethod(stream->owner, "event", "iI", kind, detail);
+    if (done == NULL)
+        PyErr_WriteUnraisable(stream->owner);
+    Py_XDECREF(done);
+}
+
+/* After a send with this result: tell an owner with flow control if more is queued than
+ * it wants, or if that was in vain. */
+static void look_after(struct delivered *stream, int result)
+{
+    struct fdmux_stream_stats stats = {.struct_size = sizeof stats};
+
+    if (!stream->has_flow)
+        return;
+    stream->queued = 0;
+    if (result < 0) {
+        tell_owner(stream, DELIVERY_LOST, (uint32_t)-result);
+        return;
+    }
+    if (fdmux_stream_stats(stream->delivery->loop, stream->token, &stats) == 0)
+        stream->queued = stats.queued;
+    if (stream->queued > stream->queue_high)
+        tell_owner(stream, DELIVERY_FULL, stream->queued);
+}
+
+/* What fails has ended the stream, and its CLOSED event says why. */
+static void send_now(struct delivered *stream, const void *data, size_t size)
+{
+    look_after(stream,
+               fdmux_stream_write(stream->delivery->loop, stream->token, data, size));
+}
+
+static int send_parts(struct delivered *stream, PyObject *const *chunks, uint32_t count)
+{
+    struct fdmux_stream_write_op ops[PARTS_MAX];
+
+    for (uint32_t i = 0; i < count; i++)
+        ops[i] = (struct fdmux_stream_write_op){
+            .stream = stream->token,
+            .data = PyBytes_AsString(chunks[i]),
+            .length = (size_t)PyBytes_Size(chunks[i]),
+        };
+    return fdmux_stream_write_batch(stream->delivery->loop, ops, count) == (int)count
+               ? 0
+               : -EPIPE;
+}
+
+static void send_gathered(struct delivered *stream, PyObject *first, PyObject **rest,
+                          uint32_t count)
+{
+    PyObject *chunks[PARTS_MAX];
+    uint32_t used = 0;
+    int r = 0;
+
+    chunks[used++] = first;
+    for (uint32_t i = 0; i + 1 < count; i++) {
+        if (used == PARTS_MAX) {
+            r = send_parts(stream, chunks, used);
+            used = 0;
+        }
+        chunks[used++] = rest[i];
+    }
+    if (r == 0)
+        r = send_parts(stream, chunks, used);
+    look_after(stream, r);
+}
+
+static void drop(PyObject *first, PyObject **rest, uint32_t count)
+{
+    for (uint32_t i = 0; i + 1 < count; i++)
+        Py_DECREF(rest[i]);
+    PyMem_Free((void *)rest);
+    Py_XDECREF(first);
+}
+
+void delivered_drop_chunks(struct delivered *stream)
+{
+    PyObject *first = stream->chunk;
+    PyObject **rest = stream->chunks;
+    uint32_t count = stream->chunk_count;
+
+    stream->chunk = NULL;
+    stream->chunks = NULL;
+    stream->chunk_count = stream->chunk_capacity = 0;
+    stream->gathered_size = 0;
+    drop(first, rest, count);
+}
+
+void delivered_flush(struct delivered *stream)
+{
+    PyObject *first = stream->chunk;
+    PyObject **rest = stream->chunks;
+    uint32_t count = stream->chunk_count;
+
+    if (count == 0)
+        return;
+    /* Off the stream first: telling the owner may write more. */
+    stream->chunk = NULL;
+    stream->chunks = NULL;
+    stream->chunk_count = stream->chunk_capacity = 0;
+    stream->gathered_size = 0;
+    if (stream->token != 0 && stream->delivery->loop != NULL) {
+        if (count == 1)
+            send_now(stream, PyBytes_AsString(first), (size_t)PyBytes_Size(first));
+        else
+            send_gathered(stream, first, rest, count);
+    }
+    drop(first, rest, count);
+}
+
+/* ---- gathering ----------------------------------------------------------------- */
+
+static int grow(struct delivered *stream)
+{
+    uint32_t capacity = stream->chunk_capacity == 0 ? 8 : stream->chunk_capacity * 2;
+    PyObject **chunks =
+        (PyObject **)PyMem_Realloc((void *)stream->chunks, capacity * sizeof *chunks);
+
+    if (chunks == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    stream->chunks = chunks;
+    stream->chunk_capacity = capacity;
+    return 0;
+}
+
+static int gather(struct delivered *stream, PyObject *data, size_t size)
+{
+    if (stream->chunk_count > 0 && stream->chunk_count - 1 == stream->chunk_capacity &&
+        grow(stream) < 0)
+        return -1;
+    if (!stream->is_unsent && delivery_note_unsent(stream->delivery, stream) < 0)
+        return -1;
+    if (stream->chunk_count == 0)
+        stream->chunk = delivery_new_ref(data);
+    else
+        stream->chunks[stream->chunk_count - 1] = delivery_new_ref(data);
+    stream->chunk_count++;
+    stream->gathered_size += (uint32_t)size; /* both are bounded */
+    if (stream->gathered_size >= GATHERED_MAX ||
+        (stream->has_flow &&
+         (uint64_t)stream->queued + stream->gathered_size > stream->queue_high))
+        delivered_flush(stream);
+    return 0;
+}
+
+static bool must_gather(const struct delivered *stream)
+{
+    const struct delivery *delivery = stream->delivery;
+
+    return delivery->depth > 0 || (delivery->is_gathering && delivery->thread != 0);
+}
+
+static int check_size(Py_ssize_t size)
+{
+    if (size <= INT_MAX)
+        return 0;
+    PyErr_Format(PyExc_ValueError, "write %zd bytes at once: %d at most", size,
+                 INT_MAX);
+    return -1;
+}
+
+int delivered_write_bytes(struct delivered *stream, PyObject *data)
+{
+    Py_ssize_t size = PyBytes_Size(data);
+
+    if (size == 0)
+        return 0;
+    if (check_size(size) < 0)
+        return -1;
+    if (must_gather(stream))
+        return gather(stream, data, (size_t)size);
+    delivered_flush(stream); /* what was gathered before comes first */
+    send_now(stream, PyBytes_AsString(data), (size_t)size);
+    return 0;
+}
+
+int delivered_answer(struct delivered *stream, PyObject *data)
+{
+    Py_ssize_t size = PyBytes_Size(data);
+
+    if (stream->chunk_count > 0)
+        return delivered_write_bytes(stream, data);
+    if (size == 0)
+        return 0;
+    if (check_size(size) < 0)
+        return -1;
+    send_now(stream, PyBytes_AsString(data), (size_t)size);
+    return 0;
+}
+
+/* Whatever has bytes: sent from where they lie, or copied, as the caller may change
+ * them as soon as this returns. */
+static int write_buffer(struct delivered *stream, PyObject *data)
+{
+    Py_buffer view;
+    PyObject *copy;
+    int r;
+
+    if (must_gather(stream) || stream->chunk_count > 0 ||
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) {
+        PyErr_Clear();
+        copy = PyBytes_FromObject(data); /* also of what is not contiguous */
+        r = copy == NULL ? -1 : delivered_write_bytes(stream, copy);
+        Py_XDECREF(copy);
+        return r;
+    }
+    r = check_size(view.len);
+    if (r == 0 && view.len > 0)
+        send_now(stream, view.buf, (size_t)view.len);
+    PyBuffer_Release(&view);
+    return r;
+}
+
+/* ---- the methods --------------------------------------------------------------- */
+
+/* An owner with flow control has its own say; a stream that has ended takes everything
+ * quietly. */
+static PyObject *refuse(struct delivered *stream, PyObject *data)
+{
+    if (stream->has_flow)
+        return delivery_new_ref(Py_NotImplemented);
+    if (!PyObject_CheckBuffer(data))
+        return PyErr_Format(PyExc_TypeError,
+                            "write to %R: a bytes-like object is required, not %R",
+                            stream, (PyObject *)Py_TYPE(data));
+    if (stream->is_open && !stream->is_over) {
+        PyObject *text = PyUnicode_FromFormat("write to %R: it was shut down", stream);
+        PyObject *error = text == NULL ? NULL
+                                       : PyObject_CallFunction(PyExc_BrokenPipeError,
+                                                               "iO", EPIPE, text);
+
+        if (error != NULL)
+            PyErr_SetObject(PyExc_BrokenPipeError, error);
+        Py_XDECREF(text);
+        Py_XDECREF(error);
+        return NULL;
+    }
+    return delivery_new_ref(Py_None);
+}
+
+PyObject *delivered_write(PyObject *self, PyObject *data)
+{
+    struct delivered *stream = (struct delivered *)self;
+    int r;
+
+    if (delivered_check_thread(stream, "write to") < 0)
+        return NULL;
+    if (!stream->can_write || !PyObject_CheckBuffer(data))
+        return refuse(stream, data);
+    r = PyBytes_CheckExact(data) ? delivered_write_bytes(stream, data)
+                                 : write_buffer(stream, data);
+    return r < 0 ? NULL : delivery_new_ref(Py_None);
+}
+
+PyObject *delivered_writelines(PyObject *self, PyObject *lines)
+{
+    PyObject *empty = PyBytes_FromStringAndSize(NULL, 0);
+    PyObject *joined =
+        empty == NULL ? NULL : PyObject_CallMethod(empty, "join", "O", lines);
+    PyObject *done = joined == NULL ? NULL : delivered_write(self, joined);
+
+    Py_XDECREF(joined);
+    Py_XDECREF(empty);
+    return done;
+}

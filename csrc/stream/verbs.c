@@ -1,0 +1,156 @@
+/* verbs.c: the functions of fdmux_stream.h for a stream that is there, but for writing.
+ *
+ * Each finds the stream by its token; none ends it at once (stream.c does). */
+#include "stream.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "../core/sys.h"
+
+int fdmux_stream_shutdown(struct fdmux_loop *loop, uint64_t token)
+{
+    struct fdmux__stream *stream;
+    int r = fdmux__stream_find(loop, token, &stream);
+
+    if (r < 0)
+        return r;
+    /* Linux gives up a connection that is shut down before it stands. */
+    if ((stream->state & (FDMUX__STREAM_SHUTTING | FDMUX__STREAM_CONNECTING)) == 0 &&
+        stream->queue_count == 0 && stream->fd >= 0)
+        (void)fdmux__sys_shutdown(stream->fd); /* ENOTCONN: reset meanwhile */
+    stream->state |= FDMUX__STREAM_SHUTTING;
+    return 0;
+}
+
+static int set_paused(struct fdmux_loop *loop, uint64_t token, bool is_paused)
+{
+    struct fdmux__stream *stream;
+    int r = fdmux__stream_find(loop, token, &stream);
+
+    if (r < 0)
+        return r;
+    if (is_paused)
+        stream->state |= FDMUX__STREAM_PAUSED;
+    else
+        stream->state &= ~(uint32_t)FDMUX__STREAM_PAUSED;
+    fdmux__stream_watch(loop, stream);
+    return 0;
+}
+
+int fdmux_stream_pause(struct fdmux_loop *loop, uint64_t token)
+{
+    return set_paused(loop, token, true);
+}
+
+int fdmux_stream_resume(struct fdmux_loop *loop, uint64_t token)
+{
+    return set_paused(loop, token, false);
+}
+
+int fdmux_stream_close(struct fdmux_loop *loop, uint64_t token, uint32_t flags)
+{
+    struct fdmux__stream *stream;
+    int r = fdmux__stream_find(loop, token, &stream);
+
+    if (r < 0)
+        return r;
+    if ((flags & ~(uint32_t)FDMUX_STREAM_DROP) != 0)
+        return -EINVAL;
+    stream->state |= FDMUX__STREAM_CLOSING;
+    if (stream->queue_count == 0 || (flags & FDMUX_STREAM_DROP) != 0)
+        fdmux__stream_fail(loop, stream, 0);
+    else
+        fdmux__stream_watch(loop, stream);
+    if ((flags & FDMUX_STREAM_DROP) != 0 &&
+        (stream->state & FDMUX__STREAM_BORROWED) != 0)
+        fdmux__stream_let_go(loop, stream);
+    return 0;
+}
+
+int fdmux_stream_fd(struct fdmux_loop *loop, uint64_t token)
+{
+    struct fdmux__stream *stream;
+    int r = fdmux__stream_find(loop, token, &stream);
+
+    if (r == 0 && stream->fd < 0)
+        r = -ENOENT;
+    return r < 0 ? r : stream->fd;
+}
+
+int fdmux_stream_set_handler(struct fdmux_loop *loop, uint64_t token,
+                             const struct fdmux_stream_handler *handler)
+{
+    const struct fdmux__hub *hub;
+    struct fdmux__stream *stream;
+    struct fdmux__watcher old;
+    int r = fdmux__options_check(handler, sizeof *handler);
+
+    if (r < 0 || handler->fn == NULL)
+        return -EINVAL;
+    r = fdmux__loop_check(loop);
+    if (r < 0 && r != -ECHILD)
+        return r;
+    hub = loop->extension_data; /* a child may change what it will call */
+    stream = hub == NULL ? NULL : fdmux__slots_find(&hub->streams, token);
+    if (stream == NULL)
+        return r < 0 ? r : -ENOENT;
+    old = stream->base;
+    stream->fn = handler->fn;
+    stream->buffer_fn = handler->buffer_fn;
+    stream->base.userdata = handler->userdata;
+    stream->base.destroyed = handler->destroyed;
+    if (old.destroyed != NULL &&
+        (old.destroyed != handler->destroyed || old.userdata != handler->userdata))
+        old.destroyed(old.userdata);
+    return 0;
+}
+
+int fdmux_stream_await_writable(struct fdmux_loop *loop, uint64_t token,
+                                uint32_t queue_low)
+{
+    struct fdmux__stream *stream;
+    int r = fdmux__stream_find(loop, token, &stream);
+
+    if (r < 0)
+        return r;
+    stream->limits->queue_low = queue_low;
+    stream->state |= FDMUX__STREAM_AWAITED;
+    return 0;
+}
+
+int fdmux_stream_peer(struct fdmux_loop *loop, uint64_t token, void *address,
+                      size_t size)
+{
+    struct fdmux__stream *stream;
+    int r = address == NULL ? -EINVAL : fdmux__stream_find(loop, token, &stream);
+
+    if (r < 0)
+        return r;
+    if (stream->peer_size > size)
+        return -ENOSPC;
+    memcpy(address, stream->peer, stream->peer_size);
+    return stream->peer_size;
+}
+
+int fdmux_stream_stats(struct fdmux_loop *loop, uint64_t token,
+                       struct fdmux_stream_stats *stats)
+{
+    struct fdmux__stream *stream;
+    int r = fdmux__options_check(stats, sizeof *stats);
+    bool is_listener;
+
+    if (r == 0)
+        r = fdmux__stream_find(loop, token, &stream);
+    if (r != 0)
+        return r;
+    is_listener = (stream->state & FDMUX__STREAM_LISTENER) != 0;
+    stats->received = is_listener ? stream->limits->totals.received : stream->received;
+    stats->sent = is_listener ? stream->limits->totals.sent : stream->sent;
+    stats->queued =
+        is_listener ? (uint32_t)stream->limits->totals.queued : stream->queue_count;
+    stats->connections = stream->connections;
+    stats->accepted = is_listener ? stream->received : 0;
+    stats->refused = is_listener ? stream->sent : 0;
+    return 0;
+}

@@ -1,0 +1,22 @@
+"""Build resp_framer: all it needs of fdmux is where the headers lie."""
+
+from setuptools import Extension, setup
+
+import fdmux
+
+setup(
+    name="fdmux-example-resp-framer",
+    version="1.0",
+    ext_modules=[
+        Extension(
+            "resp_framer",
+            ["resp_framer.c"],
+            include_dirs=[fdmux.get_include()],
+            # One build for every CPython from 3.11 on.
+            define_macros=[("Py_LIMITED_API", "0x030B0000")],
+            py_limited_api=True,
+        )
+    ],
+    options={"bdist_wheel": {"py_limited_api": "cp311"}},
+    py_modules=[],
+)

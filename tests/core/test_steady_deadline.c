@@ -1,0 +1,138 @@
+/* test_steady_deadline.c: a deadline that stays the same for several waits gets a timer
+ * of its own in the backend; nothing comes early for that, and nothing late. */
+#include "fixtures.h"
+
+#include "sys.h"
+#include "testing.h"
+
+#define ROUNDS 20 /* waits before the deadline: more than it takes */
+
+/* A pipe that stays readable for some rounds, and a timer far behind them. */
+struct scene {
+    struct fdmux_loop *loop;
+    struct channel channel;
+    uint64_t timer;
+    int rounds;
+    int expired;
+    int64_t deadline_ns;
+    int64_t expired_ns;
+};
+
+static int count_round(struct fdmux_loop *loop, uint64_t io, uint32_t events,
+                       void *userdata)
+{
+    struct scene *scene = userdata;
+
+    (void)events;
+    if (++scene->rounds < ROUNDS)
+        return 0;
+    return fdmux_io_remove(loop, io);
+}
+
+static int note_expiry(struct fdmux_loop *loop, uint64_t timer, void *userdata)
+{
+    struct scene *scene = userdata;
+
+    (void)timer;
+    scene->expired++;
+    scene->expired_ns = fdmux_loop_now(loop);
+    return 0;
+}
+
+static void arm_in(struct scene *scene, int64_t delay_ns)
+{
+    scene->deadline_ns = fdmux_loop_now(scene->loop) + delay_ns;
+    CHECK_EQ(fdmux_timer_arm(scene->loop, scene->timer, scene->deadline_ns, 0), 0);
+}
+
+static struct scene open_scene(void)
+{
+    struct scene scene = {.loop = check_open_loop(), .channel = open_channel()};
+
+    feed(&scene.channel);
+    return scene;
+}
+
+static void start(struct scene *scene, int64_t delay_ns)
+{
+    scene->timer = add_timer_with(scene->loop, note_expiry, scene);
+    (void)watch_with(scene->loop, scene->channel.read_fd, FDMUX_READ, count_round,
+                     scene);
+    arm_in(scene, delay_ns);
+}
+
+static void close_scene(struct scene *scene)
+{
+    fdmux_loop_destroy(scene->loop);
+    close_channel(&scene->channel);
+}
+
+static void run_until_expired(struct scene *scene)
+{
+    int64_t limit_ns = fdmux_loop_now(scene->loop) + 10000 * MS;
+
+    while (scene->expired == 0) {
+        CHECK(fdmux_loop_dispatch(scene->loop, 1000 * MS, NULL, 0) >= -EINTR);
+        CHECK(fdmux_loop_now(scene->loop) < limit_ns);
+    }
+    CHECK(scene->expired_ns >= scene->deadline_ns);
+    CHECK_EQ(scene->rounds, ROUNDS);
+}
+
+TEST(steady_deadline_expires_in_time)
+{
+    struct scene scene = open_scene();
+
+    start(&scene, 30 * MS);
+    fdmux_testing_fail(FDMUX_CALL_TIMERFD, 0, 0, 0);
+    run_until_expired(&scene);
+    if ((stats_of(scene.loop).features & FDMUX_FEATURE_EDGE) != 0)
+        CHECK(fdmux_testing_calls() > 0); /* on epoll: it was in a timerfd */
+    close_scene(&scene);
+}
+
+TEST(steady_deadline_expires_where_no_timerfd_is_to_be_had)
+{
+    struct scene scene = open_scene();
+
+    start(&scene, 30 * MS);
+    fdmux_testing_fail(FDMUX_CALL_TIMERFD, 1, EMFILE, 1);
+    run_until_expired(&scene);
+    fdmux_testing_fail(0, 0, 0, 0);
+    close_scene(&scene);
+}
+
+/* The old time comes, in the middle of a wait: no reason to return. */
+TEST(deadline_that_was_moved_ends_no_wait)
+{
+    struct scene scene = open_scene();
+
+    start(&scene, 60 * MS);
+    while (scene.rounds < ROUNDS)
+        CHECK_EQ(poll_once(scene.loop), 0);
+    run_until_expired(&scene);
+    scene.expired = scene.rounds = 0;
+    (void)watch_with(scene.loop, scene.channel.read_fd, FDMUX_READ, count_round,
+                     &scene);
+    arm_in(&scene, 40 * MS);
+    while (scene.rounds < ROUNDS)
+        CHECK_EQ(fdmux_loop_dispatch(scene.loop, 5 * MS, NULL, 0), 0);
+    arm_in(&scene, 80 * MS);
+    CHECK_EQ(fdmux_loop_dispatch(scene.loop, 70 * MS, NULL, 0), 0);
+    CHECK_EQ(scene.expired, 0);
+    run_until_expired(&scene);
+    close_scene(&scene);
+}
+
+TEST(deadline_of_a_dispatch_is_kept_too)
+{
+    struct scene scene = open_scene();
+    int64_t before_ns = fdmux_loop_now(scene.loop);
+
+    start(&scene, 10000 * MS);
+    CHECK_EQ(fdmux_loop_dispatch(scene.loop, 30 * MS, NULL, 0), 0);
+    CHECK(fdmux_loop_now(scene.loop) - before_ns >= 30 * MS);
+    CHECK_EQ(scene.rounds, ROUNDS);
+    CHECK_EQ(scene.expired, 0);
+    close_scene(&scene);
+}
