@@ -6,19 +6,20 @@ Progress goes to standard error, tables to standard output, everything to --json
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.availability import Unavailable
-from benchmarks.check import check_load_generator
+from benchmarks.check import check_load_generators
 from benchmarks.machine import describe_machine
 from benchmarks.options import Options
 from benchmarks.processes import Failed
 from benchmarks.rounds import progress
 from benchmarks.rows import ROWS
-from benchmarks.rows.echo import SERVERS
+from benchmarks.rows.echo import CONNECTIONS, SERVERS, SITUATIONS, SIZE
 
 if TYPE_CHECKING:
     from benchmarks.result import Table
@@ -71,11 +72,11 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--check",
         action="store_true",
-        help="measure nothing; check that the load generator notices a wrong echo",
+        help="measure nothing; check that the load generators notice a wrong echo",
     )
     parser.add_argument("--rounds", type=count, help="rounds per table")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
-    add_echo_options(parser.add_argument_group("the echo row"))
+    add_echo_options(parser.add_argument_group("the echo row, and others of servers"))
     return parser
 
 
@@ -84,14 +85,13 @@ def add_echo_options(group: argparse._ArgumentGroup) -> None:
         "--connections",
         type=counts,
         metavar="N,...",
-        help="connections (1,100,1000)",
+        help="connections (1,100,1000 with 1,024 bytes, 100 with more)",
     )
     group.add_argument(
         "--sizes",
         type=counts,
-        default=(1024,),
         metavar="BYTES,...",
-        help="message sizes (1024; try 1024,16384,102400)",
+        help="message sizes (1024,16384,102400); each with each of --connections",
     )
     group.add_argument(
         "--servers",
@@ -112,13 +112,24 @@ def add_echo_options(group: argparse._ArgumentGroup) -> None:
     )
 
 
+def read_situations(arguments: argparse.Namespace) -> tuple[tuple[int, int], ...]:
+    """Return what the servers of the echo row go through."""
+    is_quick: bool = arguments.quick
+    connections: tuple[int, ...] | None = arguments.connections
+    sizes: tuple[int, ...] | None = arguments.sizes
+    if connections is None and sizes is None:
+        return SITUATIONS[:2] + SITUATIONS[-1:] if is_quick else SITUATIONS
+    usual = CONNECTIONS[:2] if is_quick else CONNECTIONS
+    pairs = itertools.product(sizes or (SIZE,), connections or usual)
+    return tuple((connections, size) for size, connections in pairs)
+
+
 def read_options(arguments: argparse.Namespace) -> Options:
     is_quick: bool = arguments.quick
     return Options(
         rounds=arguments.rounds or (3 if is_quick else 15),
         is_quick=is_quick,
-        connections=arguments.connections or ((1, 100) if is_quick else (1, 100, 1000)),
-        sizes=arguments.sizes,
+        situations=read_situations(arguments),
         servers=arguments.servers,
         messages=arguments.messages,
         is_pinned=not arguments.no_pin,
@@ -145,7 +156,7 @@ def run_rows(names: tuple[str, ...], options: Options) -> tuple[list[Table], boo
 def main() -> int:
     arguments = make_parser().parse_args()
     if arguments.check:
-        return 0 if check_load_generator() else 1
+        return 0 if check_load_generators() else 1
     machine = describe_machine()
     for key, value in machine.items():
         progress(f"{key}: {value}")

@@ -6,10 +6,18 @@ The peers must be measurable without fdmux, and fdmux without every peer.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 
 
 class Unavailable(Exception):  # noqa: N818 - a fact about the machine, not an error
     """A contender cannot run; the message says what is missing."""
+
+
+def require(*modules: str) -> None:
+    """Say which of these modules of others is not installed, if one is not."""
+    for name in modules:
+        if importlib.util.find_spec(name) is None:
+            raise Unavailable(f"{name} is not installed")
 
 
 def load_fdmux(name: str) -> object:

@@ -1,4 +1,4 @@
-"""Checks the load generator itself, against a server that is honest and some that lie.
+"""Checks the load generators themselves, against an honest server and some that lie.
 
 A load generator that does not notice a wrong byte would crown the fastest broken
 server. Each lie must end it with a failure, and the truth must add up to the byte.
@@ -6,23 +6,23 @@ server. Each lie must end it with a failure, and the truth must add up to the by
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from benchmarks.build import build
+from benchmarks.open_load import OpenLoad
 from benchmarks.processes import Failed, Load
 from benchmarks.rounds import progress
-from benchmarks.servers.announce import BUFFER_SIZE, listen
-
-if TYPE_CHECKING:
-    import socket
+from benchmarks.servers.announce import listen
 
 Answer = Callable[[int, bytes], bytes]
+Drive = Callable[[int], int]
 
 MESSAGE_SIZE = 1000
 WARMUP = 10
 MESSAGES = 90
+INTERVAL_US = 2000  # of the open loop: the answer has come long before
 
 
 class LyingServer(threading.Thread):
@@ -46,7 +46,8 @@ class LyingServer(threading.Thread):
 
     def _serve(self, sock: socket.socket) -> None:
         try:
-            while received := sock.recv(BUFFER_SIZE):
+            # One message at a time, also after a pause in which two have come.
+            while received := sock.recv(MESSAGE_SIZE, socket.MSG_WAITALL):
                 self.received += len(received)
                 sock.sendall(self._answer(self.received, received))
         except ConnectionError:
@@ -78,24 +79,42 @@ class RepeatsAnOldMessage:
         return self._first if total == 50 * MESSAGE_SIZE else received
 
 
-def check_load_generator() -> bool:
+def closed_loop(port: int) -> int:
+    """Drive with native/load.c; return how many messages were measured."""
+    load = Load(str(build("load.c")), 1, MESSAGE_SIZE, WARMUP, MESSAGES, None)
+    with load.started("the server of the check", port) as generator:
+        return generator.run_messages()
+
+
+def open_loop(port: int) -> int:
+    """Drive with native/latency_load.c, which connects with a message of its own."""
+    load = OpenLoad("bursts", 1, MESSAGE_SIZE, WARMUP - 1, MESSAGES, INTERVAL_US)
+    load.run("the server of the check", port, None)
+    return MESSAGES
+
+
+def check_load_generators() -> bool:
     """Run every case, say what happened, and tell whether all went as they must."""
+    results = [_check("closed loop", closed_loop), _check("open loop", open_loop)]
+    return all(results)
+
+
+def _check(name: str, drive: Drive) -> bool:
+    progress(f"{name}:")
     results = [
-        _outcome("is honest", is_honest, is_lie=False),
-        _outcome("flips a bit", flips_a_bit, is_lie=True),
-        _outcome("adds a byte at the end", adds_a_byte, is_lie=True),
-        _outcome("repeats an old message", RepeatsAnOldMessage(), is_lie=True),
+        _outcome(drive, "is honest", is_honest, is_lie=False),
+        _outcome(drive, "flips a bit", flips_a_bit, is_lie=True),
+        _outcome(drive, "adds a byte at the end", adds_a_byte, is_lie=True),
+        _outcome(drive, "repeats an old message", RepeatsAnOldMessage(), is_lie=True),
     ]
     return all(results)
 
 
-def _outcome(name: str, answer: Answer, *, is_lie: bool) -> bool:
+def _outcome(drive: Drive, name: str, answer: Answer, *, is_lie: bool) -> bool:
     server = LyingServer(answer)
     server.start()
-    load = Load(str(build("load.c")), 1, MESSAGE_SIZE, WARMUP, MESSAGES, None)
     try:
-        with load.started(f"a server that {name}", server.port) as generator:
-            count = generator.run_messages()
+        count = drive(server.port)
     except Failed:
         was_noticed = True
     else:

@@ -6,16 +6,18 @@ import importlib.metadata
 import os
 import platform
 import subprocess
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.build import ROOT
+
+DISTRIBUTIONS = ("fdmux", "cffi", "uvloop", "aiofastnet")
 
 
 def describe_machine() -> dict[str, object]:
     """Return everything a reader needs to judge a figure."""
     return {
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _first_line("git", "rev-parse", "HEAD"),
         "has_local_changes": bool(_first_line("git", "status", "--porcelain")),
         "processor": _processor(),
@@ -25,7 +27,7 @@ def describe_machine() -> dict[str, object]:
         "libc": " ".join(platform.libc_ver()),
         "compiler": _first_line(os.environ.get("CC", "cc"), "--version"),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "versions": {name: _version(name) for name in ("fdmux", "cffi", "uvloop")},
+        "versions": {name: _version(name) for name in DISTRIBUTIONS},
         "libuv": _first_line("pkg-config", "--modversion", "libuv"),
     }
 

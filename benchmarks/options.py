@@ -11,8 +11,7 @@ class Options:
 
     rounds: int
     is_quick: bool
-    connections: tuple[int, ...]
-    sizes: tuple[int, ...]
+    situations: tuple[tuple[int, int], ...]  # connections, and bytes of a message
     servers: tuple[str, ...] | None
     messages: int | None
     is_pinned: bool

@@ -7,17 +7,19 @@ core of the fdmux that is installed: what a plain C program of a user gets.
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 from benchmarks.availability import Unavailable, load_fdmux
 from benchmarks.build import build
 from benchmarks.processes import Child, Failed
-from benchmarks.rounds import progress
+from benchmarks.rounds import interleave_figures, progress
 
 if TYPE_CHECKING:
-    import contextlib
     from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from benchmarks.rounds import Figures
 
 ROUND_SECONDS = 120.0
 Command = list[str]
@@ -75,7 +77,7 @@ def find(
     for name, command in commands.items():
         try:
             found[name] = command()
-        except Unavailable as reason:  # noqa: PERF203 - one of few, and slow anyway
+        except Unavailable as reason:
             left_out[name] = str(reason)
             progress(f"  {name}: {reason}")
     return found
@@ -94,3 +96,16 @@ def start(
         programs[name] = Program(name, [*command, *words], core)
         stack.callback(programs[name].end)
     return programs
+
+
+def run_interleaved(
+    commands: Mapping[str, Callable[[], Command]],
+    core: int | None,
+    rounds: int,
+    left_out: dict[str, str],
+) -> Figures:
+    """Run those that can be built here; return all figures of all rounds."""
+    with contextlib.ExitStack() as stack:
+        programs = start(find(commands, left_out), (), core, stack)
+        contenders = {name: program.run_round for name, program in programs.items()}
+        return interleave_figures(contenders, rounds)

@@ -5,6 +5,7 @@ A contender is a function that takes one sample. Knows nothing of what is measur
 
 from __future__ import annotations
 
+import functools
 import gc
 import sys
 import time
@@ -12,6 +13,7 @@ from collections.abc import Callable, Mapping
 
 Sample = Callable[[], float]
 Repeat = Callable[[int], object]
+Figures = dict[str, list[list[float]]]  # of each contender, of each round
 
 # Long enough that reading the clock is lost in it, short enough that a disturbance
 # spoils one sample and not the round.
@@ -35,6 +37,28 @@ def interleave(contenders: Mapping[str, Sample], rounds: int) -> dict[str, list[
     finally:
         gc.enable()
     return samples
+
+
+def interleave_figures(
+    contenders: Mapping[str, Callable[[], list[float]]], rounds: int
+) -> Figures:
+    """As `interleave`, of contenders whose samples are several figures each."""
+    figures: Figures = {name: [] for name in contenders}
+
+    def note(name: str) -> float:
+        figures[name].append(contenders[name]())
+        return 0.0
+
+    interleave({name: functools.partial(note, name) for name in contenders}, rounds)
+    return figures
+
+
+def column(figures: Figures, index: int, scale: float = 1.0) -> dict[str, list[float]]:
+    """Return one of the figures of each round, for each contender."""
+    return {
+        name: [figures_of_round[index] * scale for figures_of_round in rounds]
+        for name, rounds in figures.items()
+    }
 
 
 def thread_nanoseconds(repeat: Repeat, count: int) -> float:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib.machinery
-import importlib.util
 import io
 import os
 import sysconfig
 from typing import TYPE_CHECKING, Protocol, cast
 
-from benchmarks.availability import Unavailable
+from benchmarks.availability import require
 from benchmarks.build import NATIVE, OUTPUT, build
+from benchmarks.extensions import load_module
 from benchmarks.programs import fdmux_include
 
 if TYPE_CHECKING:
@@ -52,8 +51,7 @@ class Extension(Protocol):
 @functools.cache
 def build_extension() -> str:
     """Compile it; return its path."""
-    if importlib.util.find_spec("cffi") is None:
-        raise Unavailable("cffi is not installed")
+    require("cffi")
     from cffi import FFI  # noqa: PLC0415 - of the programs, only this needs it
 
     header = (NATIVE / "hosted.h").read_text()
@@ -75,14 +73,8 @@ def build_extension() -> str:
 
 
 def load_extension(path: str) -> Extension:
-    """Import it from a file, whatever that is called."""
-    loader = importlib.machinery.ExtensionFileLoader(NAME, path)
-    spec = importlib.util.spec_from_loader(NAME, loader)
-    if spec is None:
-        raise ImportError(f"{path} is no extension")
-    module = importlib.util.module_from_spec(spec)
-    loader.exec_module(module)
-    return cast("Extension", module)
+    """Import it."""
+    return cast("Extension", load_module(NAME, path))
 
 
 def check(result: int) -> None:

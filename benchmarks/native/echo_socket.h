@@ -15,7 +15,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { ECHO_BUFFER_SIZE = 64 * 1024, ECHO_BACKLOG = 1024 };
+enum { ECHO_BUFFER_SIZE = 256 * 1024, ECHO_BACKLOG = 1024 };
 
 static inline struct sockaddr_in echo_loopback(in_port_t port)
 {

@@ -1,6 +1,6 @@
 /* The floor: an echo server on bare epoll, what every other server is divided by.
  *
- * One thread, level-triggered, one 64 KiB receive buffer for all connections. An
+ * One thread, level-triggered, one 256 KiB receive buffer for all connections. An
  * event costs one recv and one send. What the kernel does not take is kept, and
  * the connection is not read again until it is gone. Prints its port, serves
  * until it is ended or its parent dies. */

@@ -9,6 +9,7 @@
  * runner can read the server's CPU clock around the messages alone. A wrong, missing
  * or surplus byte, a closed connection or a stall ends it with status 1. */
 #include "echo_socket.h"
+#include "pattern.h"
 
 #include <fcntl.h>
 #include <stdbool.h>
@@ -22,9 +23,6 @@
 enum {
     EVENT_CAPACITY = 1024,
     STALL_MS = 10 * 1000,
-    /* Messages are windows into one random pattern: 4,096 different ones without
-     * writing a byte, so an echo that is swapped, late or doubled does not match. */
-    WINDOW_COUNT = 4096,
     /* A server may have a short accept queue; an overflow costs a second's retry. */
     CONNECTS_PER_ACCEPT_CHECK = 64,
 };
@@ -85,13 +83,12 @@ static int send_rest(struct load *load, struct connection *connection)
 
 static int start_message(struct load *load, struct connection *connection)
 {
-    uint64_t window = connection->index * 977 + connection->message_count * 61;
-
     load->unsent_count--;
     load->waiting_count++;
     connection->is_waiting = true;
+    connection->message =
+        pattern_message(load->pattern, connection->index, connection->message_count);
     connection->message_count++;
-    connection->message = load->pattern + window % WINDOW_COUNT;
     connection->sent = 0;
     connection->received = 0;
     return send_rest(load, connection);
@@ -250,26 +247,14 @@ static int connect_all(struct load *load, in_port_t port)
 
 static int prepare(struct load *load)
 {
-    size_t pattern_size = load->message_size + WINDOW_COUNT;
-    uint64_t state =
-        0x9e3779b97f4a7c15U; /* any odd seed: the bytes only have to vary */
-
     if (load->connection_count == 0 || load->message_size == 0)
         return -EINVAL;
     load->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (load->epoll_fd < 0)
         return -errno;
     load->connections = calloc(load->connection_count, sizeof *load->connections);
-    load->pattern = malloc(pattern_size);
-    if (load->connections == NULL || load->pattern == NULL)
-        return -ENOMEM;
-    for (size_t i = 0; i < pattern_size; i++) {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        load->pattern[i] = (unsigned char)(state >> 32);
-    }
-    return 0;
+    load->pattern = pattern_create(load->message_size);
+    return load->connections == NULL || load->pattern == NULL ? -ENOMEM : 0;
 }
 
 static int say(const char *line)

@@ -13,7 +13,9 @@ from benchmarks.result import Table
 from benchmarks.rows import (
     chain,
     echo,
+    hold,
     hosts,
+    latency,
     memory,
     native_echo,
     post,
@@ -29,6 +31,7 @@ ROWS: dict[str, Row] = {
     "selector": selector.measure,
     "wait": wait.measure,
     "echo": echo.measure,
+    "latency": latency.measure,
     "resp": resp.measure,
     "native_echo": native_echo.measure,
     "chain": chain.measure,
@@ -36,4 +39,5 @@ ROWS: dict[str, Row] = {
     "timers": timers.measure,
     "memory": memory.measure,
     "hosts": hosts.measure,
+    "hold": hold.measure,
 }

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib.util
 import sys
 from typing import TYPE_CHECKING
 
-from benchmarks.availability import Unavailable, load_fdmux
+from benchmarks.availability import Unavailable, load_fdmux, require
 from benchmarks.build import build
 from benchmarks.instructions import instructions_per_message
 from benchmarks.processes import Failed, Load, Server, cores
@@ -40,15 +39,18 @@ def _python(module: str, *arguments: str) -> Command:
     return [sys.executable, "-m", f"benchmarks.servers.{module}", *arguments]
 
 
-def _uvloop(*options: str) -> Command:
-    if importlib.util.find_spec("uvloop") is None:
-        raise Unavailable("uvloop is not installed")
-    return _python("asyncio_protocol", "uvloop", *options)
+def on_asyncio(loop: str, *kind: str) -> Command:
+    """Return the command of servers/asyncio_protocol.py on that loop."""
+    require(*(name for name in ("uvloop", "aiofastnet") if name in loop.split("-")))
+    if loop in ("fdmux", "selector"):
+        load_fdmux("Selector")
+    return _python("asyncio_protocol", loop, *kind)
 
 
-def _on_fdmux(*arguments: str) -> Command:
-    load_fdmux("Selector")
-    return _python("asyncio_protocol", *arguments)
+def on_streams(*kind: str) -> Command:
+    """Return the command of servers/fdmux_stream.py."""
+    load_fdmux("StreamServer")
+    return _python("fdmux_stream", *kind)
 
 
 def _fdmux() -> Command:
@@ -61,23 +63,42 @@ SERVERS: dict[str, Callable[[], Command]] = {
     "libuv": _libuv,
     "selectors": lambda: _python("selectors_loop"),
     "fdmux": _fdmux,
-    "fdmux-asyncio": lambda: _on_fdmux("fdmux"),
-    "uvloop": _uvloop,
-    "selector-asyncio": lambda: _on_fdmux("selector"),
-    "asyncio": lambda: _python("asyncio_protocol", "asyncio"),
-    "fdmux-asyncio-streams": lambda: _on_fdmux("fdmux", "streams"),
-    "uvloop-streams": lambda: _uvloop("streams"),
-    "asyncio-streams": lambda: _python("asyncio_protocol", "asyncio", "streams"),
+    "fdmux-stream-server": on_streams,
+    "fdmux-asyncio": lambda: on_asyncio("fdmux"),
+    "uvloop": lambda: on_asyncio("uvloop"),
+    "aiofastnet": lambda: on_asyncio("aiofastnet"),
+    "aiofastnet-uvloop": lambda: on_asyncio("aiofastnet-uvloop"),
+    "selector-asyncio": lambda: on_asyncio("selector"),
+    "asyncio": lambda: on_asyncio("asyncio"),
+    "fdmux-asyncio-streams": lambda: on_asyncio("fdmux", "streams"),
+    "uvloop-streams": lambda: on_asyncio("uvloop", "streams"),
+    "asyncio-streams": lambda: on_asyncio("asyncio", "streams"),
 }
 
-# Of many connections: with one, nothing can be done in batches.
+# Connections, and bytes of a message; and what `EchoServer` may cost there at most, in
+# times bare epoll.
+AT_MOST = {
+    (1, 1024): 1.12,
+    (100, 1024): 1.04,
+    (1000, 1024): 1.08,
+    (100, 16384): 1.05,
+    (100, 102400): 1.10,
+}
+ASYNCIO_MORE = 0.03  # what a `Protocol` on our loop may cost beyond that
+SITUATIONS = tuple(AT_MOST)
+CONNECTIONS = (1, 100, 1000)
+SIZE = 1024
+
+FAST_LOOPS = ("uvloop", "aiofastnet", "aiofastnet-uvloop")
 LIMITS = (
+    *(Limit("fdmux", 1.0, of=peer) for peer in (*FAST_LOOPS, "selectors")),
+    *(Limit("fdmux-asyncio", 1.0, of=peer) for peer in FAST_LOOPS),
+    Limit("fdmux-asyncio-streams", 0.85, of="uvloop-streams"),
     Limit("selector-asyncio", 1.0, of="asyncio"),
-    Limit("fdmux-asyncio", 1.1, of=BASELINE),
-    Limit("fdmux-asyncio", 1.0, of="uvloop"),
-    Limit("fdmux-asyncio-streams", 1.0, of="uvloop-streams"),
 )
-LIMITED_CONNECTIONS = 100
+# With one connection, a selector can save nothing by batches.
+ONLY_OF_MANY = ("selector-asyncio",)
+MANY_CONNECTIONS = 100
 
 
 def commands(options: Options) -> tuple[dict[str, Command], dict[str, str]]:
@@ -130,12 +151,11 @@ def start_servers(
 
 def loads(options: Options) -> Iterator[Load]:
     program = str(build("load.c"))
-    for size in options.sizes:
-        for connections in options.connections:
-            messages = options.messages or _messages(connections, size)
-            warmup = max(connections, messages // 10)
-            core = cores(options.is_pinned)[1]
-            yield Load(program, connections, size, warmup, messages, core)
+    for connections, size in options.situations:
+        messages = options.messages or _messages(connections, size)
+        warmup = max(connections, messages // 10)
+        core = cores(options.is_pinned)[1]
+        yield Load(program, connections, size, warmup, messages, core)
 
 
 def _measure_cpu(
@@ -148,9 +168,18 @@ def _measure_cpu(
     }
     samples = interleave(contenders, rounds)
     unit = "server CPU us per message"
-    has_limits = load.connections >= LIMITED_CONNECTIONS
-    limits = tuple(it for it in LIMITS if has_limits and it.name in samples)
+    limits = tuple(it for it in limits_of(load) if it.name in samples)
     return Table("echo", situation(load), unit, BASELINE, samples, left_out, limits)
+
+
+def limits_of(load: Load) -> Iterator[Limit]:
+    found = AT_MOST.get((load.connections, load.message_size))
+    if found is not None:
+        yield Limit("fdmux", found, of=BASELINE)
+        yield Limit("fdmux-asyncio", found + ASYNCIO_MORE, of=BASELINE)
+    for limit in LIMITS:
+        if load.connections >= MANY_CONNECTIONS or limit.name not in ONLY_OF_MANY:
+            yield limit
 
 
 def _count_instructions(

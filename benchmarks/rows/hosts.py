@@ -7,25 +7,24 @@ the loop's own sleep. What echo costs on these loops is in the row `echo`. See h
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import importlib.util
 import sys
 from typing import TYPE_CHECKING
 
-from benchmarks.availability import Unavailable, load_fdmux
+from benchmarks.availability import load_fdmux, require
 from benchmarks.hosted.extension import build_extension
 from benchmarks.processes import cores
-from benchmarks.programs import find, start
+from benchmarks.programs import run_interleaved
 from benchmarks.result import Limit, Table
-from benchmarks.rounds import interleave, progress
+from benchmarks.rounds import column, progress
 from benchmarks.rows.chain import SPARE_DESCRIPTORS, check_descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from benchmarks.options import Options
-    from benchmarks.programs import Command, Program
+    from benchmarks.programs import Command
+    from benchmarks.rounds import Figures
 
     Commands = dict[str, Callable[[], Command]]
 
@@ -93,8 +92,8 @@ def _commands(
 def _command(
     module: str, host: str, way: str, words: tuple[object, ...], has_extension: bool
 ) -> Command:
-    if host in ("uvloop", "trio") and importlib.util.find_spec(host) is None:
-        raise Unavailable(f"{host} is not installed")
+    if host in ("uvloop", "trio"):
+        require(host)
     if way == "native":
         load_fdmux("mount")
     extension = [build_extension()] if has_extension else []
@@ -104,32 +103,9 @@ def _command(
 
 def _rounds(
     options: Options, commands: Commands, rounds: int, left_out: dict[str, str]
-) -> dict[str, list[list[float]]]:
+) -> Figures:
     """Return the figures of each round, of those contenders that can run."""
-    figures: dict[str, list[list[float]]] = {}
-    with contextlib.ExitStack() as stack:
-        found = find(commands, left_out)
-        programs = start(found, (), cores(options.is_pinned)[0], stack)
-        contenders = {
-            name: functools.partial(_note, program, figures.setdefault(name, []))
-            for name, program in programs.items()
-        }
-        interleave(contenders, rounds)
-    return figures
-
-
-def _note(program: Program, figures: list[list[float]]) -> float:
-    figures.append(program.run_round())
-    return 0.0
-
-
-def _column(
-    figures: Mapping[str, list[list[float]]], column: int, scale: float = 1.0
-) -> dict[str, list[float]]:
-    return {
-        name: [one[column] * scale for one in rounds]
-        for name, rounds in figures.items()
-    }
+    return run_interleaved(commands, cores(options.is_pinned)[0], rounds, left_out)
 
 
 def _measure_events(options: Options, ready: int) -> Table:
@@ -141,7 +117,7 @@ def _measure_events(options: Options, ready: int) -> Table:
     figures = _rounds(options, commands, options.rounds, left_out)
     unit = "CPU ns per event, all system calls included"
     limits = EVENT_LIMITS if ready == 100 else ()
-    samples = _column(figures, 0)
+    samples = column(figures, 0)
     return Table("hosts", situation, unit, ASYNCIO_READER, samples, left_out, limits)
 
 
@@ -154,7 +130,7 @@ def _measure_timers(options: Options) -> Table:
     rounds = min(options.rounds, ROUNDS_MAX)
     figures = _rounds(options, commands, rounds, left_out)
     unit = f"us late, median of {count}; below 0: too early"
-    samples = _column(figures, 0, 1e-3)
+    samples = column(figures, 0, 1e-3)
     return Table("hosts", situation, unit, None, samples, left_out, TIMER_LIMITS)
 
 
@@ -169,9 +145,9 @@ def _measure_watchers(options: Options) -> Iterator[Table]:
     # Later rounds get their memory from what the first has given back.
     firsts = {name: rounds[:1] for name, rounds in figures.items()}
     tables = {
-        "bytes resident per watcher": _column(firsts, 0),
-        "CPU ns to add one": _column(figures, 1),
-        "CPU ns to remove one": _column(figures, 2),
+        "bytes resident per watcher": column(firsts, 0),
+        "CPU ns to add one": column(figures, 1),
+        "CPU ns to remove one": column(figures, 2),
     }
     for unit, samples in tables.items():
         yield Table("hosts", situation, unit, ASYNCIO_READER, samples, left_out)

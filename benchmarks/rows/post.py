@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib.util
 import sys
 from typing import TYPE_CHECKING
 
-from benchmarks.availability import Unavailable, load_fdmux
+from benchmarks.availability import load_fdmux, require
 from benchmarks.build import build
 from benchmarks.processes import cores
 from benchmarks.programs import build_on_fdmux, find, start
@@ -45,8 +44,7 @@ def _python(name: str) -> Command:
 
 
 def _uvloop() -> Command:
-    if importlib.util.find_spec("uvloop") is None:
-        raise Unavailable("uvloop is not installed")
+    require("uvloop")
     return _python("uvloop")
 
 

@@ -1,24 +1,27 @@
 """Row `resp`: CPU time of a Redis-protocol server per request of redis-benchmark.
 
-The same parser and commands (examples/resp) on `fdmux.StreamServer` and on asyncio's
-`Protocol`, with Redis itself beside them. Each server has to give back what was stored
-in it before it is timed.
+The same commands (examples/resp) on `fdmux.StreamServer` and on asyncio's `Protocol`,
+with Redis itself beside them. The parser in Python is the same too, but for `fdmux`:
+its requests are cut by a framer in C. Each server has to give back what was
+stored in it before it is timed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import importlib.util
 import shutil
 import socket
 import sys
+import sysconfig
 import time
 from typing import TYPE_CHECKING
 
-from benchmarks.availability import Unavailable, load_fdmux
+from benchmarks.availability import Unavailable, load_fdmux, require
+from benchmarks.build import ROOT, build
 from benchmarks.processes import Child, Failed, Server, cores
-from benchmarks.result import Table
+from benchmarks.programs import fdmux_include
+from benchmarks.result import Limit, Table
 from benchmarks.rounds import interleave, progress
 
 if TYPE_CHECKING:
@@ -26,7 +29,9 @@ if TYPE_CHECKING:
 
     from benchmarks.options import Options
 
+FRAMER = ROOT / "examples" / "resp" / "resp_framer.c"
 BASELINE = "uvloop"
+LIMITS = (Limit("fdmux", 0.8, of=BASELINE),)
 CLIENTS = 50
 COMMANDS = ("set", "get")
 PIPELINES = (1, 16)
@@ -40,12 +45,21 @@ def _python(module: str, *arguments: str) -> Command:
 
 
 def _uvloop() -> Command:
-    if importlib.util.find_spec("uvloop") is None:
-        raise Unavailable("uvloop is not installed")
+    require("uvloop")
     return _python("resp_protocol", "uvloop")
 
 
 def _fdmux() -> Command:
+    load_fdmux("StreamServer")
+    python = sysconfig.get_path("include")
+    framer = build(
+        *(str(FRAMER), "-shared", "-fPIC", "-DPy_LIMITED_API=0x030B0000"),
+        *(f"-I{fdmux_include()}", f"-isystem{python}"),
+    )
+    return _python("resp_fdmux", str(framer))
+
+
+def _fdmux_python() -> Command:
     load_fdmux("StreamServer")
     return _python("resp_fdmux")
 
@@ -60,6 +74,7 @@ SERVERS: dict[str, Callable[[], Command]] = {
     BASELINE: _uvloop,
     "asyncio": lambda: _python("resp_protocol"),
     "fdmux": _fdmux,
+    "fdmux-python": _fdmux_python,
     "redis-server": _redis,
 }
 
@@ -82,7 +97,8 @@ def _table(
     situation: str, samples: dict[str, list[float]], left_out: dict[str, str]
 ) -> Table:
     unit = "server CPU us per request"
-    return Table("resp", situation, unit, BASELINE, samples, left_out)
+    limits = tuple(it for it in LIMITS if it.name in samples)
+    return Table("resp", situation, unit, BASELINE, samples, left_out, limits)
 
 
 def _start(

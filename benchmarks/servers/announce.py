@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 
-BUFFER_SIZE = 64 * 1024
+BUFFER_SIZE = 256 * 1024
 BACKLOG = 1024
 PR_SET_PDEATHSIG = 1
 

@@ -1,19 +1,27 @@
 """Echo as an asyncio `Protocol`, or as asyncio streams, on the loop that is named.
 
-``asyncio_protocol LOOP [streams]``: asyncio, selector (asyncio on a fdmux.Selector),
-fdmux (`fdmux.hosts.asyncio.EventLoop`) or uvloop.
+``asyncio_protocol LOOP [streams|busy]``: asyncio, selector (asyncio on a
+fdmux.Selector), fdmux (`fdmux.hosts.asyncio.EventLoop`), uvloop, or aiofastnet on
+either of asyncio and uvloop. A `Protocol` that is busy computes before it answers.
+
+No loop is told how much to receive: asyncio and aiofastnet ask 256 KiB, as the other
+servers do; uvloop has one static buffer of 256,000 bytes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import importlib
 import sys
 from typing import TYPE_CHECKING, cast
 
 from benchmarks.servers.announce import BACKLOG, BUFFER_SIZE, announce, listen
+from benchmarks.servers.busy import stay_busy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 
 class Echo(asyncio.Protocol):
@@ -23,10 +31,6 @@ class Echo(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
-        if hasattr(transport, "max_size"):
-            # asyncio asks 256 KiB of each receive; the others ask 64. uvloop has one
-            # static buffer of 256,000 bytes for all, which costs nothing per receive.
-            transport.max_size = BUFFER_SIZE
 
     def data_received(self, data: bytes) -> None:
         self.transport.write(data)
@@ -38,6 +42,14 @@ class Echo(asyncio.Protocol):
         self.transport.resume_reading()
 
 
+class BusyEcho(Echo):
+    """The same with work to do: of the latency row."""
+
+    def data_received(self, data: bytes) -> None:
+        stay_busy()
+        self.transport.write(data)
+
+
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Serve one client through asyncio's streams."""
     while data := await reader.read(BUFFER_SIZE):
@@ -46,14 +58,16 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
     writer.close()
 
 
-async def serve(has_streams: bool) -> None:
+async def serve(kind: str) -> None:
     listener = listen()
     loop = asyncio.get_running_loop()
     server: asyncio.Server
-    if has_streams:
+    if kind == "streams":
         server = await asyncio.start_server(echo, sock=listener, backlog=BACKLOG)
     else:
-        server = await loop.create_server(Echo, sock=listener, backlog=BACKLOG)
+        server = await loop.create_server(
+            BusyEcho if kind == "busy" else Echo, sock=listener, backlog=BACKLOG
+        )
     announce(listener.getsockname()[1])
     await server.serve_forever()
 
@@ -76,19 +90,27 @@ def make_fdmux() -> asyncio.AbstractEventLoop:
     return new_event_loop()
 
 
-LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+def make_aiofastnet(base: LoopFactory) -> asyncio.AbstractEventLoop:
+    """Make a loop of which aiofastnet replaces the transports."""
+    found = importlib.import_module("aiofastnet").loop_factory
+    return cast("Callable[[LoopFactory], LoopFactory]", found)(base)()
+
+
+LOOPS: dict[str, LoopFactory] = {
     "asyncio": asyncio.SelectorEventLoop,
     "selector": make_on_selector,
     "fdmux": make_fdmux,
     "uvloop": make_uvloop,
+    "aiofastnet": lambda: make_aiofastnet(asyncio.SelectorEventLoop),
+    "aiofastnet-uvloop": lambda: make_aiofastnet(make_uvloop),
 }
 
 
 def main() -> None:
-    name, *options = sys.argv[1:]
+    name, *kind = sys.argv[1:]
     loop = LOOPS[name]()
     asyncio.set_event_loop(loop)
-    loop.run_until_complete(serve("streams" in options))
+    loop.run_until_complete(serve(kind[0] if kind else "protocol"))
 
 
 if __name__ == "__main__":

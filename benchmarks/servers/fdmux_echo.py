@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Protocol, cast
-
-from benchmarks.availability import load_fdmux
+import fdmux
 from benchmarks.servers.announce import BUFFER_SIZE, announce
 
-
-class _Server(Protocol):
-    def start(self) -> object: ...
-    def run(self) -> object: ...
-    @property
-    def address(self) -> tuple[str, int]: ...
-
-
-class _MakeServer(Protocol):
-    def __call__(self, host: str, port: int, bufsize: int) -> _Server: ...
+QUEUE_MAX = 1 << 20
 
 
 def main() -> None:
-    make_server = cast("_MakeServer", load_fdmux("EchoServer"))
-    server = make_server("127.0.0.1", 0, BUFFER_SIZE)
+    limits = fdmux.ServerLimits(queue_max=QUEUE_MAX)
+    server = fdmux.EchoServer("127.0.0.1", 0, bufsize=BUFFER_SIZE, limits=limits)
     server.start()
     announce(server.address[1])
     server.run()

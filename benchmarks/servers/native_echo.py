@@ -9,18 +9,16 @@ late since the line before.
 
 from __future__ import annotations
 
-import importlib.machinery
-import importlib.util
 import os
 import sys
 from typing import TYPE_CHECKING, Protocol, cast
 
 from benchmarks.availability import load_fdmux
+from benchmarks.extensions import load_module
 from benchmarks.servers.announce import announce
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import ModuleType
 
 TICK_SECONDS = 0.01
 
@@ -62,20 +60,9 @@ class Clock:
         self._loop.call_at(self._due, self._tick)
 
 
-def load_extension(path: str) -> ModuleType:
-    """Import the extension from a file, whatever that is called."""
-    loader = importlib.machinery.ExtensionFileLoader("native_echo", path)
-    spec = importlib.util.spec_from_loader("native_echo", loader)
-    if spec is None:
-        raise ImportError(f"{path} is no extension")
-    module = importlib.util.module_from_spec(spec)
-    loader.exec_module(module)
-    return module
-
-
 def main() -> None:
     loop = cast("Callable[[], _Loop]", load_fdmux("SelectorEventLoop"))()
-    server = cast("_Server", load_extension(sys.argv[1]).serve(loop))
+    server = cast("_Server", load_module("native_echo", sys.argv[1]).serve(loop))
     loop.register_read(sys.stdin.fileno(), Clock(loop).report)
     announce(server.port())
     loop.run(timeout=None)

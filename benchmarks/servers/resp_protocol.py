@@ -7,7 +7,7 @@ import functools
 import sys
 from typing import TYPE_CHECKING, cast
 
-from benchmarks.servers.announce import BACKLOG, BUFFER_SIZE, announce, listen
+from benchmarks.servers.announce import BACKLOG, announce, listen
 from benchmarks.servers.resp_session import MakeSessions
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ class Resp(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
-        if hasattr(transport, "max_size"):
-            transport.max_size = BUFFER_SIZE  # see asyncio_protocol.py
 
     def data_received(self, data: bytes) -> None:
         session = self._session

@@ -1,0 +1,38 @@
+/* What the load generators send: messages are windows into one random pattern.
+ *
+ * So there are 4,096 different ones without writing a byte, and an echo that is
+ * swapped, late or doubled does not match. */
+#ifndef FDMUX_BENCHMARKS_PATTERN_H
+#define FDMUX_BENCHMARKS_PATTERN_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+enum { PATTERN_WINDOW_COUNT = 4096 };
+
+/* The pattern for messages of that size, to be freed; or NULL. */
+static inline unsigned char *pattern_create(size_t message_size)
+{
+    size_t size = message_size + PATTERN_WINDOW_COUNT;
+    unsigned char *pattern = malloc(size);
+    uint64_t state =
+        0x9e3779b97f4a7c15U; /* any odd seed: the bytes only have to vary */
+
+    for (size_t i = 0; pattern != NULL && i < size; i++) {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        pattern[i] = (unsigned char)(state >> 32);
+    }
+    return pattern;
+}
+
+/* The message with that number on the connection with that index. */
+static inline const unsigned char *pattern_message(const unsigned char *pattern,
+                                                   size_t index, uint64_t number)
+{
+    return pattern + (index * 977 + number * 61) % PATTERN_WINDOW_COUNT;
+}
+
+#endif

@@ -1,0 +1,41 @@
+"""Echo by a handler in Python on ``fdmux.StreamServer``.
+
+``fdmux_stream [busy]``: one that is busy computes before it answers.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import fdmux
+from benchmarks.servers.announce import BACKLOG, BUFFER_SIZE, announce
+from benchmarks.servers.busy import stay_busy
+
+LIMITS = fdmux.ServerLimits(receive_max=BUFFER_SIZE, queue_max=4 * BUFFER_SIZE)
+
+
+class Echo(fdmux.StreamHandler):
+    """Writes what it gets: what is returned is written."""
+
+    def on_data(self, _stream: fdmux.Stream, data: bytes) -> bytes:
+        return data
+
+
+class BusyEcho(Echo):
+    """The same with work to do: of the latency row."""
+
+    def on_data(self, _stream: fdmux.Stream, data: bytes) -> bytes:
+        stay_busy()
+        return data
+
+
+def main() -> None:
+    handler = BusyEcho() if sys.argv[1:] == ["busy"] else Echo()
+    server = fdmux.StreamServer("127.0.0.1", 0, handler, limits=LIMITS, backlog=BACKLOG)
+    server.start()
+    announce(server.address[1])
+    server.run()
+
+
+if __name__ == "__main__":
+    main()
