@@ -171,6 +171,8 @@ static PyObject *adopt(PyObject *self, PyObject *number)
 
     if (PyErr_Occurred() != NULL)
         return NULL;
+    if (stream->delivery == NULL || stream->token != 0)
+        return PyErr_Format(PyExc_RuntimeError, "a stream adopts once, when bound");
     if (stream->delivery->loop != NULL)
         r = set_handler(stream, token);
     if (r == 0)

@@ -371,6 +371,10 @@ int frames_set_framer(PyObject *self, PyObject *value, void *unused)
                         "a framer of another version of fdmux_frame.h, or without cut");
         return -1;
     }
+    if (stream->delivery == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "a framer is for a stream that is bound");
+        return -1;
+    }
     if (stream->delivery->frame == NULL)
         stream->delivery->frame = PyMem_Calloc(1, sizeof *stream->delivery->frame);
     if (stream->delivery->frame == NULL) {

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.python.streams.recorder import LONG, Recorder, reset, run_until
 
+from fdmux import _delivery
 from fdmux.stream import Stream, StreamHandler, add_stream, connect_stream
 from fdmux.stream_server import StreamServer
 
@@ -205,3 +206,14 @@ def test_on_close_can_ask_who_a_client_was(
     while not handler.errors:
         server.run(max_iters=1)
     assert handler.peers == [name]
+
+
+def test_stream_that_was_never_bound_is_refused_not_followed() -> None:
+    unbound = _delivery.Stream()
+    with pytest.raises(RuntimeError, match="when bound"):
+        unbound._adopt(1)
+    with pytest.raises(RuntimeError, match="that is bound"):
+        unbound._framer = _delivery.delimited(b"\n", 10)
+    unbound.write(b"ignored")
+    unbound.abort()
+    assert unbound.fileno() == -1
