@@ -93,7 +93,7 @@ def put_in_place(loop: str) -> None:
     if loop == STOCK:
         return
     host = importlib.import_module("fdmux.hosts.asyncio")
-    streams = importlib.import_module("fdmux.hosts.asyncio_selector")
+    streams = importlib.import_module("fdmux.hosts.asyncio.selector")
     selector = streams.StreamSelector if loop == "transports" else streams.Selector
     for name in ("DefaultSelector", "EpollSelector"):
         setattr(importlib.import_module("selectors"), name, selector)

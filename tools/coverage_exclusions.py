@@ -156,7 +156,7 @@ PYTHON = (
     ),
     Exclusion("python/fdmux/commands/tour/native.py", "raise UnexpectedError(", TOUR),
     Exclusion(
-        "python/fdmux/hosts/asyncio_transport.py",
+        "python/fdmux/hosts/asyncio/transport.py",
         'extra["sockname"] = sock.getsockname()',
         "getsockname(2) fails for want of memory only",
         through='extra["sockname"] = None',

@@ -12,10 +12,19 @@ from fdmux._native import (
     NativeLoop,
     Stats,
 )
-from fdmux.connect import connect_with_timeout
-from fdmux.current import current
-from fdmux.echo import EchoServer
-from fdmux.framing import (
+from fdmux.hosts import Mounted, current, mount
+from fdmux.loop.event_loop import SelectorEventLoop
+from fdmux.loop.guest import Guest
+from fdmux.native.queue import NativeQueue
+from fdmux.pool.pool import ClientPool
+from fdmux.sdk import __version__, get_cmake_dir, get_include, get_pkgconfig_dir
+from fdmux.selector import EVENT_READ, EVENT_WRITE, Selector, SelectorKey
+from fdmux.sockets.connect import connect_with_timeout
+from fdmux.sockets.read import IncompleteReadError, ReadTimeoutError, read_with_timeout
+from fdmux.sockets.wait import wait_readable, wait_writable
+from fdmux.streams.client import add_stream, connect_stream
+from fdmux.streams.echo import EchoServer
+from fdmux.streams.framing import (
     Delimited,
     FixedSize,
     FrameHandler,
@@ -24,19 +33,10 @@ from fdmux.framing import (
     LengthPrefixed,
     ReceiveBuffer,
 )
-from fdmux.guest import Guest
-from fdmux.hosts import Mounted, mount
-from fdmux.limits import ServerLimits, StreamLimits
-from fdmux.listener import ServerStats
-from fdmux.loop import SelectorEventLoop
-from fdmux.native_queue import NativeQueue
-from fdmux.pool import ClientPool
-from fdmux.read import IncompleteReadError, ReadTimeoutError, read_with_timeout
-from fdmux.sdk import __version__, get_cmake_dir, get_include, get_pkgconfig_dir
-from fdmux.selector import EVENT_READ, EVENT_WRITE, Selector, SelectorKey
-from fdmux.stream import Stream, StreamHandler, add_stream, connect_stream
-from fdmux.stream_server import StreamServer
-from fdmux.wait import wait_readable, wait_writable
+from fdmux.streams.limits import ServerLimits, StreamLimits
+from fdmux.streams.listener import ServerStats
+from fdmux.streams.server import StreamServer
+from fdmux.streams.stream import Stream, StreamHandler
 
 # PyCapsule_Import("fdmux._C_API") in fdmux_python.h finds it under this name.
 _C_API = C_API

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from fdmux.loop import SelectorEventLoop
-from fdmux.stream import add_stream
+from fdmux.loop.event_loop import SelectorEventLoop
+from fdmux.streams.client import add_stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from fdmux.framing import FrameHandler
-    from fdmux.stream import Stream
+    from fdmux.streams.stream import Stream
 
 Address = tuple[str, int]
 LARGE = 512 * 1024

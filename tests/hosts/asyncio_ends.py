@@ -10,7 +10,7 @@ import socket
 from typing import TYPE_CHECKING, cast
 
 from fdmux.hosts.asyncio import EventLoop
-from fdmux.hosts.asyncio_transport import StreamTransport
+from fdmux.hosts.asyncio.transport import StreamTransport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator

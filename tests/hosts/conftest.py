@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fdmux import aio, hosts
+from fdmux.hosts import registry
+from fdmux.native import completion
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,8 +51,8 @@ def gevent() -> Iterator[ModuleType]:
     gevent = library("gevent")
     gevent.get_hub()
     yield gevent
-    mounted = [reference() for reference in hosts.mounts.values()]
-    ports = [reference() for reference in aio.ports.values()]
+    mounted = [reference() for reference in registry.mounts.values()]
+    ports = [reference() for reference in completion.ports.values()]
     for served in [*mounted, *ports]:
         if served is not None and served.host is gevent.get_hub():
             served.unmount()

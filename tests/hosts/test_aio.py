@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import fdmux
-from fdmux import aio
 from fdmux.aio import Completion
+from fdmux.native import completion
 from fdmux.testing import NativeJob
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def run(request: pytest.FixtureRequest) -> Run:
 @pytest.fixture(autouse=True)
 def nothing_stays() -> Iterator[None]:
     yield
-    aio.abandoned.clear()
+    completion.abandoned.clear()
     gc.collect()
 
 
@@ -156,7 +156,7 @@ def test_thread_that_is_late_for_the_loop_harms_nobody(run: Run) -> None:
     job = run(main)
     assert isinstance(job, NativeJob)
     gc.collect()
-    assert len(aio.abandoned) == 1
+    assert len(completion.abandoned) == 1
     assert job.finish(1) == -errno.ESTALE
 
 
@@ -174,7 +174,7 @@ def test_discarded_completion_is_cancelled(run: Run) -> None:
 
 
 def test_loop_gives_a_new_run_a_new_port(run: Run) -> None:
-    async def main() -> aio.Port:
+    async def main() -> completion.Port:
         completion = Completion()
         NativeJob(completion).finish(0)
         await completion
@@ -183,7 +183,7 @@ def test_loop_gives_a_new_run_a_new_port(run: Run) -> None:
     first, second = run(main), run(main)
     assert first is not second
     for port in (first, second):
-        assert isinstance(port, aio.Port)
+        assert isinstance(port, completion.Port)
         assert not port.is_mounted
 
 

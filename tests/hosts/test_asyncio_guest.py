@@ -70,7 +70,7 @@ def guest(
 ) -> Iterator[Guest]:
     """A guest; also with transports that are public asyncio and nothing else."""
     if request.param == "asyncio's own":
-        monkeypatch.setattr("fdmux.hosts.asyncio_loop.CAN_SERVE", False)
+        monkeypatch.setattr("fdmux.hosts.asyncio.loop.CAN_SERVE", False)
     with Guest() as guest:
         yield guest
 
@@ -728,6 +728,6 @@ def test_guest_that_could_not_be_made_leaks_nothing(
     def fail(_selector: object) -> None:
         raise OSError(errno.EMFILE, "no descriptor is left")
 
-    monkeypatch.setattr("fdmux.hosts.asyncio_guest.GuestLoop", fail)
+    monkeypatch.setattr("fdmux.hosts.asyncio.guest.GuestLoop", fail)
     with pytest.raises(OSError, match="no descriptor is left"):
         Guest()

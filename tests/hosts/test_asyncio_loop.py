@@ -14,8 +14,8 @@ import pytest
 
 import fdmux
 from fdmux.hosts import asyncio as host
-from fdmux.hosts.asyncio_selector import StreamSelector
-from fdmux.hosts.asyncio_transport import StreamTransport
+from fdmux.hosts.asyncio.selector import StreamSelector
+from fdmux.hosts.asyncio.transport import StreamTransport
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fdmux.hosts.asyncio import EventLoop, run
-from fdmux.hosts.asyncio_transport import StreamTransport
+from fdmux.hosts.asyncio.transport import StreamTransport
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

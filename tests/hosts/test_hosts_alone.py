@@ -7,8 +7,8 @@ import types
 from typing import TYPE_CHECKING, cast
 
 from fdmux import NativeLoop, SelectorEventLoop
-from fdmux.hosts import anyio, asyncio_loops, glib, ours, qt
-from fdmux.hosts.served import Served
+from fdmux.hosts import anyio, asyncio_mount, event_loop, glib, qt
+from fdmux.hosts.watched import Watched
 
 if TYPE_CHECKING:
     import pytest
@@ -42,18 +42,18 @@ def test_anyio_without_trio_has_no_token_of_it(
 
 def test_native_loop_of_a_host_is_the_one_it_names() -> None:
     with NativeLoop() as native:
-        assert asyncio_loops.native_of(HasNative(native)) is native
-        assert asyncio_loops.native_of(HasNative(cast("NativeLoop", 7))) is None
+        assert asyncio_mount.native_of(HasNative(native)) is native
+        assert asyncio_mount.native_of(HasNative(cast("NativeLoop", 7))) is None
 
 
 def test_loop_of_ours_is_attached_to_nothing() -> None:
     with SelectorEventLoop() as loop:
         served = Quits(loop)
-        ours.attach(loop, served).detach()
+        event_loop.attach(loop, served).detach()
         assert served.is_mounted
 
 
-class Quits(Served):
+class Quits(Watched):
     """Serves nothing, and has no host that takes its errors."""
 
     def fileno(self) -> int:

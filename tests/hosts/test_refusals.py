@@ -14,6 +14,7 @@ import pytest
 
 import fdmux
 from fdmux import hosts
+from fdmux.hosts import registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -78,7 +79,7 @@ def test_loop_without_readers_names_the_way_out() -> None:
 def test_backend_without_a_descriptor_names_the_way_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(hosts, "NativeLoop", lambda: fdmux.NativeLoop("poll"))
+    monkeypatch.setattr(registry, "NativeLoop", lambda: fdmux.NativeLoop("poll"))
     with (
         selectors.DefaultSelector() as selector,
         pytest.raises(RuntimeError, match=r"poll backend .* use a loop on fdmux"),

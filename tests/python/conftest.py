@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 import pytest
 
 import fdmux
-from fdmux.loop import SelectorEventLoop
+from fdmux.loop.event_loop import SelectorEventLoop
 from fdmux.selector import Selector
 
 if TYPE_CHECKING:

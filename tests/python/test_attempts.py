@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from math import inf
 
-from fdmux.attempts import STAGGER, Address, Schedule, interleave
+from fdmux.sockets.schedule import STAGGER, Address, Schedule, interleave
 
 V4, V6 = socket.AF_INET, socket.AF_INET6
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fdmux.connect import connect_with_timeout
+from fdmux.sockets.connect import connect_with_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-import fdmux.attempts
-import fdmux.connect
-from fdmux.connect import connect_with_timeout
+import fdmux.sockets.connect
+import fdmux.sockets.schedule
+from fdmux.sockets.connect import connect_with_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,7 +95,7 @@ def test_next_address_is_tried_after_a_refusal(
     started = time.monotonic()
     with connect_with_timeout("two.test", 80) as sock:
         assert sock.getpeername() == listener
-        assert time.monotonic() - started < fdmux.attempts.STAGGER
+        assert time.monotonic() - started < fdmux.sockets.schedule.STAGGER
         assert [one.fileno() for one in made] == [-1, sock.fileno()]
 
 
@@ -106,7 +106,7 @@ def test_next_address_is_tried_after_the_stagger(
     listener: SocketAddress,
     made: list[Recorded],
 ) -> None:
-    monkeypatch.setattr(fdmux.attempts, "STAGGER", 0.03)
+    monkeypatch.setattr(fdmux.sockets.schedule, "STAGGER", 0.03)
     resolves_to(silent, listener)
     started = time.monotonic()
     with connect_with_timeout("two.test", 80) as sock:
@@ -122,7 +122,7 @@ def test_failure_hastens_the_next_while_an_earlier_one_goes_on(
     refusing: SocketAddress,
     listener: SocketAddress,
 ) -> None:
-    monkeypatch.setattr(fdmux.attempts, "STAGGER", 0.1)
+    monkeypatch.setattr(fdmux.sockets.schedule, "STAGGER", 0.1)
     resolves_to(silent, refusing, listener)
     started = time.monotonic()
     connect_with_timeout("three.test", 80).close()
@@ -149,7 +149,7 @@ def test_one_deadline_for_all_addresses(
     silent: SocketAddress,
     made: list[Recorded],
 ) -> None:
-    monkeypatch.setattr(fdmux.attempts, "STAGGER", 0.02)
+    monkeypatch.setattr(fdmux.sockets.schedule, "STAGGER", 0.02)
     resolves_to(silent, refusing, silent)
     started = time.monotonic()
     with pytest.raises(TimeoutError, match=r"timed out after 0\.08 s") as caught:
@@ -170,7 +170,7 @@ def test_interrupt_closes_every_attempt(
             signal.setitimer(signal.ITIMER_REAL, 0)
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(fdmux.attempts, "STAGGER", 0.01)
+    monkeypatch.setattr(fdmux.sockets.schedule, "STAGGER", 0.01)
     resolves_to(silent, ("127.0.0.1", 80))
     monkeypatch.setattr(Recorded, "connect_ex", lambda sock, _: reach(sock, silent))
     before = signal.signal(signal.SIGALRM, interrupt)
@@ -259,7 +259,7 @@ def test_time_spent_resolving_is_not_given_again(
         return answer(host, port, type=type, flags=flags)
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    for module in (fdmux.connect, fdmux.wait):
+    for module in (fdmux.sockets.connect, fdmux.sockets.wait):
         monkeypatch.setattr(module, "monotonic", lambda: now)
     monkeypatch.delattr(socket, "socket")
     with pytest.raises(TimeoutError, match=r"timed out after 5\.0 s"):

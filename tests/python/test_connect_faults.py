@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fdmux.connect import connect_with_timeout
+from fdmux.sockets.connect import connect_with_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -134,7 +134,7 @@ def test_attempt_that_connects_at_once_needs_no_wait(
         raise AssertionError("waited")
 
     faulty.connect_status = at_once
-    monkeypatch.setattr("fdmux.connect.wait_writable", wait)
+    monkeypatch.setattr("fdmux.sockets.connect.wait_writable", wait)
     connect_with_timeout("127.0.0.1", port).close()
 
 

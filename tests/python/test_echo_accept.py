@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from fdmux import listener
 from fdmux._ffi import lib
-from fdmux.echo import EchoHandler, EchoServer
+from fdmux.streams import listener
+from fdmux.streams.echo import EchoHandler, EchoServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -314,10 +314,10 @@ def test_real_descriptor_limit_neither_spins_nor_ends_the_server() -> None:
     program = """
         import logging, resource, socket, sys, threading, time
         resource.setrlimit(resource.RLIMIT_NOFILE, (400, 400))
-        from fdmux.echo import EchoServer
+        from fdmux.streams.echo import EchoServer
         logged = []
         logging.getLogger("fdmux").addHandler(logging.NullHandler())
-        logging.getLogger("fdmux.listener").addFilter(
+        logging.getLogger("fdmux.streams.listener").addFilter(
             lambda record: logged.append(record) or True
         )
         server = EchoServer(port=0)

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fdmux._ffi import lib
-from fdmux.echo import EchoServer
-from fdmux.limits import ServerLimits
-from fdmux.listener import ServerStats
-from fdmux.loop import SelectorEventLoop
+from fdmux.loop.event_loop import SelectorEventLoop
+from fdmux.streams.echo import EchoServer
+from fdmux.streams.limits import ServerLimits
+from fdmux.streams.listener import ServerStats
 
 if TYPE_CHECKING:
     from tests.python.conftest import SelectorFactory

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fdmux.echo import EchoServer
-from fdmux.limits import ServerLimits
-from fdmux.loop import SelectorEventLoop
+from fdmux.loop.event_loop import SelectorEventLoop
+from fdmux.streams.echo import EchoServer
+from fdmux.streams.limits import ServerLimits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

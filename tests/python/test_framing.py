@@ -24,14 +24,14 @@ from fdmux.framing import (
     LengthPrefixed,
     ReceiveBuffer,
 )
-from fdmux.loop import SelectorEventLoop
-from fdmux.stream import add_stream
-from fdmux.stream_server import StreamServer
+from fdmux.loop.event_loop import SelectorEventLoop
+from fdmux.streams.client import add_stream
+from fdmux.streams.server import StreamServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fdmux.stream import Stream
+    from fdmux.streams.stream import Stream
 
 FRAMINGS: list[Framing] = [
     LengthPrefixed(1),

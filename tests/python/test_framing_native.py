@@ -28,14 +28,14 @@ from fdmux.framing import (
     IncompleteFrameError,
     LengthPrefixed,
 )
-from fdmux.loop import SelectorEventLoop
-from fdmux.stream import add_stream
+from fdmux.loop.event_loop import SelectorEventLoop
+from fdmux.streams.client import add_stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from fdmux.framing import ReceiveBuffer
-    from fdmux.stream import Stream
+    from fdmux.streams.stream import Stream
 
     Frames = list[bytes]
 

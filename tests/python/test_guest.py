@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 import fdmux
-from fdmux.guest import Guest
-from fdmux.loop import SelectorEventLoop
+from fdmux.loop.event_loop import SelectorEventLoop
+from fdmux.loop.guest import Guest
 from fdmux.selector import Selector
-from fdmux.stream import Stream, StreamHandler, add_stream
-from fdmux.stream_server import StreamServer
+from fdmux.streams.client import add_stream
+from fdmux.streams.server import StreamServer
+from fdmux.streams.stream import Stream, StreamHandler
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

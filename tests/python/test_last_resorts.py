@@ -19,13 +19,14 @@ from fdmux import NativeLoop, sdk
 from fdmux.__main__ import main
 from fdmux._ffi import lib
 from fdmux.commands import info
-from fdmux.echo import EchoServer
-from fdmux.interest import InterestTable
-from fdmux.listener import Listener, ServerStream
-from fdmux.loop import SelectorEventLoop
-from fdmux.stream import Stream, StreamHandler, add_stream
-from fdmux.stream_server import StreamServer, listen_at_path, log_unexpected
-from fdmux.wakeup import DRAIN_SIZE, WakeChannel
+from fdmux.loop.event_loop import SelectorEventLoop
+from fdmux.loop.interest import InterestTable
+from fdmux.loop.wakeup import DRAIN_SIZE, WakeChannel
+from fdmux.streams.client import add_stream
+from fdmux.streams.echo import EchoServer
+from fdmux.streams.listener import Listener, ServerStream
+from fdmux.streams.server import StreamServer, listen_at_path, log_unexpected
+from fdmux.streams.stream import Stream, StreamHandler
 
 if TYPE_CHECKING:
     from typing import NoReturn

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fdmux.loop import SelectorEventLoop
+from fdmux.loop.event_loop import SelectorEventLoop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fdmux._native import LoopClosed
-from fdmux.loop import SelectorEventLoop
-from fdmux.stream import Stream, StreamHandler, add_stream
+from fdmux.loop.event_loop import SelectorEventLoop
+from fdmux.streams.client import add_stream
+from fdmux.streams.stream import Stream, StreamHandler
 
 if TYPE_CHECKING:
     import socket

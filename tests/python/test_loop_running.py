@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fdmux import current
 from fdmux._native import LoopClosed
-from fdmux.current import current
-from fdmux.loop import SelectorEventLoop
+from fdmux.loop.event_loop import SelectorEventLoop
 
 if TYPE_CHECKING:
     from collections.abc import Callable

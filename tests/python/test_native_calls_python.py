@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fdmux.stream import StreamHandler, add_stream
+from fdmux.streams.client import add_stream
+from fdmux.streams.stream import StreamHandler
 from fdmux.testing.native import READ, NativeCode
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-    from fdmux.loop import SelectorEventLoop
+    from fdmux.loop.event_loop import SelectorEventLoop
 
     Pair = tuple[socket.socket, socket.socket]
 

@@ -12,7 +12,8 @@ import pytest
 
 from fdmux import NativeLoop, Selector, SelectorEventLoop
 from fdmux._ffi import lib
-from fdmux.stream import Stream, StreamHandler, add_stream
+from fdmux.streams.client import add_stream
+from fdmux.streams.stream import Stream, StreamHandler
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,7 +19,7 @@ import pytest
 import fdmux
 from fdmux import NativeQueue, Selector, SelectorEventLoop
 from fdmux._ffi import lib
-from fdmux.native_queue import CAPACITY_MAX
+from fdmux.native.queue import CAPACITY_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fdmux.echo import EchoServer
-from fdmux.loop import SelectorEventLoop
-from fdmux.pool import (
+from fdmux.loop.event_loop import SelectorEventLoop
+from fdmux.pool.pool import (
     ClientPool,
     ExchangeConnectionError,
     ExchangeError,
     ExchangeTimeoutError,
 )
+from fdmux.streams.echo import EchoServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

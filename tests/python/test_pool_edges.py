@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.python.test_pool import LONG, ScriptedServer, answer, read_and_reset
 
-from fdmux import exchange
-from fdmux.loop import SelectorEventLoop
-from fdmux.pool import ClientPool, ExchangeTimeoutError
+from fdmux.loop.event_loop import SelectorEventLoop
+from fdmux.pool import connection
+from fdmux.pool.pool import ClientPool, ExchangeTimeoutError
 
 if TYPE_CHECKING:
     import socket
@@ -50,7 +50,7 @@ def test_reply_that_precedes_the_end_of_a_long_message_waits_for_it(
 ) -> None:
     """The server does not read until the client has to wait for it."""
     if is_one_piece:
-        monkeypatch.setattr(exchange, "PIECE_SIZE", BIG)
+        monkeypatch.setattr(connection, "PIECE_SIZE", BIG)
     is_stuck = threading.Event()
     read: list[int] = []
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fdmux.read import IncompleteReadError, ReadTimeoutError, read_with_timeout
+from fdmux.sockets.read import IncompleteReadError, ReadTimeoutError, read_with_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

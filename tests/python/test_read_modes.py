@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-import fdmux.read
-from fdmux.read import ReadTimeoutError, fill, read_with_timeout
+import fdmux.sockets.read
+from fdmux.sockets.read import ReadTimeoutError, fill, read_with_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,9 +110,9 @@ def slow_peer(
 ) -> MakePeer:
     def make(pause: float, *, ready: bool = False) -> SlowPeer:
         peer = SlowPeer(pause, ready=ready)
-        for module in (fdmux.read, fdmux.wait):
+        for module in (fdmux.sockets.read, fdmux.sockets.wait):
             monkeypatch.setattr(module, "monotonic", lambda: peer.now)
-        monkeypatch.setattr(fdmux.read, "wait_readable", peer.wait)
+        monkeypatch.setattr(fdmux.sockets.read, "wait_readable", peer.wait)
         return peer
 
     return make

@@ -32,7 +32,6 @@ from fdmux import (
     StreamServer,
     add_stream,
     connect_with_timeout,
-    listener,
     read_with_timeout,
 )
 from fdmux._ffi import lib
@@ -42,7 +41,8 @@ from fdmux.framing import (
     LengthPrefixed,
     ReceiveBuffer,
 )
-from fdmux.pool import ExchangeError, ExchangeTimeoutError
+from fdmux.pool.pool import ExchangeError, ExchangeTimeoutError
+from fdmux.streams import listener
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -549,7 +549,7 @@ def raising_timeout(monkeypatch: pytest.MonkeyPatch, module: str) -> int:
     def tell(timeout: float | None) -> float:
         raise TimeoutGivenError(timeout)
 
-    monkeypatch.setattr(f"fdmux.{module}.deadline_after", tell)
+    monkeypatch.setattr(f"fdmux.sockets.{module}.deadline_after", tell)
     return 9
 
 

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fdmux._ffi import lib
-from fdmux.limits import ServerLimits, StreamLimits
-from fdmux.loop import SelectorEventLoop
-from fdmux.stream import Stream, StreamHandler, add_stream
-from fdmux.stream_server import StreamServer
+from fdmux.loop.event_loop import SelectorEventLoop
+from fdmux.streams.client import add_stream
+from fdmux.streams.limits import ServerLimits, StreamLimits
+from fdmux.streams.server import StreamServer
+from fdmux.streams.stream import Stream, StreamHandler
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fdmux.limits import ServerLimits
-from fdmux.loop import SelectorEventLoop
-from fdmux.stream import Stream, StreamHandler
-from fdmux.stream_server import StreamServer
+from fdmux.loop.event_loop import SelectorEventLoop
+from fdmux.streams.limits import ServerLimits
+from fdmux.streams.server import StreamServer
+from fdmux.streams.stream import Stream, StreamHandler
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fdmux.loop import SelectorEventLoop
-from fdmux.timers import CANCELLED_KEPT_MAX, TimerQueue
+from fdmux.loop.event_loop import SelectorEventLoop
+from fdmux.loop.timers import CANCELLED_KEPT_MAX, TimerQueue
 
 if TYPE_CHECKING:
     import socket
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from tests.python.conftest import FakeClock
 
-    from fdmux.timers import TimerHandle
+    from fdmux.loop.timers import TimerHandle
 
 
 @pytest.fixture

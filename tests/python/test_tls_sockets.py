@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fdmux.read import IncompleteReadError, ReadTimeoutError, read_with_timeout
-from fdmux.wait import wait_readable, wait_writable
+from fdmux.sockets.read import IncompleteReadError, ReadTimeoutError, read_with_timeout
+from fdmux.sockets.wait import wait_readable, wait_writable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -195,7 +195,7 @@ def test_read_that_must_write_waits_for_that(
 
     peer.send(b"abc")
     monkeypatch.setattr(client, "recv", recv)
-    monkeypatch.setattr("fdmux.read.wait_writable", wait)
+    monkeypatch.setattr("fdmux.sockets.read.wait_writable", wait)
     assert read_with_timeout(client, 3) == b"abc"
     assert len(waits) == 1
 

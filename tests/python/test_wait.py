@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fdmux.wait import wait_readable, wait_writable
+from fdmux.sockets.wait import wait_readable, wait_writable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-import fdmux.wait
-from fdmux.wait import deadline_after, wait_readable, wait_writable
+import fdmux.sockets.wait
+from fdmux.sockets.wait import deadline_after, wait_readable, wait_writable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -124,16 +124,16 @@ def test_wait_beyond_an_int_of_milliseconds_goes_in_steps(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clock = Clock()
-    monkeypatch.setattr(fdmux.wait, "monotonic", lambda: clock.now)
+    monkeypatch.setattr(fdmux.sockets.wait, "monotonic", lambda: clock.now)
     timeout = 3 * 2**31 / 1000
-    assert fdmux.wait._poll_until(clock.poll, timeout) == []
+    assert fdmux.sockets.wait._poll_until(clock.poll, timeout) == []
     assert len(clock.asked) == 4
     assert all(0 < (asked or 0) <= 2**31 - 1 for asked in clock.asked)
     assert clock.now >= 1000.0 + timeout
 
 
 def test_deadline_is_reckoned_from_now(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fdmux.wait, "monotonic", lambda: 1000.0)
+    monkeypatch.setattr(fdmux.sockets.wait, "monotonic", lambda: 1000.0)
     assert deadline_after(2.5) == 1002.5
     assert deadline_after(-1) == 999.0
     assert deadline_after(None) == deadline_after(math.inf) == math.inf

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Protocol
 import fdmux
 from fdmux import EchoServer, SelectorEventLoop, ServerLimits
 from fdmux._ffi import lib
-from fdmux.stream import Stream
+from fdmux.streams.stream import Stream
 
 if TYPE_CHECKING:
     Facts = dict[str, float]

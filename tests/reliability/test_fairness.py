@@ -23,7 +23,7 @@ from tests.reliability.echo_process import EchoProcess, LineProcess
 from tests.reliability.native import NativeLoad, compile_shared
 
 from fdmux import SelectorEventLoop, StreamServer, wait_readable
-from fdmux.echo import EchoHandler
+from fdmux.streams.echo import EchoHandler
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

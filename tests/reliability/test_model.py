@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike
     from tests.reliability.conftest import Bars
 
-    from fdmux.timers import TimerHandle
+    from fdmux.loop.timers import TimerHandle
 
 OPERATIONS = 1_000_000
 SEEDS_AT_NIGHT = 10

@@ -23,7 +23,7 @@ from fdmux._ffi import lib
 if TYPE_CHECKING:
     from tests.reliability.conftest import Bars
 
-    from fdmux.timers import TimerHandle
+    from fdmux.loop.timers import TimerHandle
 
 LONG = 100.0
 NS_PER_S = 1_000_000_000

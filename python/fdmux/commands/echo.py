@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 from fdmux.commands.arguments import host, whole_number
 from fdmux.commands.failure import Failure, reason
-from fdmux.echo import EchoServer
-from fdmux.loop import SelectorEventLoop
-from fdmux.stream_server import log_unexpected
+from fdmux.loop.event_loop import SelectorEventLoop
+from fdmux.streams.echo import EchoServer
+from fdmux.streams.server import log_unexpected
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

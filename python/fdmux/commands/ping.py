@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from fdmux.commands.arguments import host, seconds, whole_number
 from fdmux.commands.failure import Failure, reason
-from fdmux.connect import connect_with_timeout
-from fdmux.read import read_with_timeout
+from fdmux.sockets.connect import connect_with_timeout
+from fdmux.sockets.read import read_with_timeout
 
 if TYPE_CHECKING:
     from fdmux.commands.arguments import Subparsers

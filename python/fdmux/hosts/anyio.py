@@ -8,12 +8,12 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from fdmux.hosts import asyncio_loops
-from fdmux.hosts.served import Attachment
+from fdmux.hosts import asyncio_mount
+from fdmux.hosts.watched import Attachment
 
 if TYPE_CHECKING:
     from fdmux._native import NativeLoop
-    from fdmux.hosts.served import Served
+    from fdmux.hosts.watched import Watched
 
 
 def running() -> object | None:
@@ -32,7 +32,7 @@ def loop_of(host: object) -> object:
     Raises:
         RuntimeError: None runs in this thread.
     """
-    loop = asyncio_loops.running() or trio_token()
+    loop = asyncio_mount.running() or trio_token()
     if loop is None:
         raise RuntimeError(f"mount on {host!r}: anyio does not run in this thread")
     return loop
@@ -40,19 +40,19 @@ def loop_of(host: object) -> object:
 
 def native_of(_host: object) -> NativeLoop | None:
     """Return that of asyncio's loop, if it runs on a selector of ours."""
-    return asyncio_loops.native_of(asyncio_loops.running())
+    return asyncio_mount.native_of(asyncio_mount.running())
 
 
-def attach(host: object, served: Served) -> Attachment:
+def attach(host: object, served: Watched) -> Attachment:
     """Serve it as the backend does, for as long as the group lives."""
-    loop = asyncio_loops.running()
+    loop = asyncio_mount.running()
     if loop is None:
         from fdmux.hosts import trio  # noqa: PLC0415 - trio is what runs
 
         return trio.attach_to_group(host, served)
     errors: list[Exception] = []
     is_over = sys.modules["anyio"].Event()
-    attachment = asyncio_loops.attach(loop, served)
+    attachment = asyncio_mount.attach(loop, served)
     host.start_soon(hold, served, is_over, errors, name="fdmux")  # type: ignore[attr-defined] # a group
 
     def detach() -> None:
@@ -66,7 +66,7 @@ def attach(host: object, served: Served) -> Attachment:
     return Attachment(detach, report, attachment.has_ended)
 
 
-async def hold(served: Served, is_over: object, errors: list[Exception]) -> None:
+async def hold(served: Watched, is_over: object, errors: list[Exception]) -> None:
     """Unmount when the group is cancelled; hand it the error of a native function."""
     try:
         await is_over.wait()  # type: ignore[attr-defined] # an anyio.Event

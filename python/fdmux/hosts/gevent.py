@@ -13,12 +13,12 @@ import threading
 import weakref
 from typing import TYPE_CHECKING
 
-from fdmux.hosts.served import Attachment, no_native
+from fdmux.hosts.watched import Attachment, no_native
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fdmux.hosts.served import Served
+    from fdmux.hosts.watched import Watched
 
 READ = 1  # libev's EV_READ
 
@@ -61,7 +61,7 @@ def loop_of(host: object) -> object:
     return host
 
 
-def attach(host: object, served: Served) -> Attachment:
+def attach(host: object, served: Watched) -> Attachment:
     """Watch the descriptor in the loop of the hub."""
     watcher = host.loop.io(served.fileno(), READ)  # type: ignore[attr-defined] # a hub
     at_end = weakref.finalize(host, served.unmount)

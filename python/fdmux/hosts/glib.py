@@ -6,10 +6,10 @@ import sys
 import weakref
 from typing import TYPE_CHECKING
 
-from fdmux.hosts.served import Attachment, log_error, no_native
+from fdmux.hosts.watched import Attachment, log_error, no_native
 
 if TYPE_CHECKING:
-    from fdmux.hosts.served import Served
+    from fdmux.hosts.watched import Watched
 
 native_of = no_native
 
@@ -37,7 +37,7 @@ def loop_of(host: object) -> object:
     return contexts.setdefault(hash(context), context)  # its address
 
 
-def attach(host: object, served: Served) -> Attachment:
+def attach(host: object, served: Watched) -> Attachment:
     """Add a source that watches the descriptor."""
     glib = sys.modules["gi.repository.GLib"]
     context = loop_of(host)

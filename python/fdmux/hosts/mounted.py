@@ -9,7 +9,7 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING
 
-from fdmux.hosts.served import Served
+from fdmux.hosts.watched import Watched
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fdmux._native import NativeLoop
 
 
-class Mounted(Served):
+class Mounted(Watched):
     """A `NativeLoop` on a loop of Python; made by `fdmux.mount`.
 
     Attributes:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from fdmux.hosts.served import Attachment, log_error, no_native
+from fdmux.hosts.watched import Attachment, log_error, no_native
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from fdmux.hosts.served import Served
+    from fdmux.hosts.watched import Watched
 
 BINDINGS = ("PySide6.QtCore", "PyQt6.QtCore")
 
@@ -57,7 +57,7 @@ def loop_of(host: object) -> object:
     return dispatcher
 
 
-def attach(host: object, served: Served) -> Attachment:
+def attach(host: object, served: Watched) -> Attachment:
     """Watch the descriptor with a notifier that lives as long as the dispatcher."""
     core = binding_of(host)
     assert core is not None  # noqa: S101 - for mypy: accepts() has said so

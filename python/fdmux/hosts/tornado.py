@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from fdmux.hosts import asyncio_loops
+from fdmux.hosts import asyncio_mount
 
 if TYPE_CHECKING:
     from fdmux._native import NativeLoop
-    from fdmux.hosts.served import Attachment, Served
+    from fdmux.hosts.watched import Attachment, Watched
 
 
 def running() -> object | None:
@@ -25,14 +25,14 @@ def accepts(host: object) -> bool:
 def loop_of(host: object) -> object:
     """Return the asyncio loop behind it."""
     loop: object = host.asyncio_loop  # type: ignore[attr-defined] # an IOLoop
-    return asyncio_loops.loop_of(loop)
+    return asyncio_mount.loop_of(loop)
 
 
 def native_of(host: object) -> NativeLoop | None:
     """Return that of asyncio's loop."""
-    return asyncio_loops.native_of(loop_of(host))
+    return asyncio_mount.native_of(loop_of(host))
 
 
-def attach(host: object, served: Served) -> Attachment:
+def attach(host: object, served: Watched) -> Attachment:
     """Watch the descriptor as asyncio does."""
-    return asyncio_loops.attach(loop_of(host), served)
+    return asyncio_mount.attach(loop_of(host), served)

@@ -9,10 +9,10 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from fdmux.hosts.served import Attachment, log_error, no_native
+from fdmux.hosts.watched import Attachment, log_error, no_native
 
 if TYPE_CHECKING:
-    from fdmux.hosts.served import Served
+    from fdmux.hosts.watched import Watched
 
 native_of = no_native
 
@@ -40,7 +40,7 @@ def loop_of(host: object) -> object:
     return token
 
 
-def attach(host: object, served: Served) -> Attachment:
+def attach(host: object, served: Watched) -> Attachment:
     """Start the task that serves the loop."""
     if accepts(host):
         return attach_to_group(host, served)
@@ -50,7 +50,7 @@ def attach(host: object, served: Served) -> Attachment:
     return Attachment(lambda: let_go(fd), log_error)
 
 
-def attach_to_group(group: object, served: Served) -> Attachment:
+def attach_to_group(group: object, served: Watched) -> Attachment:
     """Start it in a nursery or task group, which then takes the errors."""
     errors: list[Exception] = []
     fd = served.fileno()
@@ -58,7 +58,7 @@ def attach_to_group(group: object, served: Served) -> Attachment:
     return Attachment(lambda: let_go(fd), lambda error, _: errors.append(error))
 
 
-async def serve(served: Served, fd: int, errors: list[Exception] | None) -> None:
+async def serve(served: Watched, fd: int, errors: list[Exception] | None) -> None:
     """Dispatch until the loop is unmounted, or the run or nursery ends."""
     trio = sys.modules["trio"]
     try:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from _ctypes import CFuncPtr
     from collections.abc import Callable
 
-    from fdmux.aio import Completion
+    from fdmux.native.completion import Completion
 
 
 Arguments = ParamSpec("Arguments")

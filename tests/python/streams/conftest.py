@@ -11,12 +11,13 @@ from tests.python.streams.recorder import (
     Recorder,
 )
 
-from fdmux.stream import Stream, add_stream
+from fdmux.streams.client import add_stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fdmux.loop import SelectorEventLoop
+    from fdmux.loop.event_loop import SelectorEventLoop
+    from fdmux.streams.stream import Stream
 
 
 @pytest.fixture

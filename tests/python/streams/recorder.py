@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fdmux.stream import Stream, StreamHandler
+from fdmux.streams.stream import Stream, StreamHandler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fdmux.loop import SelectorEventLoop
+    from fdmux.loop.event_loop import SelectorEventLoop
 
 LONG = 30.0
 

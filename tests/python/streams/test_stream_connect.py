@@ -13,12 +13,12 @@ from tests.python.streams.recorder import (
     run_until,
 )
 
-from fdmux.stream import connect_stream
+from fdmux.streams.client import connect_stream
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fdmux.loop import SelectorEventLoop
+    from fdmux.loop.event_loop import SelectorEventLoop
 
 
 def test_connect_tells_and_sends_what_was_written_before(

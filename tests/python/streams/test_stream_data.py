@@ -14,11 +14,12 @@ from tests.python.streams.recorder import (
     run_until,
 )
 
-from fdmux.limits import StreamLimits
-from fdmux.stream import Stream, StreamHandler, add_stream
+from fdmux.streams.client import add_stream
+from fdmux.streams.limits import StreamLimits
+from fdmux.streams.stream import Stream, StreamHandler
 
 if TYPE_CHECKING:
-    from fdmux.loop import SelectorEventLoop
+    from fdmux.loop.event_loop import SelectorEventLoop
 
 LARGE = 256 * 1024
 

@@ -20,10 +20,11 @@ from tests.python.streams.recorder import (
     shrink_buffers,
 )
 
-from fdmux.stream import Stream, add_stream
+from fdmux.streams.client import add_stream
 
 if TYPE_CHECKING:
-    from fdmux.loop import SelectorEventLoop
+    from fdmux.loop.event_loop import SelectorEventLoop
+    from fdmux.streams.stream import Stream
 
 
 def test_closed_outside_of_a_batch_is_told_at_once(

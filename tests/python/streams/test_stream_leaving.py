@@ -15,10 +15,11 @@ from tests.python.streams.recorder import (
     shrink_buffers,
 )
 
-from fdmux.stream import Stream, StreamHandler, add_stream
+from fdmux.streams.client import add_stream
+from fdmux.streams.stream import Stream, StreamHandler
 
 if TYPE_CHECKING:
-    from fdmux.loop import SelectorEventLoop
+    from fdmux.loop.event_loop import SelectorEventLoop
 
     Items = array.array[int] | array.array[float] | memoryview
 

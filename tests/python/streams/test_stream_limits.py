@@ -13,11 +13,12 @@ from tests.python.streams.recorder import (
 )
 
 from fdmux._ffi import lib
-from fdmux.limits import ServerLimits, StreamLimits
-from fdmux.stream import Stream, add_stream
+from fdmux.streams.client import add_stream
+from fdmux.streams.limits import ServerLimits, StreamLimits
 
 if TYPE_CHECKING:
-    from fdmux.loop import SelectorEventLoop
+    from fdmux.loop.event_loop import SelectorEventLoop
+    from fdmux.streams.stream import Stream
 
 
 def test_pause_and_resume(

@@ -15,14 +15,15 @@ from tests.python.streams.recorder import (
     run_until,
 )
 
-from fdmux.stream import Stream, StreamHandler, add_stream
+from fdmux.streams.client import add_stream
+from fdmux.streams.stream import Stream, StreamHandler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.python.conftest import HasLoop, NativeUser
 
-    from fdmux.loop import SelectorEventLoop
+    from fdmux.loop.event_loop import SelectorEventLoop
 
 
 @pytest.mark.parametrize("method", ["on_data", "on_end"])

@@ -10,14 +10,15 @@ import pytest
 from tests.python.streams.recorder import LONG, Recorder, reset, run_until
 
 from fdmux import _delivery
-from fdmux.stream import Stream, StreamHandler, add_stream, connect_stream
-from fdmux.stream_server import StreamServer
+from fdmux.streams.client import add_stream, connect_stream
+from fdmux.streams.server import StreamServer
+from fdmux.streams.stream import Stream, StreamHandler
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from fdmux.loop import SelectorEventLoop
+    from fdmux.loop.event_loop import SelectorEventLoop
 
 # ---- what is refused -----------------------------------------------------------------
 

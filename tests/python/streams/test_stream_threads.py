@@ -13,9 +13,10 @@ import pytest
 from tests.python.streams.recorder import LONG, Recorder, receive, run_until
 
 from fdmux._native import LoopClosed
-from fdmux.loop import SelectorEventLoop
-from fdmux.stream import Stream, StreamHandler, add_stream
-from fdmux.stream_server import StreamServer
+from fdmux.loop.event_loop import SelectorEventLoop
+from fdmux.streams.client import add_stream
+from fdmux.streams.server import StreamServer
+from fdmux.streams.stream import Stream, StreamHandler
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

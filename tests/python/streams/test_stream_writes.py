@@ -20,8 +20,8 @@ from tests.python.streams.recorder import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fdmux.loop import SelectorEventLoop
-    from fdmux.stream import Stream
+    from fdmux.loop.event_loop import SelectorEventLoop
+    from fdmux.streams.stream import Stream
 
 
 @pytest.mark.usefixtures("stream")

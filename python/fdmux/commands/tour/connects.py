@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from fdmux import connect_with_timeout, read_with_timeout
 from fdmux.commands.tour.expect import UnexpectedError, expect, milliseconds_since
-from fdmux.read import IncompleteReadError, ReadTimeoutError
+from fdmux.sockets.read import IncompleteReadError, ReadTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

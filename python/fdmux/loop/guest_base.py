@@ -2,7 +2,7 @@
 
 Its one rule: the descriptor polls readable whenever there is something to do. Which
 loop of Python is behind it, and when that wants to go on, is in guest.py and
-hosts/asyncio_guest.py.
+hosts/asyncio/guest.py.
 """
 
 from __future__ import annotations

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from fdmux._ffi import lib
 from fdmux._native import LoopClosed, timeout_ns
-from fdmux.guest_base import GuestBase
-from fdmux.hosts.asyncio_loop import EventLoop, finish
-from fdmux.hosts.asyncio_selector import StreamSelector
+from fdmux.hosts.asyncio.loop import EventLoop, finish
+from fdmux.hosts.asyncio.selector import StreamSelector
+from fdmux.loop.guest_base import GuestBase
 
 if TYPE_CHECKING:
     import contextvars

@@ -1,6 +1,6 @@
-"""Served: something with a descriptor that a loop of Python watches for us.
+"""Watched: something with a descriptor that a loop of Python watches for us.
 
-Its one rule: what the host calls is held by the host alone, and keeps the `Served`
+Its one rule: what the host calls is held by the host alone, and keeps the `Watched`
 alive. So a host that goes away takes it along, and is not held back. How one watches a
 descriptor in a certain host is in that host's own file.
 """
@@ -49,7 +49,7 @@ class HostModule(Protocol):
     def native_of(self, host: object) -> NativeLoop | None:
         """Return the native loop that the host has anyway."""
 
-    def attach(self, host: object, served: Served) -> Attachment:
+    def attach(self, host: object, served: Watched) -> Attachment:
         """Have the host watch ``served.fileno()`` and call ``served.watcher()``."""
 
 
@@ -67,14 +67,14 @@ def log_error(error: Exception, source: object) -> None:
     logger.error("error in %r", source, exc_info=error)
 
 
-def unmount_if_there(reference: weakref.ref[Served]) -> None:
+def unmount_if_there(reference: weakref.ref[Watched]) -> None:
     """Unmount, if there is still something that is mounted."""
     served = reference()
     if served is not None:
         served.unmount()
 
 
-class Served(abc.ABC):
+class Watched(abc.ABC):
     """What a host serves, from `attach` to `unmount`.
 
     Attributes:

@@ -1,6 +1,6 @@
 """EchoServer: a TCP server that sends back what it receives, and survives its clients.
 
-How a server lives is stream_server.py.
+How a server lives is server.py.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ import dataclasses
 import operator
 from typing import TYPE_CHECKING
 
-from fdmux.limits import RECEIVE_MAX, SERVER_LIMITS
-from fdmux.stream import StreamHandler
-from fdmux.stream_server import StreamServer
+from fdmux.streams.limits import RECEIVE_MAX, SERVER_LIMITS
+from fdmux.streams.server import StreamServer
+from fdmux.streams.stream import StreamHandler
 
 if TYPE_CHECKING:
-    from fdmux.limits import ServerLimits
-    from fdmux.listener import ServerStats
-    from fdmux.loop import SelectorEventLoop
-    from fdmux.stream import Stream
+    from fdmux.loop.event_loop import SelectorEventLoop
+    from fdmux.streams.limits import ServerLimits
+    from fdmux.streams.listener import ServerStats
+    from fdmux.streams.stream import Stream
 
 
 class EchoHandler(StreamHandler):

@@ -18,7 +18,7 @@ from selectors import EVENT_READ, EVENT_WRITE
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from fdmux.wait import deadline_after, wait_readable, wait_writable
+from fdmux.sockets.wait import deadline_after, wait_readable, wait_writable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator

@@ -2,8 +2,8 @@
 
 Its one rule: whatever asyncio's own transport promises holds here, to the exception and
 its message. It keeps the socket, which C only borrows; C keeps the bytes that the
-kernel does not take at once. The two sides are asyncio_reading.py and
-asyncio_writing.py; here a transport begins and ends.
+kernel does not take at once. The two sides are reading.py and
+writing.py; here a transport begins and ends.
 
 Names with an underscore that nothing here reads are read by asyncio: sslproto.py and
 the `sendfile` of its loops use them on any transport.
@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, cast
 
 from fdmux._ffi import ffi, lib
 from fdmux._native import check
-from fdmux.hosts.asyncio_private import SENDFILE_MODE, SERVER_ARGUMENTS
-from fdmux.hosts.asyncio_reading import ReadingTransport
+from fdmux.hosts.asyncio.private import SENDFILE_MODE, SERVER_ARGUMENTS
+from fdmux.hosts.asyncio.reading import ReadingTransport
 
 if TYPE_CHECKING:
     import asyncio
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from fdmux._delivery import Delivery, Stream
     from fdmux._ffi import CStreamOptions
-    from fdmux.hosts.asyncio_private import SelectorEventLoop, Server
+    from fdmux.hosts.asyncio.private import SelectorEventLoop, Server
 
     class Warn(Protocol):
         """`warnings.warn`, which is gone when the interpreter ends."""
@@ -122,7 +122,7 @@ class StreamTransport(ReadingTransport):
         connection_made = self._protocol.connection_made  # raises for no protocol
         self._server = server
         if server is not None:
-            server._attach(*(self,) * SERVER_ARGUMENTS)  # noqa: SLF001 - see asyncio_private.py
+            server._attach(*(self,) * SERVER_ARGUMENTS)  # noqa: SLF001 - see private.py
         loop._transports[self._sock_fd] = self  # noqa: SLF001 - the same
         if self._given is not None:
             loop._transports[self._given.fileno()] = self  # noqa: SLF001 - the same
@@ -321,7 +321,7 @@ class StreamTransport(ReadingTransport):
         waiter, self._sending_file = self._sending_file, None
         if waiter is None or waiter.done():
             return
-        self._loop._remove_writer(self._sock_fd)  # noqa: SLF001 - see asyncio_private.py
+        self._loop._remove_writer(self._sock_fd)  # noqa: SLF001 - see private.py
         waiter.set_exception(exc or ConnectionAbortedError("Connection was closed"))
         waiter.exception()  # whoever sends may be gone
 

@@ -12,21 +12,21 @@ import socket
 import weakref
 from typing import IO, TYPE_CHECKING
 
-from fdmux.hosts.asyncio_private import (
+from fdmux.hosts.asyncio.private import (
     HAS_TRANSPORTS,
     SelectorEventLoop,
     Server,
     SSLProtocol,
 )
-from fdmux.hosts.asyncio_selector import StreamSelector, can_serve
-from fdmux.hosts.asyncio_transport import StreamTransport
+from fdmux.hosts.asyncio.selector import StreamSelector, can_serve
+from fdmux.hosts.asyncio.transport import StreamTransport
 
 if TYPE_CHECKING:
     import selectors
     import ssl
     from collections.abc import Callable, Iterator
 
-    from fdmux.hosts.asyncio_private import ProtocolT
+    from fdmux.hosts.asyncio.private import ProtocolT
 
 
 class EventLoop(SelectorEventLoop):

@@ -5,7 +5,7 @@ run only after the loop has polled again and found the same descriptor readable.
 
 Who ends the mount: ``loop.shutdown_asyncgens()``, which asyncio.run, Runner and
 uvloop.run call, closes a generator that is kept open for that. A loop that is closed
-without it drops the reader, which alone holds the `Served`.
+without it drops the reader, which alone holds the `Watched`.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import threading
 from typing import TYPE_CHECKING, cast
 
 from fdmux._native import NativeLoop
-from fdmux.hosts.served import Attachment
+from fdmux.hosts.watched import Attachment
 from fdmux.selector import Selector
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from fdmux.hosts.served import Served
+    from fdmux.hosts.watched import Watched
 
 
 def running() -> object | None:
@@ -69,7 +69,7 @@ def native_of(host: object) -> NativeLoop | None:
     return selector.native if isinstance(selector, Selector) else None
 
 
-def attach(host: object, served: Served) -> Attachment:
+def attach(host: object, served: Watched) -> Attachment:
     """Watch the descriptor as a reader."""
     loop = cast("asyncio.AbstractEventLoop", host)
     fd = served.fileno()
@@ -103,7 +103,7 @@ def new_event() -> object:
     return asyncio.Event()
 
 
-async def hold_open(served: Served) -> AsyncGenerator[None, None]:
+async def hold_open(served: Watched) -> AsyncGenerator[None, None]:
     """Unmount when the loop closes its asynchronous generators."""
     try:
         yield

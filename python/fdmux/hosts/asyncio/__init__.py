@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, TypeVar
 
-from fdmux.hosts.asyncio_guest import Guest
-from fdmux.hosts.asyncio_loop import EventLoop
+from fdmux.hosts.asyncio.guest import Guest
+from fdmux.hosts.asyncio.loop import EventLoop
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

@@ -11,15 +11,16 @@ import errno
 import socket
 from typing import TYPE_CHECKING, Protocol
 
-from fdmux.limits import QUEUE_MAX, StreamLimits
-from fdmux.stream import StreamHandler, add_stream, connect_stream
+from fdmux.streams.client import add_stream, connect_stream
+from fdmux.streams.limits import QUEUE_MAX, StreamLimits
+from fdmux.streams.stream import StreamHandler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fdmux.loop import SelectorEventLoop
-    from fdmux.replies import ReplyFinder
-    from fdmux.stream import Stream
+    from fdmux.loop.event_loop import SelectorEventLoop
+    from fdmux.pool.replies import ReplyFinder
+    from fdmux.streams.stream import Stream
 
 # Of a message so much is queued at once. Reading never pauses meanwhile: the server may
 # have to be read before it takes the rest.

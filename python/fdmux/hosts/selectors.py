@@ -6,12 +6,12 @@ import contextlib
 from selectors import EVENT_READ, BaseSelector
 from typing import TYPE_CHECKING, cast
 
-from fdmux.hosts.served import Attachment
+from fdmux.hosts.watched import Attachment
 from fdmux.selector import Selector
 
 if TYPE_CHECKING:
     from fdmux._native import NativeLoop
-    from fdmux.hosts.served import Served
+    from fdmux.hosts.watched import Watched
 
 
 def running() -> object | None:
@@ -40,7 +40,7 @@ def native_of(host: object) -> NativeLoop | None:
     return host.native if isinstance(host, Selector) else None
 
 
-def attach(host: object, served: Served) -> Attachment:
+def attach(host: object, served: Watched) -> Attachment:
     """Register the descriptor, with what to call as its data."""
     selector = cast("BaseSelector", host)
     fd = served.fileno()

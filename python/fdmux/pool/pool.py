@@ -1,7 +1,7 @@
 """ClientPool: many connections to one server, multiplexed in the calling thread.
 
 Its one rule: every message gets exactly one outcome, a reply or an error, and the
-outcomes are in the order of the messages. What happens on a connection is exchange.py,
+outcomes are in the order of the messages. What happens on a connection is connection.py,
 when a reply is whole is replies.py; here messages meet connections and deadlines.
 """
 
@@ -15,20 +15,20 @@ import operator
 from typing import TYPE_CHECKING, Literal, overload
 
 from fdmux._native import LoopClosed
-from fdmux.connect import connect_with_timeout
-from fdmux.exchange import PooledConnection, use_address, use_socket
-from fdmux.loop import SelectorEventLoop
-from fdmux.replies import reply_finder
-from fdmux.stream import finish_streams
+from fdmux.loop.event_loop import SelectorEventLoop
+from fdmux.pool.connection import PooledConnection, use_address, use_socket
+from fdmux.pool.replies import reply_finder
+from fdmux.sockets.connect import connect_with_timeout
+from fdmux.streams.stream import finish_streams
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from types import TracebackType
     from typing import Self, TypeAlias
 
-    from fdmux.replies import ReplyFinder, ReplyRule
-    from fdmux.stream import Stream, StreamHandler
-    from fdmux.timers import TimerHandle
+    from fdmux.loop.timers import TimerHandle
+    from fdmux.pool.replies import ReplyFinder, ReplyRule
+    from fdmux.streams.stream import Stream, StreamHandler
 
     BytesLike = bytes | bytearray | memoryview
     Outcome: TypeAlias = "bytes | ExchangeError"

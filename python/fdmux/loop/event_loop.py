@@ -24,11 +24,11 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar, TypeVarTuple, cast
 from fdmux._delivery import Delivery
 from fdmux._ffi import lib
 from fdmux._native import FEATURES, LoopClosed, NativeLoop
-from fdmux.current import running
-from fdmux.interest import InterestTable
+from fdmux.loop.interest import InterestTable
+from fdmux.loop.running import running
+from fdmux.loop.timers import Handle, TimerHandle, TimerQueue
+from fdmux.loop.wakeup import WakeChannel
 from fdmux.selector import Selector, is_fn_error
-from fdmux.timers import Handle, TimerHandle, TimerQueue
-from fdmux.wakeup import WakeChannel
 
 if TYPE_CHECKING:
     import selectors
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from _typeshed import FileDescriptorLike
 
-    from fdmux.interest import Interest, ReadyCallback, WatchedKey
+    from fdmux.loop.interest import Interest, ReadyCallback, WatchedKey
 
     ErrorHook = Callable[[Exception, object], object]
 

@@ -16,8 +16,8 @@ from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from fdmux.attempts import Address, Schedule
-from fdmux.wait import deadline_after, wait_writable
+from fdmux.sockets.schedule import Address, Schedule
+from fdmux.sockets.wait import deadline_after, wait_writable
 
 if TYPE_CHECKING:
     _Failure = tuple[Address, OSError]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from fdmux import _delivery
 from fdmux._ffi import ffi, lib
-from fdmux.stream import CLOSED, Stream, finish_streams, hand_over, taker_of
+from fdmux.streams.stream import CLOSED, Stream, finish_streams, hand_over, taker_of
 
 if TYPE_CHECKING:
     import socket
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from fdmux._delivery import Delivery
     from fdmux._native import NativeLoop
-    from fdmux.limits import ServerLimits
-    from fdmux.stream import StreamHandler, Taker
+    from fdmux.streams.limits import ServerLimits
+    from fdmux.streams.stream import StreamHandler, Taker
 
 logger = logging.getLogger(__name__)
 

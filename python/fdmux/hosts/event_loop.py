@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fdmux.current import running as ours
-from fdmux.hosts.served import Attachment, log_error, same_loop
-from fdmux.loop import SelectorEventLoop
+from fdmux.hosts.watched import Attachment, log_error, same_loop
+from fdmux.loop.event_loop import SelectorEventLoop
+from fdmux.loop.running import running as ours
 
 if TYPE_CHECKING:
     from fdmux._native import NativeLoop
-    from fdmux.hosts.served import Served
+    from fdmux.hosts.watched import Watched
 
 loop_of = same_loop
 
@@ -30,6 +30,6 @@ def native_of(host: object) -> NativeLoop:
     return host.native  # type: ignore[attr-defined, no-any-return] # a SelectorEventLoop
 
 
-def attach(_host: object, _mounted: Served) -> Attachment:
+def attach(_host: object, _mounted: Watched) -> Attachment:
     """Do nothing: it serves its own loop."""
     return Attachment(lambda: None, log_error)

@@ -10,19 +10,19 @@ import contextvars
 import logging
 from typing import TYPE_CHECKING, cast
 
-from fdmux.hosts.asyncio_writing import WritingTransport
+from fdmux.hosts.asyncio.writing import WritingTransport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fdmux._delivery import Delivery
-    from fdmux.hosts.asyncio_private import SelectorEventLoop
+    from fdmux.hosts.asyncio.private import SelectorEventLoop
 
 logger = logging.getLogger("asyncio")
 
 
 class ReadingTransport(WritingTransport):
-    """A transport as far as it reads and writes; asyncio_transport.py has the whole.
+    """A transport as far as it reads and writes; transport.py has the whole.
 
     A protocol's `data_received` is looked up when the connection is made, and when
     `set_protocol` is called, not for each message.
@@ -40,7 +40,7 @@ class ReadingTransport(WritingTransport):
 
         def _fatal_error(self, exc: BaseException, message: str = ...) -> None: ...
         def close(self) -> None:
-            """Close it; as in asyncio_transport.py."""
+            """Close it; as in transport.py."""
 
     def __init__(
         self,

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from fdmux._ffi import lib
 from fdmux._native import TIMEOUT_NS_MAX, timeout_ns
-from fdmux.guest_base import GuestBase
-from fdmux.loop import SelectorEventLoop
+from fdmux.loop.event_loop import SelectorEventLoop
+from fdmux.loop.guest_base import GuestBase
 from fdmux.selector import Selector
 
 if TYPE_CHECKING:

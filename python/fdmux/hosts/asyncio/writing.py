@@ -10,7 +10,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from fdmux import _delivery
-from fdmux.hosts.asyncio_private import LOST_WRITES_MAX, FlowControl
+from fdmux.hosts.asyncio.private import LOST_WRITES_MAX, FlowControl
 
 if TYPE_CHECKING:
     import asyncio
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from fdmux._delivery import Delivery
-    from fdmux.hosts.asyncio_private import SelectorEventLoop
+    from fdmux.hosts.asyncio.private import SelectorEventLoop
 
     Buffer = bytes | bytearray | memoryview
 
@@ -28,7 +28,7 @@ NO_LIMIT = (1 << 31) - 1
 
 
 class WritingTransport(FlowControl):
-    """A transport as far as it writes; asyncio_transport.py has the whole."""
+    """A transport as far as it writes; transport.py has the whole."""
 
     __slots__ = (
         "_closing",

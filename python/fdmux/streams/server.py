@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, ParamSpec
 
 from fdmux._ffi import lib
 from fdmux._native import LoopClosed, check
-from fdmux.limits import SERVER_LIMITS
-from fdmux.listener import Listener, ServerStats
-from fdmux.loop import SelectorEventLoop
+from fdmux.loop.event_loop import SelectorEventLoop
+from fdmux.streams.limits import SERVER_LIMITS
+from fdmux.streams.listener import Listener, ServerStats
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from typing import Self
 
     from fdmux._native import NativeLoop
-    from fdmux.limits import ServerLimits
-    from fdmux.stream import StreamHandler
-    from fdmux.timers import Handle
+    from fdmux.loop.timers import Handle
+    from fdmux.streams.limits import ServerLimits
+    from fdmux.streams.stream import StreamHandler
 
 Parameters = ParamSpec("Parameters")
 

@@ -18,7 +18,7 @@ from fdmux.selector import Selector
 
 if TYPE_CHECKING:
     from fdmux._ffi import CStreamOptions
-    from fdmux.hosts.asyncio_private import SelectorEventLoop
+    from fdmux.hosts.asyncio.private import SelectorEventLoop
     from fdmux.selector import Pair
 
 # asyncio bounds queues by asking the protocol to pause, not by closing connections; so
@@ -68,7 +68,7 @@ class StreamSelector(Selector):
             streams.is_gathering = True
             result = lib.fdmux_stream_total_max(self._c_loop, TOTAL_MAX)
             check(result, "unbound queues")
-            check(streams.watch(loop._ready, loop._scheduled), "watch asyncio's queues")  # noqa: SLF001 - see asyncio_private.py
+            check(streams.watch(loop._ready, loop._scheduled), "watch asyncio's queues")  # noqa: SLF001 - see private.py
             self._loop = loop
             self.streams = streams
         return self.streams
@@ -80,7 +80,7 @@ class StreamSelector(Selector):
         time, or what a protocol has called for.
         """
         if self.streams is not None and self._loop is not None:
-            self.streams.before_wait(self._loop._scheduled)  # noqa: SLF001 - see asyncio_private.py
+            self.streams.before_wait(self._loop._scheduled)  # noqa: SLF001 - see private.py
         return super().select(timeout)
 
     def end_batch(self) -> None:

@@ -1,0 +1,178 @@
+"""Which loop runs here, and which file of this folder mounts a native loop on it.
+
+Its one rule: no library is imported in order to ask whether its loop runs. A loop that
+runs has imported its own library; a host that is given was made by one.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import sys
+import threading
+import weakref
+from typing import TYPE_CHECKING, cast
+
+from fdmux._native import NativeLoop
+from fdmux.hosts.mounted import Mounted
+from fdmux.loop.running import running as running_here
+
+if TYPE_CHECKING:
+    from fdmux.hosts.watched import HostModule
+
+# The library and our file, in the order of asking: trio may run as a guest of asyncio,
+# and gevent's hub is there also while another loop runs.
+HOSTS = (
+    ("fdmux.loop.event_loop", "event_loop"),
+    ("trio", "trio"),
+    ("asyncio", "asyncio_mount"),
+    ("tornado.ioloop", "tornado"),
+    ("anyio", "anyio"),
+    ("gevent", "gevent"),
+    ("PySide6.QtCore", "qt"),
+    ("PyQt6.QtCore", "qt"),
+    ("gi", "glib"),
+    ("selectors", "selectors"),
+)
+KNOWN = (
+    "an asyncio, uvloop or tornado loop, a trio nursery, an anyio task group, a gevent "
+    "hub, an object of Qt, a GLib.MainContext, a selector, or a SelectorEventLoop"
+)
+
+# Another thread may mount while one looks through them.
+registry = threading.Lock()
+mounts: weakref.WeakKeyDictionary[object, weakref.ref[Mounted]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def mount(host: object = None) -> Mounted:
+    """Let a loop of Python serve native code: once for each loop.
+
+    The host watches one descriptor, which stands for all native descriptors, timers and
+    calls, and dispatches them inside its own callback, without the GIL. Mounted again,
+    a loop gives what it gave before.
+
+    Args:
+        host: ``None`` finds the loop that runs in this thread: our own, asyncio's (also
+            uvloop, tornado), trio's, gevent's; anyio is one of these. Else what loop to
+            use: an asyncio loop, a tornado ``IOLoop``, a gevent hub, a selector whose
+            user calls ``key.data()``, an object of Qt or ``GLib.MainContext`` of this
+            thread, a trio nursery or anyio task group, whose end unmounts it and which
+            takes the errors of native functions.
+
+    Returns:
+        What `unmount` is called on; the end of the host does so as well.
+
+    Raises:
+        RuntimeError: No loop runs here, or one that cannot watch descriptors.
+        TypeError: ``host`` is nothing one can mount on.
+        OSError: The kernel has no descriptors to give.
+
+    Threads: The host's.
+    """
+    module, host = find_running() if host is None else find(host)
+    drop_ended()
+    loop = module.loop_of(host)
+    reference = mounts.get(loop)
+    mounted = None if reference is None else reference()
+    if mounted is not None and mounted.is_mounted:
+        return mounted
+    mounted = make(module, host)
+    with registry:
+        mounts[loop] = weakref.ref(mounted)
+    return mounted
+
+
+def current() -> NativeLoop:
+    """Return the `NativeLoop` of the loop that runs in this thread.
+
+    That is the `SelectorEventLoop` whose callback is running, or the native loop that
+    serves the running asyncio, uvloop, tornado, trio or gevent loop: the first call
+    mounts it, as `mount` does. It lives as long as that loop.
+
+    Raises:
+        RuntimeError: No loop runs here, or one that cannot watch descriptors.
+    """
+    loop = running_here.loop
+    return loop.native if loop is not None else mount().native
+
+
+def running() -> object | None:
+    """Return the loop that runs in this thread, of whatever library, or ``None``."""
+    try:
+        return find_running()[1]
+    except RuntimeError:
+        return None
+
+
+def find_running() -> tuple[HostModule, object]:
+    """Find the loop that runs here."""
+    for module in loaded():
+        host = module.running()
+        if host is not None:
+            return module, host
+    raise RuntimeError(
+        "no loop that can host a native loop is running in this thread: call this from "
+        "a callback or task of one, or name the host: fdmux.mount(host)"
+        + ("; gevent: fdmux.mount(gevent.get_hub())" if "gevent" in sys.modules else "")
+    )
+
+
+def find(host: object) -> tuple[HostModule, object]:
+    """Find who knows this kind of host."""
+    for module in loaded():
+        if module.accepts(host):
+            return module, host
+    raise TypeError(
+        f"mount on {host!r}: neither {KNOWN}; have it watch the fileno() of a "
+        "fdmux.NativeLoop for reading and call its dispatch()"
+    )
+
+
+def loaded() -> list[HostModule]:
+    """Return the files here whose library the program has imported."""
+    names = dict.fromkeys(name for library, name in HOSTS if library in sys.modules)
+    return [
+        cast("HostModule", importlib.import_module(f"fdmux.hosts.{name}"))
+        for name in names
+    ]
+
+
+def make(module: HostModule, host: object) -> Mounted:
+    """Mount on a host that has nothing of ours yet."""
+    native = module.native_of(host)
+    if native is not None:
+        return Mounted(host, native, is_owner=False)
+    native = NativeLoop()
+    try:
+        check_fd(native, host)
+    except BaseException:
+        native.close()
+        raise
+    mounted = Mounted(host, native, is_owner=True)
+    mounted.attach(module, host)
+    return mounted
+
+
+def check_fd(native: NativeLoop, host: object) -> None:
+    """Say what to do where there is no descriptor to watch."""
+    try:
+        native.fileno()
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:
+            raise
+        raise RuntimeError(
+            f"mount on {host!r}: the {native.backend} backend has no descriptor that a "
+            "host could watch; use a loop on fdmux.Selector(), which needs none"
+        ) from error
+
+
+def drop_ended() -> None:
+    """Unmount what is left of hosts that were closed without telling anybody."""
+    with registry:
+        references = list(mounts.values())
+    for reference in references:
+        mounted = reference()
+        if mounted is not None and mounted.has_ended:
+            mounted.unmount()

@@ -1,0 +1,1 @@
+"""What native code hands to Python: queues of items, and completions to await."""

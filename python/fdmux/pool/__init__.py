@@ -1,0 +1,1 @@
+"""ClientPool: many connections to one server, used from one thread."""

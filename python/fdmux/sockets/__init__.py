@@ -1,0 +1,1 @@
+"""Waiting, connecting and reading with a deadline, without any loop."""

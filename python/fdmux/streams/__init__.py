@@ -1,0 +1,1 @@
+"""Streams: buffered connections with callbacks; servers, clients and framing."""
