@@ -78,11 +78,6 @@ int fdmux_hook_remove(struct fdmux_loop *loop, uint64_t token)
     return r;
 }
 
-static bool is_live(const struct fdmux__hook *hook)
-{
-    return (fdmux__load(&hook->base.slot.generation) & 1) != 0;
-}
-
 int fdmux__hook_dispatch(struct fdmux_loop *loop)
 {
     uint32_t index = fdmux__load(&loop->first_hook);
@@ -91,7 +86,7 @@ int fdmux__hook_dispatch(struct fdmux_loop *loop)
     while (index != FDMUX__SLOT_NONE && r >= 0 && !fdmux__load(&loop->is_closed)) {
         struct fdmux__hook *hook = hook_at(loop, index);
 
-        if (is_live(hook) && hook->born != loop->batch)
+        if (fdmux__slot_is_live(&hook->base.slot) && hook->born != loop->batch)
             r = fdmux__fn_result(loop,
                                  hook->fn(loop, fdmux__slots_token(&loop->hooks, index),
                                           hook->base.userdata));

@@ -54,7 +54,7 @@ static inline int deliver(struct fdmux_loop *loop, struct fdmux__io *io, uint32_
                      (uint32_t)FDMUX__KIND_IO << FDMUX__SLOT_BITS | index;
 
     events &= wanted | ALWAYS;
-    if ((generation & 1) == 0 || (wanted & FDMUX__EVENT_MASK) == 0 || events == 0 ||
+    if (!fdmux__generation_is_live(generation) || (wanted & FDMUX__EVENT_MASK) == 0 || events == 0 ||
         atomic_load_explicit(&io->born, memory_order_relaxed) == loop->batch)
         return WALK_DONE;
     if (io->fn == NULL && batch->collected == batch->capacity)

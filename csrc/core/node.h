@@ -15,11 +15,6 @@ static inline struct fdmux__node *fdmux__node_at(struct fdmux_loop *loop,
     return fdmux__slots_at(&loop->nodes, index);
 }
 
-static inline bool fdmux__slot_is_live(const struct fdmux__slot *slot)
-{
-    return (fdmux__load(&slot->generation) & 1) != 0;
-}
-
 /* What the kernel must know of a watcher's events: nothing, if it wants none. */
 uint32_t fdmux__node_kernel_mask(uint32_t events);
 /* The union of a node's watchers. O(watchers of the node). */

@@ -41,6 +41,16 @@ struct fdmux__slot {
     uint32_t next_free; /* of the free list, or of the list of retired watchers */
 };
 
+static inline bool fdmux__generation_is_live(uint32_t generation)
+{
+    return (generation & 1) != 0;
+}
+
+static inline bool fdmux__slot_is_live(const struct fdmux__slot *slot)
+{
+    return fdmux__generation_is_live(fdmux__load(&slot->generation));
+}
+
 struct fdmux__slots {
     _Atomic(char *) chunks[FDMUX__CHUNK_COUNT];
     _Atomic uint32_t slot_count; /* ever used */
@@ -107,7 +117,8 @@ static inline void *fdmux__slots_find(const struct fdmux__slots *slots, uint64_t
         index >= fdmux__load(&slots->slot_count))
         return NULL;
     slot = fdmux__slots_at(slots, index);
-    if (((token >> 32) & 1) == 0 || fdmux__load(&slot->generation) != token >> 32)
+    if (!fdmux__generation_is_live((uint32_t)(token >> 32)) ||
+        fdmux__load(&slot->generation) != token >> 32)
         return NULL;
     return slot;
 }

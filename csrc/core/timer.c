@@ -206,7 +206,7 @@ void fdmux__timer_kill_all(struct fdmux_loop *loop)
     for (uint32_t i = 0; i < fdmux__load(&loop->timers.slot_count); i++) {
         struct fdmux__timer *timer = timer_at(loop, i);
 
-        if ((fdmux__load(&timer->base.slot.generation) & 1) == 0)
+        if (!fdmux__slot_is_live(&timer->base.slot))
             continue;
         (void)disarm(loop, timer);
         fdmux__retire(loop, &loop->timers, i);

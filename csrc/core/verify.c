@@ -16,9 +16,7 @@
 
 static bool is_live(const struct fdmux__slots *slots, uint32_t index)
 {
-    const struct fdmux__slot *slot = fdmux__slots_at(slots, index);
-
-    return (fdmux__load(&slot->generation) & 1) != 0;
+    return fdmux__slot_is_live(fdmux__slots_at(slots, index));
 }
 
 /* Every slot is live, free, or retired; the counts agree. */
