@@ -11,7 +11,7 @@ KIT = "the conformance kit has found a host at fault; those of the suite pass"
 
 NATIVE = (
     Exclusion(
-        "csrc/core/loop.c",
+        "csrc/core/gate.c",
         "if (!atomic_load_explicit(&loop->is_closed, memory_order_relaxed))",
         RACE,
         within="int fdmux__loop_lock(",

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 FOLDER = ROOT / "build" / "coverage"
 PACKAGES = FOLDER / "packages"
 TIME_MAX = 120.0
-TEST_BUILDS_ONLY = ("csrc/core/testing.c", "csrc/core/verify.c")
+TEST_BUILDS_ONLY = ("csrc/platform/testing.c", "csrc/core/verify.c")
 FLAGS = "--coverage -O0 -fprofile-update=atomic"
 
 

@@ -1,18 +1,22 @@
-/* backend.h: what a kernel interface must do for a loop. One file, one const table.
+/* backend.h: what a kernel interface must do for a loop.
  *
- * The contract, for epoll and poll, and for kqueue and Windows to come:
+ * A backend is one file with one const table. The contract:
  *
- * - A node is one descriptor with a union of interest. The backend learns of changes
- *   only through `update`, and reports events with the token it was given then.
- * - `update` is applied when it returns, also while another thread is in `wait`; if the
- *   kernel cannot do that, the backend wakes the waiter with fdmux__wake_signal.
- * - `update`, `prepare` and `arm` run with the loop's lock held; `wait` runs without
- *   it, so what `wait` reads must not be moved or freed by `update`.
- * - Level-triggered, unless a node has FDMUX_EDGE. A hang-up or error is reported as
- *   HANGUP or ERROR, with READ and WRITE added: both directions wake.
- * - A descriptor that was closed without removal causes no event, no spin, no error.
- * - `wait` never returns before its timeout without a reason: an event, or EINTR.
- * - Every descriptor a backend opens is close-on-exec. All functions return -errno. */
+ * - A node is one descriptor with the union of what its watchers want. The backend
+ *   learns of changes only through `update`, and reports events with the token that the
+ *   node had then.
+ * - A change is in effect when `update` returns, also while another thread is in
+ * `wait`. If the kernel cannot do that, the backend wakes the waiter
+ * (fdmux__wake_signal).
+ * - `update`, `prepare`, `arm` and `park` run with the loop's lock held; `wait` runs
+ *   without it, so `update` must not move or free what `wait` reads.
+ * - Readiness is level-triggered, unless the node has FDMUX_EDGE. A hang-up or error is
+ *   reported as HANGUP or ERROR with READ and WRITE added, so it wakes both directions.
+ * - A descriptor that was closed without removal causes no event, no busy loop and no
+ *   error.
+ * - `wait` returns before its timeout only for an event or EINTR.
+ * - Every descriptor that a backend opens is close-on-exec.
+ * - Functions that return int return -errno for errors. */
 #ifndef FDMUX_BACKEND_H
 #define FDMUX_BACKEND_H
 
@@ -21,42 +25,53 @@
 struct fdmux_loop;
 struct fdmux__node;
 
+/* `token` is a node's, or FDMUX__WAKE_TOKEN. */
+struct fdmux__event {
+    uint64_t token;
+    uint32_t events;
+};
+
+#define FDMUX__WAKE_TOKEN UINT64_C(1)
+/* In `events`: the node's descriptor was closed; call `update` with 0. */
+#define FDMUX__GONE UINT32_C(0x80000000)
+/* In `events`, set by the core: some of the node's watchers have had this event. */
+#define FDMUX__KEPT UINT32_C(0x40000000)
+
 struct fdmux__backend {
     const char *name;
-    /* Create the kernel object and watch loop->wake_read_fd, as FDMUX__WAKE_TOKEN. */
+    /* Create the kernel object, and watch loop->wake_read_fd as FDMUX__WAKE_TOKEN. */
     int (*open)(struct fdmux_loop *loop);
-    /* Accepts a half-open backend. Never touches what the nodes watch. */
+    /* Accepts a half-open backend. Leaves the nodes' descriptors alone. */
     void (*close)(struct fdmux_loop *loop);
-    /* Watch `node->fd` for `mask` (0: no longer); `node->mask` is what was told before.
-     * -ENOENT: another file has taken the number since; nothing is registered now.
-     * Telling 0 never fails. */
+    /* Watch `node->fd` for `mask` (0: stop watching). `node->mask` is the mask of the
+     * last successful update. -ENOENT: the number means another file by now, and
+     * nothing is registered. Never fails for 0. */
     int (*update)(struct fdmux_loop *loop, struct fdmux__node *node, uint32_t mask);
-    /* Get ready to wait for up to `capacity` events: the only place that allocates. */
+    /* Allocate what a wait for `capacity` events needs; `wait` itself never allocates.
+     */
     int (*prepare)(struct fdmux_loop *loop, int capacity);
-    /* Fill loop->events with up to `capacity` events; returns their count. EINTR is 0
-     * events. Negative timeouts wait for ever. */
+    /* Fill loop->events with up to `capacity` events, and return their count; 0 for
+     * EINTR. A negative timeout waits for ever. */
     int (*wait)(struct fdmux_loop *loop, int64_t timeout_ns, int capacity);
-    /* Start over with an empty kernel object, since the old one reports a descriptor
-     * that can no longer be removed; the caller tells it every node again. May be
-     * NULL. */
+    /* Replace the kernel object by an empty one, because the old one reports a
+     * descriptor that can no longer be removed. The caller then registers every node
+     * again. May be NULL. */
     int (*reopen)(struct fdmux_loop *loop);
-    /* One descriptor that is readable when the loop has something to do. */
+    /* A descriptor that is readable when the loop has something to do. May be NULL, and
+     * `arm` with it. */
     int (*host_fd)(struct fdmux_loop *loop);
     /* Make that descriptor readable at `deadline_ns`; INT64_MAX for never. */
     int (*arm)(struct fdmux_loop *loop, int64_t deadline_ns);
-    /* End a wait at `deadline_ns`, once, and say so in loop->is_park_over. Replaces the
-     * last deadline. With the lock held, by who waits then. May be NULL. */
+    /* End the wait that is under way at `deadline_ns`, or the first one after it, and
+     * set loop->is_park_over. Replaces the last such deadline. May be NULL. */
     int (*park)(struct fdmux_loop *loop, int64_t deadline_ns);
     /* FDMUX_FEATURE_ bits. */
     uint32_t (*features)(const struct fdmux_loop *loop);
 };
 
-/* Find a backend by name; NULL finds the best that opens. 0 or -ENOENT. */
-int fdmux__backend_open(struct fdmux_loop *loop, const char *name);
-
-extern const struct fdmux__backend fdmux__backend_poll;
-#if defined(__linux__)
-extern const struct fdmux__backend fdmux__backend_epoll;
-#endif
+/* The tables: fdmux__backend_epoll and so on. */
+#define FDMUX__BACKEND(name) extern const struct fdmux__backend fdmux__backend_##name;
+#include "list.def"
+#undef FDMUX__BACKEND
 
 #endif

@@ -1,23 +1,26 @@
 /* epoll.c: the Linux backend, over epoll(7).
  *
- * The only file that knows epoll. Our own wait uses the inner set alone, with its
- * deadline as the timeout. A foreign host gets an outer set of two: the inner one, and
- * a timerfd for the deadline. So the inner set can be rebuilt behind its back. */
+ * The only file that knows epoll. The loop's own wait uses the inner set, with its
+ * deadline as the timeout. A foreign host watches an outer set with two members: the
+ * inner set, and a timerfd for the deadline. So the inner set can be replaced without
+ * the host noticing. */
 #include "backend.h"
+
+#if defined(__linux__)
 
 #include <errno.h>
 #include <stdbool.h>
 #include <sys/epoll.h>
 
-#include "../core/internal.h"
-#include "../core/sys.h"
+#include "../core/node.h"
+#include "../platform/sys.h"
 
-#define PARK_TOKEN UINT64_C(2) /* no node's; FDMUX__WAKE_TOKEN is 1 */
+#define PARK_TOKEN UINT64_C(2) /* no node has this token; FDMUX__WAKE_TOKEN is 1 */
 
 struct epoll_data_of_loop {
     int set_fd;
-    int host_fd;  /* -1 until somebody asks */
-    int timer_fd; /* -1 if the kernel has none to give */
+    int host_fd;  /* -1 until fdmux_loop_fd is called */
+    int timer_fd; /* -1 if the kernel refused one */
     int park_fd;  /* a timerfd in the inner set; -1 until it is needed */
     bool has_no_park;
     bool has_pwait2;
@@ -66,7 +69,7 @@ static int watch(int set_fd, int fd, uint64_t token)
 static void close_fd(int *fd)
 {
     if (*fd >= 0)
-        (void)fdmux__sys_close(*fd); /* close(2): released whatever it returns */
+        (void)fdmux__sys_close(*fd); /* close(2) releases it whatever it returns */
     *fd = -1;
 }
 
@@ -85,7 +88,7 @@ static void epoll_close(struct fdmux_loop *loop)
     loop->backend_data = NULL;
 }
 
-/* A new inner set that watches the wake descriptor. */
+/* Open an inner set that watches the wake descriptor. */
 static int open_set(const struct fdmux_loop *loop)
 {
     int set_fd = fdmux__sys_epoll_create();
@@ -118,8 +121,9 @@ static int epoll_open(struct fdmux_loop *loop)
     return 0;
 }
 
-/* epoll_ctl(2): EEXIST says that the same file is still in the set under this number,
- * from a node that was dropped; ENOENT for MOD, that the number means another file. */
+/* epoll_ctl(2): EEXIST means that the same file is still in the set under this number,
+ * from a node that was dropped. ENOENT for MOD means that the number now means another
+ * file. */
 static int set_interest(int set_fd, struct fdmux__node *node, struct epoll_event *event)
 {
     int operation = node->mask == 0 ? EPOLL_CTL_ADD : EPOLL_CTL_MOD;
@@ -130,9 +134,9 @@ static int set_interest(int set_fd, struct fdmux__node *node, struct epoll_event
     return r;
 }
 
-/* epoll_ctl(2): an EPOLLEXCLUSIVE entry cannot be modified, only made anew. */
-static int make_anew(int set_fd, const struct fdmux__node *node,
-                     struct epoll_event *event)
+/* epoll_ctl(2): an EPOLLEXCLUSIVE entry cannot be modified, only replaced. */
+static int replace_entry(int set_fd, const struct fdmux__node *node,
+                         struct epoll_event *event)
 {
     struct epoll_event old = {
         .events = epoll_from_mask(node->mask),
@@ -143,7 +147,7 @@ static int make_anew(int set_fd, const struct fdmux__node *node,
     if (r < 0)
         return r;
     r = fdmux__sys_epoll_ctl(set_fd, EPOLL_CTL_ADD, node->fd, event);
-    if (r < 0) /* as it was; should that fail too, the next update finds ENOENT */
+    if (r < 0) /* restore it; if that fails too, the next update gets ENOENT */
         (void)fdmux__sys_epoll_ctl(set_fd, EPOLL_CTL_ADD, node->fd, &old);
     return r;
 }
@@ -157,11 +161,11 @@ static int epoll_update(struct fdmux_loop *loop, struct fdmux__node *node,
     };
     int set_fd = data_of(loop)->set_fd;
 
-    if (mask == 0 && node->mask != 0) /* a closed one has left the set by itself */
+    if (mask == 0 && node->mask != 0) /* a closed one is no longer in the set */
         (void)fdmux__sys_epoll_ctl(set_fd, EPOLL_CTL_DEL, node->fd, &event);
     if (mask == 0)
         return 0;
-    return (node->mask & FDMUX_EXCLUSIVE) != 0 ? make_anew(set_fd, node, &event)
+    return (node->mask & FDMUX_EXCLUSIVE) != 0 ? replace_entry(set_fd, node, &event)
                                                : set_interest(set_fd, node, &event);
 }
 
@@ -189,8 +193,8 @@ static bool is_unsupported(int r)
 static int wait_in_kernel(struct epoll_data_of_loop *data, int64_t timeout_ns,
                           int capacity)
 {
-    /* Whole milliseconds, polls and endless waits lose nothing with the older call,
-     * which is the cheaper one. */
+    /* For whole milliseconds, polls and endless waits the older call is as exact, and
+     * cheaper. */
     if (data->has_pwait2 && timeout_ns > 0 && timeout_ns % FDMUX__NS_PER_MS != 0) {
         int r =
             fdmux__sys_epoll_pwait2(data->set_fd, data->events, capacity, timeout_ns);
@@ -220,7 +224,7 @@ static int epoll_wait_for_events(struct fdmux_loop *loop, int64_t timeout_ns,
     return found >= 0 || found == -EINTR ? count : found;
 }
 
-/* Edge-triggered: an expiry is reported once, and needs no read(2). */
+/* Edge-triggered, so that an expiry is reported once and needs no read(2). */
 static int open_park(struct epoll_data_of_loop *data)
 {
     struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.u64 = PARK_TOKEN};
@@ -232,7 +236,7 @@ static int open_park(struct epoll_data_of_loop *data)
             : fdmux__sys_epoll_ctl(data->set_fd, EPOLL_CTL_ADD, data->park_fd, &event);
     if (r < 0) {
         close_fd(&data->park_fd);
-        data->has_no_park = true; /* timeouts will do */
+        data->has_no_park = true; /* waits use timeouts instead */
     }
     return r;
 }
@@ -261,14 +265,14 @@ static int epoll_reopen(struct fdmux_loop *loop)
         close_fd(&set_fd);
         return r;
     }
-    close_fd(&data->set_fd); /* leaves the outer set by itself */
-    close_fd(&data->park_fd); /* the new set gets a new one when it needs one */
+    close_fd(&data->set_fd); /* close(2) removes it from the outer set */
+    close_fd(&data->park_fd); /* the new set gets a new one when needed */
     loop->parked_deadline_ns = 0;
     data->set_fd = set_fd;
     return 0;
 }
 
-/* Without a timerfd the host falls back on fdmux_loop_next_deadline. */
+/* Without a timerfd the host has to use fdmux_loop_next_deadline. */
 static void open_timer(struct epoll_data_of_loop *data)
 {
     data->timer_fd = fdmux__sys_timerfd_create();
@@ -326,3 +330,5 @@ const struct fdmux__backend fdmux__backend_epoll = {
     .park = epoll_park,
     .features = epoll_features,
 };
+
+#endif

@@ -1,8 +1,9 @@
 /* poll.c: the portable backend, over poll(2).
  *
- * Two arrays: updates change the master; a wait reads a copy that only it touches, so
- * another thread may register at any time, and wakes the waiter to take a new copy.
- * O(descriptors) a wait. No descriptor stands for a poll set, so no host_fd. */
+ * There are two arrays: updates change the master, and a wait uses a copy that nothing
+ * else touches. So another thread may register at any time; it wakes the waiter, which
+ * takes a new copy. A wait is O(descriptors). poll(2) has no descriptor of its own, so
+ * there is no host_fd. */
 #define _GNU_SOURCE /* POLLRDHUP */
 #include "backend.h"
 
@@ -10,8 +11,9 @@
 #include <stdbool.h>
 #include <string.h>
 
-#include "../core/internal.h"
-#include "../core/sys.h"
+#include "../core/node.h"
+#include "../core/wake.h"
+#include "../platform/sys.h"
 
 struct poll_set {
     struct pollfd *fds;
@@ -24,7 +26,7 @@ struct poll_data_of_loop {
     struct poll_set master; /* entry 0 is the wake descriptor */
     struct poll_set copy;
     bool is_copy_stale;
-    uint32_t next; /* where the next scan begins, so that the last is not last always */
+    uint32_t next; /* where the next scan begins, so that no entry is always last */
 };
 
 static struct poll_data_of_loop *data_of(const struct fdmux_loop *loop)
@@ -73,7 +75,7 @@ static int reserve(struct poll_set *set, uint32_t count)
     fds = fdmux__sys_realloc(set->fds, capacity * sizeof *fds);
     if (fds == NULL)
         return -ENOMEM;
-    set->fds = fds; /* a larger array than the capacity says does no harm */
+    set->fds = fds; /* it may be larger than the capacity says */
     tokens = fdmux__sys_realloc(set->tokens, capacity * sizeof *tokens);
     if (tokens == NULL)
         return -ENOMEM;
@@ -123,7 +125,7 @@ static int poll_open(struct fdmux_loop *loop)
     return 0;
 }
 
-/* The last entry takes the place of the removed one. */
+/* Move the last entry into the place of the removed one. */
 static void drop_entry(struct fdmux_loop *loop, uint32_t index)
 {
     struct poll_set *set = &data_of(loop)->master;
@@ -162,7 +164,7 @@ static int poll_update(struct fdmux_loop *loop, struct fdmux__node *node, uint32
 
     if ((mask & FDMUX__KERNEL_OPTIONS) != 0)
         return -EOPNOTSUPP;
-    /* What epoll_ctl(2) would say at once, poll(2) would say at each wait. */
+    /* epoll_ctl(2) reports this at once; poll(2) would only report it at each wait. */
     if (mask != 0 && is_closed(node->fd))
         return -EBADF;
     if (mask == 0 && node->mask != 0)
@@ -200,7 +202,8 @@ static void report(struct fdmux__event *event, const struct poll_set *set,
     short revents = set->fds[index].revents;
 
     event->token = set->tokens[index];
-    /* poll(2): POLLNVAL, the descriptor is not open; it would come each time. */
+    /* poll(2): POLLNVAL means that the descriptor is not open. It would be reported
+     * each time. */
     event->events = (revents & POLLNVAL) != 0 ? FDMUX__GONE : mask_from_poll(revents);
 }
 
@@ -222,7 +225,7 @@ static int poll_wait(struct fdmux_loop *loop, int64_t timeout_ns, int capacity)
             report(&loop->events[count++], set, index);
     }
     if (count < capacity)
-        data->next = 0; /* all were served: keep the order of registration */
+        data->next = 0; /* all were reported: scan in the order of registration */
     return count;
 }
 

@@ -1,10 +1,10 @@
-/* bell.c: see bell.h. The kernel side of every wake-up. */
+/* bell.c: see bell.h. */
 #include "bell.h"
 
 #include <errno.h>
 #include <stdint.h>
 
-#include "sys.h"
+#include "../platform/sys.h"
 
 int fdmux__bell_open(int *ret_read_fd, int *ret_write_fd)
 {
@@ -19,7 +19,7 @@ int fdmux__bell_open(int *ret_read_fd, int *ret_write_fd)
     }
 #endif
     if (r == -EMFILE || r == -ENFILE)
-        return r; /* a pipe would need two */
+        return r; /* a pipe needs two descriptors */
     r = fdmux__sys_pipe(fds);
     if (r < 0)
         return r;
@@ -28,7 +28,7 @@ int fdmux__bell_open(int *ret_read_fd, int *ret_write_fd)
     return 0;
 }
 
-/* Close errors are ignored: close(2) has released the descriptor whatever it says. */
+/* Errors are ignored: close(2) releases the descriptor whatever it returns. */
 void fdmux__bell_close(int read_fd, int write_fd)
 {
     if (write_fd != read_fd)

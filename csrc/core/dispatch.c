@@ -1,94 +1,38 @@
-/* dispatch.c: one iteration after another.
+/* dispatch.c: run iterations of a loop.
  *
- * hooks, wait, io, timers, posts; again until something was collected, the deadline
- * passed, somebody woke the loop, or signals want attention. The lock is held except
- * during the kernel's wait and the calls of functions. */
-#include "internal.h"
+ * An iteration is: hooks, wait, io, timers, posts. It is repeated until something was
+ * collected, the deadline has passed, the loop was woken, or signal handlers must run.
+ * The lock is held except while the kernel waits and while functions run. */
+#include "dispatch.h"
 
 #include <errno.h>
 #include <limits.h>
 
 #include "../backends/backend.h"
-#include "sys.h"
+#include "../platform/sys.h"
+#include "finish.h"
+#include "gate.h"
+#include "hold.h"
+#include "hook.h"
+#include "host.h"
+#include "io_dispatch.h"
+#include "node.h"
+#include "post.h"
+#include "retire.h"
+#include "timer.h"
 
-/* Native traffic alone may keep a caller this long from its signal handlers: half of
- * the 100 ms in which a Ctrl-C is to be served. */
+/* A loop that is busy with functions returns at least this often, so that its caller
+ * can run signal handlers: half of the 100 ms within which a Ctrl-C must be handled. */
 #define SLICE_NS (50 * FDMUX__NS_PER_MS)
 #define AGAIN INT_MIN
 #define EVENTS_MIN 64
-/* Of those with functions no more are called before timers and others have their turn:
- * with services that receive and send, a millisecond's worth. */
+/* At most this many functions of io watchers are called before timers and posts run:
+ * about a millisecond for functions that receive and send. */
 #define CALLS_MAX 256
 
-/* What a batch calls, in this order; but after a batch that ended early, the next one
- * begins with what had to wait. */
+/* The stages of a batch, in order. After a batch that ended early, the next one begins
+ * with the stage that was not reached. */
 enum { STAGE_IO, STAGE_EXTENSION, STAGE_TIMERS, STAGE_POSTS, STAGE_COUNT };
-
-/* ---- deadlines ----------------------------------------------------------------- */
-
-/* When the loop must run again whatever its descriptors do; 0 for at once. */
-static int64_t next_deadline(struct fdmux_loop *loop)
-{
-    if (loop->event_count > 0 || loop->pending_error != 0 ||
-        fdmux__post_pending(loop) || atomic_load(&loop->is_wake_wanted) ||
-        (loop->extension != NULL && loop->extension->is_pending(loop)))
-        return 0;
-    return fdmux__timer_next(loop);
-}
-
-/* Keep the timer in the host's descriptor on the next deadline. A later one is left
- * alone outside of a dispatch: the host then dispatches once too often, harmlessly. */
-static void arm_host(struct fdmux_loop *loop, bool may_move_later)
-{
-    int64_t deadline_ns = next_deadline(loop);
-
-    if (deadline_ns < loop->armed_deadline_ns ||
-        (may_move_later && deadline_ns != loop->armed_deadline_ns)) {
-        if (loop->backend->arm(loop, deadline_ns) < 0)
-            return; /* without a timer the host asks fdmux_loop_next_deadline */
-        loop->armed_deadline_ns = deadline_ns;
-    }
-}
-
-void fdmux__deadline_changed(struct fdmux_loop *loop)
-{
-    if (loop->is_waiting && fdmux__timer_next(loop) < loop->wait_deadline_ns)
-        (void)fdmux__wake_signal(loop); /* another thread waits with the old one */
-    else if (loop->is_hosted && !loop->is_dispatching)
-        arm_host(loop, false);
-}
-
-int fdmux_loop_next_deadline(struct fdmux_loop *loop, int64_t *ret_deadline_ns)
-{
-    int r = ret_deadline_ns == NULL ? -EINVAL : fdmux__loop_lock(loop);
-
-    if (r < 0)
-        return r;
-    /* During a batch the rest of it is the dispatching thread's own. */
-    *ret_deadline_ns = loop->is_calling ? fdmux__timer_next(loop) : next_deadline(loop);
-    fdmux__loop_unlock(loop);
-    return 0;
-}
-
-int fdmux_loop_fd(struct fdmux_loop *loop)
-{
-    int r = fdmux__loop_lock(loop);
-
-    if (r < 0)
-        return r;
-    if (loop->backend->host_fd == NULL) {
-        r = -EOPNOTSUPP;
-    } else {
-        r = loop->backend->host_fd(loop);
-        if (r >= 0 && !loop->is_hosted) {
-            loop->is_hosted = true;
-            loop->armed_deadline_ns = FDMUX__NEVER;
-            arm_host(loop, false);
-        }
-    }
-    fdmux__loop_unlock(loop);
-    return r;
-}
 
 /* ---- one iteration ------------------------------------------------------------- */
 
@@ -109,9 +53,10 @@ static int grow_events(struct fdmux_loop *loop, int count)
     return 0;
 }
 
-/* All descriptors that are ready come in one batch, as selectors do it; but no more
- * than can be collected, so that the kernel's queue turns and none is passed over, and
- * where there are many functions to call not so many that a timer would be late. */
+/* The most events that a batch takes from the kernel. Usually all that are ready, as
+ * with selectors. But no more than the caller can collect: the kernel then reports the
+ * rest first next time, and no descriptor is starved. And if there are many functions
+ * to call, no more than would make a timer late. */
 static int batch_size(const struct fdmux_loop *loop, const struct fdmux__batch *batch)
 {
     uint32_t nodes = loop->nodes.live_count + 1; /* and the wake descriptor */
@@ -125,7 +70,7 @@ static int batch_size(const struct fdmux_loop *loop, const struct fdmux__batch *
     return size;
 }
 
-/* From here on removed watchers are kept until stop_calling. */
+/* From here until stop_calling, removed watchers are only retired. */
 static void start_calling(struct fdmux_loop *loop)
 {
     loop->is_calling = true;
@@ -133,7 +78,7 @@ static void start_calling(struct fdmux_loop *loop)
     fdmux__calling_begin(loop);
 }
 
-/* What was held is left last: `destroyed` of what needed it is likely to need it. */
+/* Holds are left last: if a function needed a hold, its `destroyed` likely does too. */
 static void stop_calling(struct fdmux_loop *loop)
 {
     loop->is_calling = false;
@@ -160,9 +105,10 @@ static int run_hooks(struct fdmux_loop *loop)
     return r;
 }
 
-/* A timeout costs each wait a clock, and the kernel a timer that it starts and cancels:
- * 7 % of a message that comes alone. So a deadline that stays the same for a few waits
- * (streams count their timeouts in ticks) gets a timer of its own, and no timeout. */
+/* A wait with a timeout reads the clock, and makes the kernel start and cancel a timer:
+ * 7 % of the cost of a message that arrives alone. So a deadline that has stayed the
+ * same for several waits (streams count their timeouts in ticks) is parked: the backend
+ * gets a timer for it, and the waits need no timeout. */
 #define STEADY_WAITS 8
 #define PARK_NS FDMUX__NS_PER_MS
 
@@ -179,10 +125,11 @@ static int64_t park(struct fdmux_loop *loop, int64_t deadline_ns, int64_t timeou
     return -1;
 }
 
-/* How long to sleep, and until when. The clock is read only for a finite deadline. */
+/* How long to wait; sets loop->wait_deadline_ns. Reads the clock only for a finite
+ * deadline. */
 static int64_t wait_time(struct fdmux_loop *loop, const struct fdmux__batch *batch)
 {
-    int64_t deadline_ns = next_deadline(loop);
+    int64_t deadline_ns = fdmux__next_deadline(loop);
     int64_t now_ns;
 
     if (batch->deadline_ns < deadline_ns)
@@ -198,8 +145,8 @@ static int64_t wait_time(struct fdmux_loop *loop, const struct fdmux__batch *bat
     return deadline_ns > now_ns ? park(loop, deadline_ns, deadline_ns - now_ns) : 0;
 }
 
-/* Sleep; afterwards loop->events holds what the kernel said. Returns 0, or an error;
- * *ret_is_interrupted when it returned with nothing before its time. */
+/* Wait, and fill loop->events. Returns 0 or an error. *ret_is_interrupted: the wait
+ * ended before its deadline without an event, because of a signal. */
 static int wait_for_events(struct fdmux_loop *loop, const struct fdmux__batch *batch,
                            bool *ret_is_interrupted)
 {
@@ -223,7 +170,7 @@ static int wait_for_events(struct fdmux_loop *loop, const struct fdmux__batch *b
     if (r == 0 && timeout_ns != 0)
         *ret_is_interrupted = loop->wait_deadline_ns == FDMUX__NEVER ||
                               fdmux__sys_now() < loop->wait_deadline_ns;
-    if (loop->is_park_over) { /* perhaps of a deadline that is no more */
+    if (loop->is_park_over) { /* perhaps for a deadline that has changed since */
         loop->is_park_over = false;
         loop->parked_deadline_ns = 0;
         *ret_is_interrupted = false;
@@ -279,7 +226,7 @@ static int call_batch(struct fdmux_loop *loop, struct fdmux__batch *batch)
         if (r < 0)
             loop->first_stage = (uint8_t)((stage + 1) % STAGE_COUNT);
         else if (batch->is_full && i > 0)
-            loop->first_stage = (uint8_t)stage; /* others have filled it */
+            loop->first_stage = (uint8_t)stage; /* earlier stages had filled it */
     }
     stop_calling(loop);
     if (r >= 0 && is_full && batch->capacity == 0)
@@ -287,7 +234,7 @@ static int call_batch(struct fdmux_loop *loop, struct fdmux__batch *batch)
     return r < 0 ? r : 0;
 }
 
-/* Is there a reason to return after an iteration without error? */
+/* What dispatch returns after an iteration without an error; AGAIN to go on. */
 static int verdict(struct fdmux_loop *loop, struct fdmux__batch *batch,
                    bool is_interrupted)
 {
@@ -304,7 +251,7 @@ static int verdict(struct fdmux_loop *loop, struct fdmux__batch *batch,
         return -EINTR;
     if (batch->deadline_ns == FDMUX__NEVER && batch->called == 0)
         return AGAIN;
-    /* With timers the clock was read in this iteration. */
+    /* If there are timers, this iteration has read the clock. */
     now_ns = loop->heap.count > 0 ? loop->time_ns : fdmux__sys_now();
     if (now_ns >= batch->deadline_ns)
         return 0;
@@ -313,7 +260,7 @@ static int verdict(struct fdmux_loop *loop, struct fdmux__batch *batch,
     return batch->called > 0 && now_ns >= batch->slice_ns ? -EINTR : AGAIN;
 }
 
-/* An error that comes after something was collected waits for the next call. */
+/* If events were collected, return them first, and the error from the next call. */
 static int report(struct fdmux_loop *loop, const struct fdmux__batch *batch, int error)
 {
     if (batch->collected == 0)
@@ -327,7 +274,7 @@ static bool is_over(struct fdmux_loop *loop)
     return atomic_load(&loop->is_closed);
 }
 
-/* Returns true to go on; *ret is what dispatch returns otherwise. */
+/* Run one iteration. Returns true to go on; otherwise *ret is what dispatch returns. */
 static bool iterate(struct fdmux_loop *loop, struct fdmux__batch *batch, int *ret)
 {
     bool is_interrupted = false;
@@ -364,29 +311,24 @@ static int64_t deadline_of(int64_t timeout_ns)
     return timeout_ns >= FDMUX__NEVER - now_ns ? FDMUX__NEVER : now_ns + timeout_ns;
 }
 
-/* Did a function return in a child of fork()? Its kernel objects are the parent's. */
-static bool is_in_child(const struct fdmux_loop *loop)
-{
-    return loop->fork_generation != fdmux__fork_generation();
-}
-
-/* The loop may be closed or destroyed during the dispatch; then it ends here. Returns
- * what the dispatch returns, which was going to be `result`. */
+/* End a dispatch, and finish the loop if it was closed meanwhile. A function may also
+ * have returned in a child of fork(2); the kernel objects are then the parent's.
+ * Returns what the dispatch returns instead of `result`. */
 static int leave(struct fdmux_loop *loop, int result)
 {
-    if (loop->is_hosted && !is_over(loop) && !is_in_child(loop)) {
+    if (loop->is_hosted && !is_over(loop) && !fdmux__loop_is_forked(loop)) {
         int r = run_hooks(loop); /* before the host waits */
 
         if (r < 0)
             loop->pending_error = r;
-        if (!is_over(loop) && !is_in_child(loop))
-            arm_host(loop, true);
+        if (!is_over(loop) && !fdmux__loop_is_forked(loop))
+            fdmux__host_arm(loop, true);
     }
-    if (is_in_child(loop))
+    if (fdmux__loop_is_forked(loop))
         result = -ECHILD; /* what was collected is the parent's */
     loop->is_dispatching = false;
     if (is_over(loop))
-        fdmux__loop_finish(loop); /* unlocks, and frees if destroyed */
+        fdmux__loop_finish(loop); /* releases the lock */
     else
         fdmux__loop_unlock(loop);
     return result;
@@ -438,7 +380,8 @@ int fdmux_loop_dispatch(struct fdmux_loop *loop, int64_t timeout_ns,
     return fdmux__loop_dispatch(loop, timeout_ns, &batch);
 }
 
-/* One dispatch from beginning to end, so that another thread may destroy the loop. */
+/* This is one dispatch from beginning to end, so another thread may destroy the loop
+ * meanwhile. */
 int fdmux_loop_run(struct fdmux_loop *loop)
 {
     int r = enter(loop);

@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-#include "sys.h"
+#include "../platform/sys.h"
 
 #define CHILDREN 4
 

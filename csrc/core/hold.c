@@ -1,7 +1,10 @@
-/* hold.c: what functions of a loop hold until the batch is over, such as Python's GIL.
- *
- * Everything here runs on the thread that calls functions, without a lock of ours. */
-#include "internal.h"
+/* hold.c: see hold.h. Holds are entered and left by the calling thread, so the list of
+ * them needs no lock. */
+#include "hold.h"
+
+#include <errno.h>
+
+#include "gate.h"
 
 static uintptr_t this_thread(void)
 {
@@ -24,7 +27,7 @@ void fdmux__calling_end(struct fdmux_loop *loop)
     atomic_store_explicit(&loop->calling_thread, 0, memory_order_relaxed);
 }
 
-/* `leave` runs when its hold is off the list: it may find no trace of itself. */
+/* A hold is off the list before its `leave` runs. */
 void fdmux__hold_leave_all(struct fdmux_loop *loop)
 {
     while (loop->hold_count > 0) {
@@ -42,8 +45,8 @@ static int enter(struct fdmux_loop *loop, const struct fdmux_hold *hold)
         return -EINVAL;
     if (loop->hold_count == FDMUX_HOLD_MAX)
         return -ENOSPC;
-    /* Python ends a thread in here when the interpreter ends: nothing of ours is held
-     * or half done. */
+    /* Python may end the thread in here when the interpreter ends. At this point the
+     * thread holds no lock of ours and has left nothing half done. */
     value = hold->enter(hold->userdata);
     loop->holds[loop->hold_count++] = (struct fdmux__held){hold, value};
     return 0;

@@ -1,17 +1,20 @@
 /* hook.c: functions that run before each wait.
  *
- * One singly linked list in the order of adding, walked without the lock: a removed
- * hook keeps its link until the batch is over (retire.c). */
-#include "internal.h"
+ * A singly linked list in the order of adding, walked without the lock: a removed hook
+ * keeps its link until the batch is over (retire.h). */
+#include "hook.h"
 
 #include <errno.h>
+
+#include "gate.h"
+#include "wake.h"
 
 static struct fdmux__hook *hook_at(struct fdmux_loop *loop, uint32_t index)
 {
     return fdmux__slots_at(&loop->hooks, index);
 }
 
-/* The link that points at `index`, or the last one of the list. O(hooks). */
+/* The link that points to `index`, or the last link of the list. O(hooks). */
 static _Atomic uint32_t *link_to(struct fdmux_loop *loop, uint32_t index)
 {
     _Atomic uint32_t *link = &loop->first_hook;
@@ -53,7 +56,8 @@ int fdmux_hook_add(struct fdmux_loop *loop, const struct fdmux_hook_options *opt
         return r;
     r = add_hook(loop, options, ret_hook);
     if (r == 0 && loop->is_waiting)
-        (void)fdmux__wake_signal(loop); /* so that it runs before the next sleep */
+        (void)fdmux__wake_signal(
+            loop); /* so that the hook runs before the loop sleeps */
     fdmux__loop_unlock(loop);
     return r;
 }

@@ -1,9 +1,11 @@
-/* io.c: watchers of descriptors: the public functions of fdmux_io_.
+/* io.c: watchers of descriptors: the public functions fdmux_io_*.
  *
- * What they share with others of the same descriptor lies in node.c. */
-#include "node.h"
+ * What watchers of the same descriptor share is in node.c. */
+#include "io.h"
 
 #include <errno.h>
+
+#include "gate.h"
 
 static int check_events(uint32_t events)
 {
@@ -31,7 +33,7 @@ static int add_io(struct fdmux_loop *loop, const struct fdmux_io_options *option
     fdmux__store(&io->events, options->events);
     r = fdmux__node_attach(loop, index, options->fd, options->events);
     if (r < 0) {
-        io->base.destroyed = NULL; /* its userdata is still the caller's */
+        io->base.destroyed = NULL; /* the caller still owns its userdata */
         fdmux__retire(loop, &loop->ios, index);
         fdmux__reap(loop);
         return r;
@@ -72,8 +74,8 @@ int fdmux__io_set_events(struct fdmux_loop *loop, struct fdmux__io *io, uint32_t
     if (io->node == FDMUX__SLOT_NONE)
         return -EBADF;
     node = fdmux__node_at(loop, io->node);
-    fdmux__store(&io->events, 0); /* what the others want */
-    mask = fdmux__node_wanted(loop, node);
+    fdmux__store(&io->events, 0);
+    mask = fdmux__node_wanted(loop, node); /* what the other watchers want */
     r = fdmux__node_options_agree(mask, fdmux__node_kernel_mask(events)) ? 0 : -EEXIST;
     mask |= fdmux__node_kernel_mask(events);
     if (r == 0 && mask == node->mask && (mask & FDMUX_EDGE) != 0)
@@ -100,8 +102,8 @@ int fdmux_io_update(struct fdmux_loop *loop, uint64_t token, uint32_t events)
     return r;
 }
 
-/* The same number again: the kernel says whether the file behind it is another. */
-static int register_anew(struct fdmux_loop *loop, struct fdmux__node *node)
+/* The number has not changed, but it may mean another file: the kernel finds out. */
+static int register_again(struct fdmux_loop *loop, struct fdmux__node *node)
 {
     uint32_t mask = fdmux__node_wanted(loop, node);
 
@@ -117,8 +119,9 @@ static int replace_fd(struct fdmux_loop *loop, uint32_t index, int fd)
     int r;
 
     if (old_node != FDMUX__SLOT_NONE && fdmux__node_at(loop, old_node)->fd == fd)
-        return register_anew(loop, fdmux__node_at(loop, old_node));
-    /* Join the new node under a passing slot, so that a failure changes nothing. */
+        return register_again(loop, fdmux__node_at(loop, old_node));
+    /* First put a temporary watcher on the new node, so that a failure changes nothing.
+     */
     r = fdmux__slots_take(&loop->ios, &new_index);
     if (r < 0)
         return r;
@@ -152,7 +155,7 @@ int fdmux_io_replace_fd(struct fdmux_loop *loop, uint64_t token, int fd)
     return r;
 }
 
-static void end(struct fdmux_loop *loop, uint32_t index)
+static void retire_io(struct fdmux_loop *loop, uint32_t index)
 {
     fdmux__node_detach(loop, index);
     loop->collected_live -= fdmux__io_at(loop, index)->fn == NULL ? 1 : 0;
@@ -168,7 +171,7 @@ int fdmux_io_remove(struct fdmux_loop *loop, uint64_t token)
     if (fdmux__slots_find(&loop->ios, token) == NULL) {
         r = -ENOENT;
     } else {
-        end(loop, fdmux__token_slot(token));
+        retire_io(loop, fdmux__token_slot(token));
         fdmux__reap(loop);
     }
     fdmux__loop_unlock(loop);
@@ -178,8 +181,7 @@ int fdmux_io_remove(struct fdmux_loop *loop, uint64_t token)
 void fdmux__io_kill_all(struct fdmux_loop *loop)
 {
     for (uint32_t i = 0; i < fdmux__load(&loop->ios.slot_count); i++) {
-        if (!fdmux__slot_is_live(&fdmux__io_at(loop, i)->base.slot))
-            continue;
-        end(loop, i);
+        if (fdmux__slot_is_live(&fdmux__io_at(loop, i)->base.slot))
+            retire_io(loop, i);
     }
 }

@@ -1,14 +1,16 @@
-/* io_dispatch.c: from the backend's events to functions and to collected records.
+/* io_dispatch.c: see io_dispatch.h.
  *
  * Runs on the dispatching thread without the lock: tables do not move, lists are walked
- * by atomic loads, and what is removed meanwhile is only killed (retire.c). Each
- * watcher is checked just before its function is called: alive, still wanting this, and
- * not younger than the event. */
-#include "internal.h"
-
-#include <errno.h>
+ * by atomic loads, and what is removed meanwhile is only killed (retire.h). Just before
+ * a watcher's function is called, the watcher is checked: it must be live, want this
+ * event, and be older than it. */
+#include "io_dispatch.h"
 
 #include "../backends/backend.h"
+#include "batch.h"
+#include "gate.h"
+#include "io.h"
+#include "wake.h"
 
 #define ALWAYS (FDMUX_HANGUP | FDMUX_ERROR)
 
@@ -16,26 +18,27 @@
 #define WALK_DONE 0
 #define WALK_FULL 1
 
-/* What an event leads to, found before its turn; see find_targets. */
+/* The node and the first watcher of an event, looked up ahead (find_targets). */
 struct target {
     struct fdmux__node *node; /* NULL for the wake descriptor */
-    struct fdmux__io *io;     /* at slot `first`; NULL if there was none */
-    uint32_t first;
+    struct fdmux__io *io;     /* in slot `first`, or NULL */
+    uint32_t first;           /* slot, or NONE */
 };
 
-/* Detach before the call: a one-shot watcher wants nothing until it is updated. */
-static void take_shot(struct fdmux_loop *loop, struct fdmux__io *io)
+/* Before its function runs, disarm a one-shot watcher until it is updated. */
+static void disarm_oneshot(struct fdmux_loop *loop, struct fdmux__io *io)
 {
     uint32_t options = fdmux__load(&io->events) & FDMUX__OPTION_MASK;
 
     pthread_mutex_lock(&loop->lock);
-    (void)fdmux__io_set_events(loop, io, options); /* the next line holds anyway */
+    (void)fdmux__io_set_events(loop, io, options); /* the core ignores it from here */
     fdmux__store(&io->events, options);
     pthread_mutex_unlock(&loop->lock);
 }
 
-static inline int call(struct fdmux_loop *loop, struct fdmux__io *io, uint64_t token,
-                       uint32_t events, struct fdmux__batch *batch)
+static inline int call_watcher(struct fdmux_loop *loop, struct fdmux__io *io,
+                               uint64_t token, uint32_t events,
+                               struct fdmux__batch *batch)
 {
     int r;
 
@@ -45,8 +48,9 @@ static inline int call(struct fdmux_loop *loop, struct fdmux__io *io, uint64_t t
 }
 
 /* Call or collect one watcher. Returns WALK_DONE, WALK_FULL, or an error. */
-static inline int deliver(struct fdmux_loop *loop, struct fdmux__io *io, uint32_t index,
-                          uint32_t events, struct fdmux__batch *batch)
+static inline int dispatch_watcher(struct fdmux_loop *loop, struct fdmux__io *io,
+                                   uint32_t index, uint32_t events,
+                                   struct fdmux__batch *batch)
 {
     uint32_t wanted = atomic_load_explicit(&io->events, memory_order_relaxed);
     uint32_t generation = fdmux__load(&io->base.slot.generation);
@@ -54,15 +58,16 @@ static inline int deliver(struct fdmux_loop *loop, struct fdmux__io *io, uint32_
                      (uint32_t)FDMUX__KIND_IO << FDMUX__SLOT_BITS | index;
 
     events &= wanted | ALWAYS;
-    if (!fdmux__generation_is_live(generation) || (wanted & FDMUX__EVENT_MASK) == 0 || events == 0 ||
+    if (!fdmux__generation_is_live(generation) || (wanted & FDMUX__EVENT_MASK) == 0 ||
+        events == 0 ||
         atomic_load_explicit(&io->born, memory_order_relaxed) == loop->batch)
         return WALK_DONE;
     if (io->fn == NULL && batch->collected == batch->capacity)
         return WALK_FULL;
     if ((wanted & FDMUX_ONESHOT) != 0)
-        take_shot(loop, io);
+        disarm_oneshot(loop, io);
     if (io->fn != NULL)
-        return call(loop, io, token, events, batch);
+        return call_watcher(loop, io, token, events, batch);
     if (batch->compact == NULL)
         batch->ready[batch->collected++] = (struct fdmux_ready){token, events, io->tag};
     else if (io->compact != 0)
@@ -79,7 +84,8 @@ static struct fdmux__io *io_at(struct fdmux_loop *loop, uint32_t index,
     return fdmux__slots_at_sized(&loop->ios, index, sizeof(struct fdmux__io));
 }
 
-/* Watchers from `index` up to `end`. Ended early, it notes whose turn is next. */
+/* Dispatch to the watchers from `index` up to `end`. A walk that ends early records in
+ * node->resume which watcher comes next. */
 static int walk_until(struct fdmux_loop *loop, const struct target *target,
                       uint32_t index, uint32_t end, uint32_t events,
                       struct fdmux__batch *batch)
@@ -91,7 +97,7 @@ static int walk_until(struct fdmux_loop *loop, const struct target *target,
         struct fdmux__io *io = io_at(loop, index, target);
         uint32_t next;
 
-        r = deliver(loop, io, index, events, batch);
+        r = dispatch_watcher(loop, io, index, events, batch);
         next = fdmux__load(&io->next);
         if (r == WALK_FULL)
             target->node->resume = index + 1;
@@ -102,7 +108,7 @@ static int walk_until(struct fdmux_loop *loop, const struct target *target,
     return r;
 }
 
-/* The watcher whose turn it is since the last walk ended early. */
+/* The watcher to begin with, if the last walk ended early. */
 static uint32_t take_resume(struct fdmux_loop *loop, struct fdmux__node *node)
 {
     uint32_t index = node->resume - 1;
@@ -116,9 +122,9 @@ static uint32_t take_resume(struct fdmux_loop *loop, struct fdmux__node *node)
     return is_here ? index : fdmux__load(&node->first);
 }
 
-/* All watchers of the event's node, in the order of adding; but those first that had to
- * wait when the last walk ended early, so that the ones before them take no more than
- * their turn. An edge that was kept is not for those that had it. */
+/* Dispatch to all watchers of a node in the order of adding. If the last walk ended
+ * early, begin with the watchers it did not reach, so that those before them are not
+ * called twice as often. A kept edge goes only to watchers that have not had it. */
 static int walk(struct fdmux_loop *loop, const struct target *target,
                 const struct fdmux__event *event, struct fdmux__batch *batch)
 {
@@ -132,7 +138,7 @@ static int walk(struct fdmux_loop *loop, const struct target *target,
     return r;
 }
 
-/* The one watcher of a node, as nearly all have. */
+/* Does the node have a single watcher, as nearly all do? */
 static inline bool is_only(const struct target *target)
 {
     return target->io != NULL && target->node->resume == 0 &&
@@ -140,22 +146,23 @@ static inline bool is_only(const struct target *target)
            fdmux__load(&target->io->next) == FDMUX__SLOT_NONE;
 }
 
-static inline int serve_node(struct fdmux_loop *loop, const struct target *target,
-                             const struct fdmux__event *event,
-                             struct fdmux__batch *batch)
+static inline int dispatch_node(struct fdmux_loop *loop, const struct target *target,
+                                const struct fdmux__event *event,
+                                struct fdmux__batch *batch)
 {
     int r;
 
     if (!is_only(target))
         return walk(loop, target, event, batch);
-    r = deliver(loop, target->io, target->first, event->events, batch);
+    r = dispatch_watcher(loop, target->io, target->first, event->events, batch);
     if (r == WALK_FULL)
         target->node->resume = target->first + 1;
     return r;
 }
 
-/* The descriptor was closed without removal: nothing more is asked about it. */
-static void forget(struct fdmux_loop *loop, uint64_t token)
+/* The descriptor was closed while its watchers were still registered: let the backend
+ * forget it. */
+static void forget_closed(struct fdmux_loop *loop, uint64_t token)
 {
     struct fdmux__node *node;
 
@@ -169,8 +176,9 @@ static void forget(struct fdmux_loop *loop, uint64_t token)
     fdmux__count(&loop->counters.stale_events, 1);
 }
 
-/* An event of a node that is gone. Was it removed after the kernel spoke, or does the
- * kernel still watch a file that was closed under this number and lives on as a dup? */
+/* The event's node is gone. Either it was removed after the kernel had reported the
+ * event, or the event is stale: the kernel still watches a file that was closed under
+ * this number and is open under another. */
 static bool is_stale(struct fdmux_loop *loop, uint64_t token)
 {
     const struct fdmux__node *node =
@@ -186,8 +194,9 @@ static bool is_stale(struct fdmux_loop *loop, uint64_t token)
     return true;
 }
 
-/* Edge events that were not delivered would never come again. Level ones will. The
- * first one may have been delivered in part, or altogether. */
+/* Keep the edge events that were not dispatched: the kernel will not report them again,
+ * as it does with level-triggered ones. The first may have been dispatched in part, or
+ * completely. */
 static void keep_edges(struct fdmux_loop *loop, int from)
 {
     int kept = 0;
@@ -207,35 +216,37 @@ static void keep_edges(struct fdmux_loop *loop, int from)
     loop->event_count = kept;
 }
 
-/* One event. Returns WALK_DONE, WALK_FULL, or an error. */
-static inline int serve(struct fdmux_loop *loop, const struct fdmux__event *event,
-                        const struct target *target, struct fdmux__batch *batch,
-                        bool *ret_is_stale)
+/* Returns WALK_DONE, WALK_FULL, or an error. */
+static inline int dispatch_event(struct fdmux_loop *loop,
+                                 const struct fdmux__event *event,
+                                 const struct target *target,
+                                 struct fdmux__batch *batch, bool *ret_is_stale)
 {
     if (target->node == NULL)
         return fdmux__wake_drain(loop);
     if ((event->events & FDMUX__GONE) != 0) {
-        forget(loop, event->token);
+        forget_closed(loop, event->token);
         return WALK_DONE;
     }
     if (fdmux__load(&target->node->slot.generation) == event->token >> 32)
-        return serve_node(loop, target, event, batch);
+        return dispatch_node(loop, target, event, batch);
     if (is_stale(loop, event->token))
         *ret_is_stale = true;
     return WALK_DONE;
 }
 
-static void rebuild(struct fdmux_loop *loop)
+static void rebuild_set(struct fdmux_loop *loop)
 {
     pthread_mutex_lock(&loop->lock);
-    (void)fdmux__node_rebuild_all(loop); /* failed: the next stale event tries again */
+    (void)fdmux__node_rebuild_all(loop); /* the next stale event tries again */
     pthread_mutex_unlock(&loop->lock);
 }
 
-/* ---- a few events at a time ---------------------------------------------------- */
+/* ---- several events at a time --------------------------------------------------- */
 
-/* With many descriptors an event finds its node, its watcher and what that serves out
- * of cache, one after the other. So each step is made for a few events together. */
+/* With many descriptors the node of an event, its watcher and the watcher's userdata
+ * are three cache misses, one after the other. So each is prefetched for several events
+ * at once. */
 #define TARGETS_MAX 8
 
 static void find_node(const struct fdmux_loop *loop, uint64_t token,
@@ -251,9 +262,8 @@ static void find_node(const struct fdmux_loop *loop, uint64_t token,
     __builtin_prefetch(target->node);
 }
 
-/* Of a node that has gone before the batch began nothing is looked at: another thread
- * may be making a new one of it. What goes from now on stays until the batch is over.
- */
+/* Skip nodes removed before this batch: another thread may be reusing their slots.
+ * Nodes removed from now on stay until the batch is over. */
 static void find_io(const struct fdmux_loop *loop, uint64_t token,
                     struct target *target)
 {
@@ -268,8 +278,8 @@ static void find_io(const struct fdmux_loop *loop, uint64_t token,
     __builtin_prefetch(target->io);
 }
 
-/* Streams lie behind theirs. */
-static void fetch_userdata(const struct target *target)
+/* For watchers of streams, whose userdata is the stream. */
+static void prefetch_userdata(const struct target *target)
 {
     if (target->io == NULL)
         return;
@@ -285,14 +295,16 @@ static void find_targets(const struct fdmux_loop *loop,
         find_node(loop, event[i].token, &targets[i]);
     for (int i = 0; i < count; i++)
         find_io(loop, event[i].token, &targets[i]);
-    /* Elsewhere it may be a number: looking for its page would cost more. */
+    /* Without streams userdata may be any number, and the prefetch of an address that
+     * is not mapped costs more than it can gain. */
     for (int i = 0; i < count && loop->extension != NULL; i++)
-        fetch_userdata(&targets[i]);
+        prefetch_userdata(&targets[i]);
 }
 
-/* From event `*index` on; leaves the index at the event that ended it early. */
-static int serve_some(struct fdmux_loop *loop, int *index, struct fdmux__batch *batch,
-                      bool *ret_is_stale)
+/* Dispatch a few events from `*index` on, and advance it. An event that ends the
+ * dispatch early is not passed over. */
+static int dispatch_some(struct fdmux_loop *loop, int *index,
+                         struct fdmux__batch *batch, bool *ret_is_stale)
 {
     struct target targets[TARGETS_MAX];
     const struct fdmux__event *events = loop->events + *index;
@@ -305,7 +317,7 @@ static int serve_some(struct fdmux_loop *loop, int *index, struct fdmux__batch *
     for (int i = 0; i < count && r == WALK_DONE &&
                     !atomic_load_explicit(&loop->is_closed, memory_order_relaxed);
          i++) {
-        r = serve(loop, &events[i], &targets[i], batch, ret_is_stale);
+        r = dispatch_event(loop, &events[i], &targets[i], batch, ret_is_stale);
         *index += r == WALK_DONE ? 1 : 0;
     }
     return r;
@@ -321,7 +333,7 @@ int fdmux__io_dispatch(struct fdmux_loop *loop, struct fdmux__batch *batch)
 
     while (i < loop->event_count && r == WALK_DONE &&
            !atomic_load_explicit(&loop->is_closed, memory_order_relaxed))
-        r = serve_some(loop, &i, batch, &found_stale);
+        r = dispatch_some(loop, &i, batch, &found_stale);
     if (i == loop->event_count)
         loop->event_count = 0;
     else
@@ -330,7 +342,7 @@ int fdmux__io_dispatch(struct fdmux_loop *loop, struct fdmux__batch *batch)
     fdmux__count(&loop->counters.io_collected,
                  (uint64_t)(batch->collected - collected_before));
     if (found_stale)
-        rebuild(loop);
+        rebuild_set(loop);
     if (r == WALK_FULL)
         batch->is_full = true;
     return r < 0 ? r : 0;

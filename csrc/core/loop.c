@@ -1,56 +1,30 @@
-/* loop.c: the life of a loop, and the checks at every entry.
+/* loop.c: create, close and destroy loops.
  *
- * Closing ends every watcher and the kernel objects; destroying frees the memory too.
- * Both may happen inside a callback or while another thread dispatches: then the
- * dispatch does it at its end (dispatch.c). */
-#include "internal.h"
+ * Closing ends every watcher and closes the kernel objects; destroying also frees the
+ * memory. Both may happen inside a function of the loop or while another thread
+ * dispatches; then that dispatch finishes the loop at its end. */
+#include "loop.h"
 
 #include <errno.h>
 
 #include "../backends/backend.h"
-#include "sys.h"
+#include "../backends/choose.h"
+#include "../platform/sys.h"
+#include "finish.h"
+#include "fork.h"
+#include "gate.h"
+#include "hook.h"
+#include "node.h"
+#include "post.h"
+#include "retire.h"
+#include "timer.h"
+#include "wake.h"
 
-#define MAGIC UINT64_C(0x66646d75786c6f6f) /* "fdmuxloo" */
-
-/* Apart enough that the tokens of two loops do not meet: 2^32 / golden ratio. */
+/* The distance between the first generations of two loops: 2^32 / golden ratio, so that
+ * their tokens do not coincide. */
 #define SEED_STEP UINT32_C(0x9e3779b1)
 
 static _Atomic uint32_t next_seed;
-
-int fdmux__options_check(const void *options, size_t size)
-{
-    /* The first version of every struct: shorter or longer ones are unknown yet. */
-    return options == NULL || *(const size_t *)options != size ? -EINVAL : 0;
-}
-
-int fdmux__loop_check(struct fdmux_loop *loop)
-{
-    if (loop == NULL || loop->magic != MAGIC)
-        return -EINVAL;
-    if (atomic_load_explicit(&loop->is_closed, memory_order_relaxed))
-        return -ESTALE;
-    if (loop->fork_generation != fdmux__fork_generation())
-        return -ECHILD;
-    return 0;
-}
-
-int fdmux__loop_lock(struct fdmux_loop *loop)
-{
-    int r = fdmux__loop_check(loop);
-
-    if (r < 0)
-        return r;
-    pthread_mutex_lock(&loop->lock);
-    if (!atomic_load_explicit(&loop->is_closed, memory_order_relaxed))
-        return 0;
-    pthread_mutex_unlock(&loop->lock);
-    return -ESTALE;
-}
-
-void fdmux__loop_unlock(struct fdmux_loop *loop)
-{
-    pthread_mutex_unlock(&loop->lock);
-}
 
 static void init_tables(struct fdmux_loop *loop)
 {
@@ -63,21 +37,6 @@ static void init_tables(struct fdmux_loop *loop)
     fdmux__slots_init(&loop->hooks, FDMUX__KIND_HOOK, sizeof(struct fdmux__hook), seed);
     atomic_store(&loop->first_hook, FDMUX__SLOT_NONE);
     fdmux__retire_init(loop);
-}
-
-static void free_loop(struct fdmux_loop *loop)
-{
-    fdmux__slots_free(&loop->ios);
-    fdmux__slots_free(&loop->nodes);
-    fdmux__slots_free(&loop->timers);
-    fdmux__slots_free(&loop->hooks);
-    fdmux__heap_free(&loop->heap);
-    fdmux__post_free(loop);
-    fdmux__sys_free(loop->node_by_fd);
-    fdmux__sys_free(loop->events);
-    (void)pthread_mutex_destroy(&loop->lock); /* nobody else is left */
-    loop->magic = 0;
-    fdmux__sys_free(loop);
 }
 
 static int check_options(const struct fdmux_loop_options *options)
@@ -114,7 +73,7 @@ int fdmux_loop_create(const struct fdmux_loop_options *options,
     fdmux__fork_watch();
     loop->fork_generation = fdmux__fork_generation();
     loop->wake_read_fd = loop->wake_write_fd = -1;
-    loop->magic = MAGIC;
+    loop->magic = FDMUX__LOOP_MAGIC;
     init_tables(loop);
     r = open_loop(loop, options == NULL ? NULL : options->backend);
     if (r < 0) {
@@ -125,53 +84,19 @@ int fdmux_loop_create(const struct fdmux_loop_options *options,
     return 0;
 }
 
-void fdmux__loop_finish(struct fdmux_loop *loop)
+/* In a child of fork(2) a thread that does not exist there may hold the lock. */
+static void lock_to_close(struct fdmux_loop *loop)
 {
-    bool is_destroyed;
-
-    fdmux__loop_unlock(loop);
-    fdmux__post_close(loop);
-    if (loop->extension != NULL) {
-        fdmux__calling_begin(loop); /* streams are told, and may hold what they need */
-        loop->extension->close(loop);
-        fdmux__hold_leave_all(loop);
-        fdmux__calling_end(loop);
-    }
-    pthread_mutex_lock(&loop->lock);
-    fdmux__io_kill_all(loop);
-    fdmux__timer_kill_all(loop);
-    fdmux__hook_kill_all(loop);
-    fdmux__reap(loop);
-    if (loop->backend != NULL)
-        loop->backend->close(loop);
-    fdmux__wake_close(loop);
-    loop->is_finished = true;
-    is_destroyed = loop->is_destroyed;
-    fdmux__loop_unlock(loop);
-    if (is_destroyed)
-        free_loop(loop);
-}
-
-/* In a child of fork() the lock may be held by a thread that exists no more. */
-static void start_closing(struct fdmux_loop *loop)
-{
-    if (loop->fork_generation != fdmux__fork_generation()) {
-        (void)pthread_mutex_init(&loop->lock, NULL);
-        (void)pthread_mutex_init(&loop->post_lock, NULL);
-        fdmux__post_drop(loop);
-        loop->is_dispatching = loop->is_calling = loop->is_waiting = false;
-        loop->hold_count = 0; /* the function under way has them, and goes on */
-        fdmux__calling_end(loop);
-        atomic_store(&loop->waker_count, 0);
-    }
+    if (fdmux__loop_is_forked(loop))
+        fdmux__fork_forget_threads(loop);
     pthread_mutex_lock(&loop->lock);
 }
 
 int fdmux__loop_close(struct fdmux_loop *loop)
 {
-    if (loop == NULL || loop->magic != MAGIC)
+    if (!fdmux__is_loop(loop))
         return -EINVAL;
-    start_closing(loop);
+    lock_to_close(loop);
     if (atomic_exchange(&loop->is_closed, true)) {
         fdmux__loop_unlock(loop);
         return 0;
@@ -180,7 +105,7 @@ int fdmux__loop_close(struct fdmux_loop *loop)
         fdmux__loop_finish(loop);
         return 0;
     }
-    (void)fdmux__wake_signal(loop); /* the dispatch finishes it */
+    (void)fdmux__wake_signal(loop); /* the dispatch finishes the loop */
     fdmux__loop_unlock(loop);
     return 0;
 }
@@ -189,7 +114,7 @@ struct fdmux_loop *fdmux_loop_destroy(struct fdmux_loop *loop)
 {
     bool is_finished;
 
-    if (loop == NULL || loop->magic != MAGIC)
+    if (!fdmux__is_loop(loop))
         return NULL;
     (void)fdmux__loop_close(loop); /* cannot fail for a valid loop */
     pthread_mutex_lock(&loop->lock);
@@ -197,7 +122,7 @@ struct fdmux_loop *fdmux_loop_destroy(struct fdmux_loop *loop)
     is_finished = loop->is_finished;
     fdmux__loop_unlock(loop);
     if (is_finished)
-        free_loop(loop);
+        fdmux__loop_free(loop);
     return NULL;
 }
 
@@ -209,7 +134,7 @@ int64_t fdmux_loop_now(struct fdmux_loop *loop)
 
 const char *fdmux_loop_backend(struct fdmux_loop *loop)
 {
-    if (loop == NULL || loop->magic != MAGIC)
+    if (!fdmux__is_loop(loop))
         return NULL;
     return loop->backend->name;
 }

@@ -1,19 +1,17 @@
 /* node.c: descriptors as the kernel knows them.
  *
  * A node is one descriptor, with the union of what its watchers want; the kernel's
- * events carry the node's token. Watchers of a node form a list in the order of adding,
- * which the dispatching thread walks without the lock: it is changed by single atomic
- * stores, and a removed watcher keeps its link (retire.c). Everything here is called
- * with the lock held. */
+ * events carry the node's token. The watchers of a node form a list in the order of
+ * adding. The dispatching thread walks it without the lock: it is changed by single
+ * atomic stores, and a removed watcher keeps its link (retire.h). */
 #include "node.h"
 
 #include <errno.h>
 #include <string.h>
 
 #include "../backends/backend.h"
-#include "sys.h"
+#include "../platform/sys.h"
 
-/* What the kernel must know of a watcher's events: nothing, if it wants none. */
 uint32_t fdmux__node_kernel_mask(uint32_t events)
 {
     if ((events & FDMUX__EVENT_MASK) == 0)
@@ -21,7 +19,6 @@ uint32_t fdmux__node_kernel_mask(uint32_t events)
     return events & (FDMUX__EVENT_MASK | FDMUX__KERNEL_OPTIONS);
 }
 
-/* The union of a node's watchers. O(watchers of the node). */
 uint32_t fdmux__node_wanted(struct fdmux_loop *loop, const struct fdmux__node *node)
 {
     uint32_t index = fdmux__load(&node->first);
@@ -35,14 +32,14 @@ uint32_t fdmux__node_wanted(struct fdmux_loop *loop, const struct fdmux__node *n
     return mask;
 }
 
-/* May `mask` join what the kernel already holds for this descriptor? */
 bool fdmux__node_options_agree(uint32_t held, uint32_t mask)
 {
     return held == 0 || mask == 0 || ((held ^ mask) & FDMUX__KERNEL_OPTIONS) == 0;
 }
 
-/* Another file has taken the number. The old one may live on as a dup and stay in the
- * kernel's set, so from now on its events find nothing. */
+/* The number means another file now. The old file may still be open under another
+ * number and so remain in the kernel's set; with a new token its events find nothing.
+ */
 static void renew_token(struct fdmux_loop *loop, struct fdmux__node *node)
 {
     node->mask = 0;
@@ -50,9 +47,6 @@ static void renew_token(struct fdmux_loop *loop, struct fdmux__node *node)
     fdmux__slots_renew(&loop->nodes, node->index);
 }
 
-/* Tell the kernel a node's interest, even if it is not new; remembered only if it
- * agreed. A number that another file has taken since is registered anew: the caller
- * says it is current. */
 int fdmux__node_tell_anyway(struct fdmux_loop *loop, struct fdmux__node *node,
                             uint32_t mask)
 {
@@ -72,8 +66,9 @@ int fdmux__node_tell(struct fdmux_loop *loop, struct fdmux__node *node, uint32_t
     return mask == node->mask ? 0 : fdmux__node_tell_anyway(loop, node, mask);
 }
 
-/* A watcher has left. A file that is gone is not registered anew for those that stay. A
- * closed loop tells nothing: in a child of fork() the set is the parent's. */
+/* Tell the kernel that a watcher has left. If the file is gone, it is not registered
+ * again for the other watchers. A closed loop tells the kernel nothing: in a child of
+ * fork(2) the set is the parent's. */
 static void tell_less(struct fdmux_loop *loop, struct fdmux__node *node, uint32_t mask)
 {
     int r;
@@ -113,8 +108,8 @@ static int reserve_fd(struct fdmux_loop *loop, int fd)
     return 0;
 }
 
-/* poll(2) reports POLLNVAL for a number that is not open: without this, a wild number
- * would cost a table of its size. */
+/* poll(2) reports POLLNVAL for a number that is not open. Without this check a wrong
+ * number would cost a table of its size. */
 int fdmux__node_check_fd(int fd)
 {
     struct pollfd probe = {.fd = fd};
@@ -157,8 +152,8 @@ static int new_node(struct fdmux_loop *loop, int fd, struct fdmux__node **ret_no
     return 0;
 }
 
-/* The descriptor behind this node was closed and its number reused: its watchers get
- * nothing any more, and stay until they are removed. */
+/* The descriptor of this node was closed and its number reused: its watchers get no
+ * more events, and stay until they are removed. */
 static void orphan(struct fdmux_loop *loop, struct fdmux__node *node)
 {
     uint32_t index = fdmux__load(&node->first);
@@ -192,8 +187,8 @@ void fdmux__node_append(struct fdmux_loop *loop, struct fdmux__node *node,
     fdmux__store(link_to(loop, node, FDMUX__SLOT_NONE), index);
 }
 
-/* Take a watcher off its node. Never fails: the kernel's refusal to forget something is
- * of no consequence, since the token of a dropped node finds nothing. */
+/* Never fails: if the kernel refuses to remove its entry, the events carry the token of
+ * a dropped node and find nothing. */
 void fdmux__node_detach(struct fdmux_loop *loop, uint32_t index)
 {
     struct fdmux__io *io = fdmux__io_at(loop, index);
@@ -209,7 +204,7 @@ void fdmux__node_detach(struct fdmux_loop *loop, uint32_t index)
         drop_node(loop, node);
 }
 
-/* A new descriptor. */
+/* Add the first watcher of a descriptor. */
 static int attach_first(struct fdmux_loop *loop, uint32_t index, int fd, uint32_t mask)
 {
     struct fdmux__node *node;
@@ -227,9 +222,9 @@ static int attach_first(struct fdmux_loop *loop, uint32_t index, int fd, uint32_
     return r;
 }
 
-/* One more watcher of a descriptor. The kernel is told even if the union stays the
- * same: that is how it says whether the number still means the same file. -ENOENT if it
- * does not, or if the file was found closed before. */
+/* Add another watcher of a descriptor. The kernel is told even if the union stays the
+ * same, because its answer says whether the number still means the same file. -ENOENT
+ * if it does not, or if the file was found closed before. */
 static int attach_another(struct fdmux_loop *loop, struct fdmux__node *node,
                           uint32_t index, uint32_t mask)
 {
@@ -239,7 +234,7 @@ static int attach_another(struct fdmux_loop *loop, struct fdmux__node *node,
     if (held == 0 && fdmux__node_wanted(loop, node) != 0)
         return -ENOENT;
     if (!fdmux__node_options_agree(held, mask)) {
-        r = loop->backend->update(loop, node, held); /* are they a closed file's? */
+        r = loop->backend->update(loop, node, held); /* or was that file closed? */
         return r < 0 ? r : -EEXIST;
     }
     r = (held | mask) == 0 ? fdmux__node_check_fd(node->fd)
@@ -247,8 +242,8 @@ static int attach_another(struct fdmux_loop *loop, struct fdmux__node *node,
     if (r < 0)
         return r;
     node->mask = held | mask;
-    fdmux__node_append(loop, node,
-                       index); /* the lock keeps back what the kernel may say now */
+    /* An event that the kernel reports from now on is dispatched after the unlock. */
+    fdmux__node_append(loop, node, index);
     return 0;
 }
 
@@ -265,17 +260,18 @@ int fdmux__node_attach(struct fdmux_loop *loop, uint32_t index, int fd, uint32_t
     if (r != -ENOENT)
         return r;
     if (node != NULL) {
-        node->mask = 0; /* the kernel has forgotten it already */
+        node->mask = 0; /* the kernel has removed its entry already */
         orphan(loop, node);
     }
     return attach_first(loop, index, fd, mask);
 }
 
-/* ---- all at once --------------------------------------------------------------- */
+/* ---- all nodes ------------------------------------------------------------------ */
 
-/* A node that was closed meanwhile, and perhaps reused for a file or for a descriptor
- * of the loop's own, is left out. One that the kernel has no memory for keeps its mask:
- * telling all again tries again. */
+/* Register a node in a new set. If its descriptor was closed meanwhile, and its number
+ * perhaps reused for a file or for a descriptor of the loop itself, the node is left
+ * out. If the kernel has no memory for it, it keeps its mask, and the next call of
+ * fdmux__node_tell_all tries again. */
 static int tell_new_set(struct fdmux_loop *loop, struct fdmux__node *node)
 {
     uint32_t mask = node->mask;
@@ -304,8 +300,8 @@ int fdmux__node_tell_all(struct fdmux_loop *loop)
     return error;
 }
 
-/* A number that was closed and reused must not come back to life in the new set: the
- * old one still knows which those are. */
+/* A number that was closed and reused must not be registered in the new set. The old
+ * set still knows which numbers these are. */
 static void forget_reused(struct fdmux_loop *loop)
 {
     for (uint32_t i = 0; i < fdmux__load(&loop->nodes.slot_count); i++) {
@@ -328,7 +324,7 @@ int fdmux__node_rebuild_all(struct fdmux_loop *loop)
     forget_reused(loop);
     r = loop->backend->reopen(loop);
     if (r < 0)
-        return r; /* the old set goes on; the next stale event tries again */
+        return r; /* keep the old set; the next stale event tries again */
     fdmux__count(&loop->counters.rebuilds, 1);
     return fdmux__node_tell_all(loop);
 }

@@ -1,13 +1,16 @@
-/* post.c: functions that any thread hands over to the dispatching thread.
+/* post.c: see post.h.
  *
- * Two arrays: threads append to one under a lock of its own while the loop runs the
- * other, so a post costs an append and, if the loop may sleep, one write. A batch runs
- * what was posted before it began; what it posts runs in the next iteration. */
-#include "internal.h"
+ * There are two arrays: threads append to `incoming`, under `post_lock`, while the loop
+ * calls what is in `running`. So a post costs an append and, if the loop may be asleep,
+ * one write. What a posted function posts runs in the next iteration. */
+#include "post.h"
 
 #include <errno.h>
 
-#include "sys.h"
+#include "../platform/sys.h"
+#include "batch.h"
+#include "gate.h"
+#include "wake.h"
 
 int fdmux__post_open(struct fdmux_loop *loop)
 {
@@ -55,18 +58,13 @@ int fdmux_post(struct fdmux_loop *loop, fdmux_post_fn fn, void *userdata)
     pthread_mutex_unlock(&loop->post_lock);
     if (r < 0)
         return r;
-    /* Accepted already: a write that a sandbox refuses only delays the call. */
+    /* The post is accepted; if a sandbox refuses the write, the call is only late. */
     (void)fdmux__wake_signal(loop);
     return 0;
 }
 
-bool fdmux__post_pending(struct fdmux_loop *loop)
-{
-    return loop->running_next < loop->running.count ||
-           atomic_load(&loop->incoming_count) > 0;
-}
-
-/* What came in becomes what runs; the emptied array takes its place. */
+/* Make the incoming posts the running ones, and reuse the emptied array for new ones.
+ */
 static void swap_queues(struct fdmux_loop *loop)
 {
     struct fdmux__post_queue emptied = loop->running;
@@ -106,7 +104,8 @@ void fdmux__post_close(struct fdmux_loop *loop)
         while (loop->running_next < loop->running.count) {
             struct fdmux__post post = loop->running.posts[loop->running_next++];
 
-            (void)post.fn(NULL, post.userdata); /* nobody is left to be told */
+            (void)post.fn(NULL,
+                          post.userdata); /* no dispatch is left to report a result */
         }
         swap_queues(loop);
     } while (loop->running.count > 0);
@@ -124,5 +123,6 @@ void fdmux__post_free(struct fdmux_loop *loop)
 {
     fdmux__sys_free(loop->incoming.posts);
     fdmux__sys_free(loop->running.posts);
-    (void)pthread_mutex_destroy(&loop->post_lock); /* nobody else is left */
+    (void)pthread_mutex_destroy(
+        &loop->post_lock); /* no other thread uses the loop now */
 }

@@ -1,15 +1,19 @@
-/* queue.c: items that any thread puts and one thread takes, in batches.
+/* queue.c: any thread puts items, one thread takes them in batches.
  *
- * A ring of pointers under one lock, and a bell that has been rung exactly while the
- * ring holds something. Ringing and silencing happen under the lock, so no wake-up can
- * be lost, and cost one system call at each change between empty and not. Knows nothing
- * about loops: whoever watches a descriptor can watch the bell's. */
-#include "internal.h"
+ * A ring of pointers under one lock, and a bell that is readable exactly while the ring
+ * is not empty. The bell is rung and silenced under the lock, so no wake-up can be
+ * lost; each costs one system call, when the ring becomes non-empty or empty. Knows
+ * nothing about loops: anything that watches descriptors can watch the bell's. */
+#include "fdmux.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 
+#include "../platform/sys.h"
 #include "bell.h"
-#include "sys.h"
+#include "gate.h"
 
 #define MAGIC UINT64_C(0x66646d7578717565) /* "fdmuxque" */
 #define ITEMS_MIN 64u
@@ -26,8 +30,8 @@ struct fdmux_queue {
     _Atomic uint32_t reference_count;
     uint32_t fork_generation;
     uint32_t count_max; /* 0: no bound */
-    atomic_bool is_closed; /* written under the lock; but in a child of fork */
-    pthread_mutex_t lock;  /* of all below */
+    atomic_bool is_closed; /* written under the lock, except in a child of fork(2) */
+    pthread_mutex_t lock;  /* guards everything below */
     bool is_rung;
     int read_fd;
     int write_fd;
@@ -54,7 +58,8 @@ static int grow(struct ring *ring)
     items = (void **)fdmux__sys_realloc((void *)ring->items, capacity * sizeof *items);
     if (items == NULL)
         return -ENOMEM;
-    /* Full, so [0, first) is what came last: it follows what was the end. */
+    /* The ring was full and wraps: move [0, first), its newest items, behind the
+     * others. */
     copy(items + ring->capacity, items, ring->first);
     ring->items = items;
     ring->capacity = capacity;
@@ -66,7 +71,7 @@ static void push(struct ring *ring, void *item)
     ring->items[(ring->first + ring->count++) & (ring->capacity - 1)] = item;
 }
 
-/* Move the first `count` items, which are there, to `items`. */
+/* Move the first `count` items to `items`; the ring has at least that many. */
 static void pop(struct ring *ring, void **items, uint32_t count)
 {
     uint32_t straight = ring->capacity - ring->first;
@@ -93,7 +98,8 @@ static bool is_forked(const struct fdmux_queue *queue)
     return queue->fork_generation != fdmux__fork_generation();
 }
 
-/* Before the lock, which a thread of the parent may hold for ever in a child. */
+/* Must come before the lock: in a child of fork(2) a thread of the parent may have
+ * locked it for good. */
 static int check(struct fdmux_queue *queue)
 {
     if (!is_queue(queue))
@@ -181,12 +187,13 @@ struct fdmux_queue *fdmux_queue_ref(struct fdmux_queue *queue)
 
 static void free_queue(struct fdmux_queue *queue)
 {
-    /* Held in a child of fork: a thread of the parent was changing the ring, which is
-     * then left alone. */
+    /* In a child of fork(2) the lock may be held: a thread of the parent was changing
+     * the ring. Leak the ring then. */
     if (pthread_mutex_trylock(&queue->lock) == 0) {
         fdmux__sys_free((void *)queue->ring.items);
         pthread_mutex_unlock(&queue->lock);
-        (void)pthread_mutex_destroy(&queue->lock); /* nobody else is left */
+        (void)pthread_mutex_destroy(
+            &queue->lock); /* no other thread has the queue now */
     }
     queue->magic = 0;
     fdmux__sys_free(queue);
@@ -195,7 +202,7 @@ static void free_queue(struct fdmux_queue *queue)
 struct fdmux_queue *fdmux_queue_unref(struct fdmux_queue *queue)
 {
     if (is_queue(queue) && atomic_fetch_sub(&queue->reference_count, 1) == 1) {
-        (void)fdmux_queue_close(queue); /* of a sound queue: 0 */
+        (void)fdmux_queue_close(queue); /* cannot fail for a valid queue */
         free_queue(queue);
     }
     return NULL;
@@ -213,7 +220,7 @@ static void drop_all(struct fdmux_queue *queue, struct ring *ring)
     fdmux__sys_free((void *)ring->items);
 }
 
-/* The descriptors are the child's copies; the items are the parent's. */
+/* Close the child's copies of the descriptors. The items are the parent's. */
 static void close_in_child(struct fdmux_queue *queue)
 {
     if (!atomic_exchange(&queue->is_closed, true))
@@ -235,7 +242,7 @@ int fdmux_queue_close(struct fdmux_queue *queue)
     left = queue->ring;
     queue->ring = (struct ring){0};
     pthread_mutex_unlock(&queue->lock);
-    fdmux__bell_close(queue->read_fd, queue->write_fd); /* nobody rings any more */
+    fdmux__bell_close(queue->read_fd, queue->write_fd); /* a closed queue is not rung */
     drop_all(queue, &left);
     return 0;
 }
@@ -291,7 +298,7 @@ int fdmux_queue_put(struct fdmux_queue *queue, void *item)
     return r < 0 ? r : leave(queue, append(queue, item));
 }
 
-/* A bell that could not be silenced stays rung: the next call tries again. */
+/* If the bell cannot be silenced it counts as rung, and the next call tries again. */
 static int take(struct fdmux_queue *queue, void **items, uint32_t capacity)
 {
     uint32_t count = queue->ring.count < capacity ? queue->ring.count : capacity;

@@ -1,8 +1,10 @@
-/* retire.c: the end of a watcher's life: killed, retired, reaped.
+/* retire.c: see retire.h.
  *
- * One rule: `destroyed` is called from here alone, once, without the lock, when no
- * batch can still hold the watcher. */
-#include "internal.h"
+ * Its one rule: `destroyed` is called here and nowhere else, once, without the lock,
+ * when no batch can refer to the watcher any more. */
+#include "retire.h"
+
+#include "loop_state.h"
 
 static uint32_t *list_of(struct fdmux_loop *loop, uint32_t kind)
 {
@@ -36,7 +38,7 @@ void fdmux__retire(struct fdmux_loop *loop, struct fdmux__slots *slots, uint32_t
     *list = index;
 }
 
-/* Nodes have no userdata: they are only recycled. */
+/* Nodes have no `destroyed`. */
 static void reap_nodes(struct fdmux_loop *loop)
 {
     while (loop->retired.node != FDMUX__SLOT_NONE) {
@@ -48,8 +50,9 @@ static void reap_nodes(struct fdmux_loop *loop)
     }
 }
 
-/* Recycles a watcher before its `destroyed` runs, which may add another. Meanwhile the
- * dispatching thread may begin a batch: what is left is then reaped at its end. */
+/* Recycle a watcher before its `destroyed` runs, which may add another one. While it
+ * runs, the dispatching thread may begin a batch; the rest is then reaped at the end of
+ * that batch. */
 static void reap_watchers(struct fdmux_loop *loop, struct fdmux__slots *slots)
 {
     uint32_t *list = list_of(loop, slots->kind);

@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "sys.h"
+#include "../platform/sys.h"
 
 #define GENERATION_MASK UINT32_C(0x7fffffff)
 
@@ -34,7 +34,7 @@ static struct fdmux__slot *slot_at(struct fdmux__slots *slots, uint32_t index)
     return fdmux__slots_at(slots, index);
 }
 
-/* Allocate the chunk that begins where the capacity ends. */
+/* Allocate the next chunk. */
 static int add_chunk(struct fdmux__slots *slots)
 {
     uint32_t size = slots->capacity + FDMUX__CHUNK_FIRST;

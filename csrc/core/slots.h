@@ -1,12 +1,12 @@
-/* slots.h: numbered places for watchers that never move, named by tokens.
+/* slots.h: tables of items that never move, and the tokens that name them.
  *
  * A token is a kind (4 bits), a slot number (28 bits) and the slot's generation (31
- * bits); bit 63 is 0. A slot is live while its generation is odd: taking and releasing
- * it each add one, so a token outlives its watcher without ever naming another, until a
- * slot was reused 2^30 times. Generations start at another number in each loop, so a
- * token of a foreign loop finds nothing.
+ * bits); bit 63 is 0. A slot is live while its generation is odd: taking and killing it
+ * each add one. So an old token finds nothing, until its slot has been reused 2^30
+ * times. Generations start at a different number in each loop, so a token of another
+ * loop finds nothing either.
  *
- * Memory comes in chunks that double in size and stay where they are until the table is
+ * Memory is allocated in chunks that double in size and never move until the table is
  * freed: a thread may look up a token while another adds. Knows nothing about loops. */
 #ifndef FDMUX_SLOTS_H
 #define FDMUX_SLOTS_H
@@ -29,8 +29,8 @@ enum {
     FDMUX__KIND_NODE = 15, /* never leaves the core */
 };
 
-/* Fields that the dispatching thread reads without the lock: what was written before a
- * release is seen after the acquire that finds it. */
+/* For fields that the dispatching thread reads without the lock: whoever loads a value
+ * sees everything written before it was stored. */
 #define fdmux__load(field) atomic_load_explicit(field, memory_order_acquire)
 #define fdmux__store(field, value)                                                     \
     atomic_store_explicit(field, value, memory_order_release)
@@ -38,7 +38,7 @@ enum {
 /* Every item of a table begins with this. */
 struct fdmux__slot {
     _Atomic uint32_t generation;
-    uint32_t next_free; /* of the free list, or of the list of retired watchers */
+    uint32_t next_free; /* the next slot of the free list or of the retired list */
 };
 
 static inline bool fdmux__generation_is_live(uint32_t generation)
@@ -66,14 +66,14 @@ void fdmux__slots_init(struct fdmux__slots *slots, uint32_t kind, size_t item_si
                        uint32_t seed);
 void fdmux__slots_free(struct fdmux__slots *slots);
 
-/* Take a slot, zeroed but for its header; live at once. 0 or -ENOMEM. O(1). */
+/* Take a slot: live, and zeroed except for its header. 0 or -ENOMEM. O(1). */
 int fdmux__slots_take(struct fdmux__slots *slots, uint32_t *ret_index);
-/* End the generation: tokens find nothing from now on. The memory stays. */
+/* End the generation: its tokens find nothing from now on. The memory stays. */
 void fdmux__slots_kill(struct fdmux__slots *slots, uint32_t index);
-/* Give a killed slot to the next take. */
+/* Let a killed slot be taken again. */
 void fdmux__slots_recycle(struct fdmux__slots *slots, uint32_t index);
 
-/* Give a live slot another generation: its old tokens find nothing. */
+/* Give a live slot a new generation: its old tokens find nothing. */
 void fdmux__slots_renew(struct fdmux__slots *slots, uint32_t index);
 
 uint64_t fdmux__slots_token(const struct fdmux__slots *slots, uint32_t index);
@@ -88,8 +88,8 @@ static inline uint32_t fdmux__token_kind(uint64_t token)
     return (uint32_t)token >> FDMUX__SLOT_BITS;
 }
 
-/* The item at a slot number below slot_count; `item_size` is that of the table, for
- * callers to whom it is a constant. */
+/* The item in slot `index`, which must be below slot_count. `item_size` is that of the
+ * table, for callers that know it as a constant. */
 static inline void *fdmux__slots_at_sized(const struct fdmux__slots *slots,
                                           uint32_t index, size_t item_size)
 {

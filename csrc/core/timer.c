@@ -1,13 +1,17 @@
 /* timer.c: timers on the heap, and their expiry.
  *
  * A timer is taken out of the heap before its function runs, so the function may arm,
- * cancel or remove it, or any other. Timers armed during an expiry run wait for the
- * next one: a timer that re-arms itself for "now" starves nobody. */
-#include "internal.h"
+ * cancel or remove any timer, itself included. Timers armed during an expiry run wait
+ * for the next run, so a timer that always arms itself for "now" cannot starve the rest
+ * of the loop. */
+#include "timer.h"
 
 #include <errno.h>
 
-#include "sys.h"
+#include "../platform/sys.h"
+#include "batch.h"
+#include "gate.h"
+#include "host.h"
 
 static struct fdmux__timer *timer_at(struct fdmux_loop *loop, uint32_t index)
 {
@@ -126,7 +130,8 @@ int fdmux_timer_remove(struct fdmux_loop *loop, uint64_t token)
     return r;
 }
 
-/* The first deadline after now that lies a whole number of periods after the last. */
+/* The first deadline after `now_ns` that is a whole number of periods after the last.
+ */
 static int64_t next_tick(int64_t deadline_ns, int64_t period_ns, int64_t now_ns)
 {
     int64_t missed = (now_ns - deadline_ns) / period_ns;
@@ -136,7 +141,8 @@ static int64_t next_tick(int64_t deadline_ns, int64_t period_ns, int64_t now_ns)
     return deadline_ns + period_ns * (missed + 1);
 }
 
-/* Take the first timer out of the heap; a periodic one goes back in behind. */
+/* Take the first timer out of the heap. A periodic one is inserted again with its next
+ * deadline. */
 static uint32_t take_first(struct fdmux_loop *loop)
 {
     struct fdmux__heap_entry first = loop->heap.entries[0];
@@ -149,6 +155,7 @@ static uint32_t take_first(struct fdmux_loop *loop)
     return first.owner;
 }
 
+/* Is the first timer due, and was it armed before this run began? */
 static bool is_due(const struct fdmux_loop *loop, uint64_t end_sequence)
 {
     const struct fdmux__heap_entry *first = loop->heap.entries;
@@ -194,11 +201,6 @@ int fdmux__timer_dispatch(struct fdmux_loop *loop, struct fdmux__batch *batch)
         r = expire(loop, take_first(loop), batch);
     }
     return r;
-}
-
-int64_t fdmux__timer_next(const struct fdmux_loop *loop)
-{
-    return loop->heap.count == 0 ? FDMUX__NEVER : loop->heap.entries[0].deadline_ns;
 }
 
 void fdmux__timer_kill_all(struct fdmux_loop *loop)

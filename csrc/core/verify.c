@@ -1,10 +1,13 @@
-/* verify.c: checks every invariant of a loop's internal structures.
+/* verify.c: check every invariant of a loop's internal structures.
  *
- * Compiled into test builds only. Returns the line of the first check that fails, so a
- * failing test names it. O(everything the loop holds). */
-#include "internal.h"
+ * Compiled into test builds only. Returns the line of the first check that fails, so
+ * that a failing test can print it. O(everything in the loop). */
+#include "../platform/testing.h"
 
-#include "testing.h"
+#include "gate.h"
+#include "hook.h"
+#include "node.h"
+#include "timer.h"
 
 #define CHECK(condition)                                                               \
     do {                                                                               \
@@ -42,8 +45,8 @@ static int verify_slots(const struct fdmux__slots *slots, uint32_t retired)
     return 0;
 }
 
-/* Each watcher of a node is live and says so; the kernel's mask is their union, or more
- * when it refused to forget something. */
+/* Each watcher of a node is live and refers to it. The kernel's mask is the union of
+ * theirs, or more if the kernel refused to remove something. */
 static int verify_node(struct fdmux_loop *loop, const struct fdmux__node *node)
 {
     uint32_t index = fdmux__load(&node->first);
@@ -63,7 +66,7 @@ static int verify_node(struct fdmux_loop *loop, const struct fdmux__node *node)
             wanted |= events & (FDMUX__EVENT_MASK | FDMUX__KERNEL_OPTIONS);
         index = fdmux__load(&io->next);
     }
-    CHECK((wanted & ~node->mask) == 0 || node->mask == 0); /* 0 also when closed */
+    CHECK((wanted & ~node->mask) == 0 || node->mask == 0); /* 0: found closed */
     return 0;
 }
 

@@ -1,12 +1,15 @@
-/* wake.c: waking a loop that sleeps, from any thread or a signal handler.
+/* wake.c: see wake.h.
  *
- * A flag says that a signal is on its way, so a busy loop costs its wakers one atomic
- * exchange. No data travels in the descriptor: a full one means "already awake". */
-#include "internal.h"
+ * The flag `is_signalled` says that the descriptor was made readable and not drained
+ * yet, so waking a busy loop costs one atomic exchange. The descriptor carries no data;
+ * if it is full, the loop wakes anyway. */
+#include "wake.h"
 
 #include <sched.h>
 
 #include "bell.h"
+#include "gate.h"
+#include "hold.h"
 
 int fdmux__wake_open(struct fdmux_loop *loop)
 {
@@ -17,7 +20,7 @@ void fdmux__wake_close(struct fdmux_loop *loop)
 {
     atomic_store(&loop->is_wake_closed, true);
     while (atomic_load(&loop->waker_count) != 0)
-        sched_yield(); /* a waker between its check and its write(2) */
+        sched_yield(); /* a waker has passed its check and will write(2) */
     fdmux__bell_close(loop->wake_read_fd, loop->wake_write_fd);
     loop->wake_read_fd = loop->wake_write_fd = -1;
 }
@@ -33,11 +36,12 @@ int fdmux__wake_signal(struct fdmux_loop *loop)
         r = fdmux__bell_ring(loop->wake_write_fd);
     atomic_fetch_sub(&loop->waker_count, 1);
     if (r < 0)
-        atomic_store(&loop->is_signalled, false); /* the next one tries again */
+        atomic_store(&loop->is_signalled, false); /* the next waker tries again */
     return r;
 }
 
-/* Before looking at what the wakers wanted: a later wake then signals anew. */
+/* Must come before the loop looks at what the wakers wanted. A later waker then finds
+ * the flag cleared and signals again, so no wake is lost. */
 int fdmux__wake_drain(struct fdmux_loop *loop)
 {
     int r = fdmux__bell_silence(loop->wake_read_fd);
@@ -53,8 +57,8 @@ int fdmux_loop_wake(struct fdmux_loop *loop)
     if (r < 0)
         return r;
     atomic_store(&loop->is_wake_wanted, true);
-    /* The end of the batch under way looks at the flag; also in a signal handler that
-     * has interrupted it. */
+    /* On the calling thread the flag is enough: the end of the batch looks at it. This
+     * includes a signal handler that has interrupted that thread. */
     return fdmux__is_calling_thread(loop) ? 0 : fdmux__wake_signal(loop);
 }
 

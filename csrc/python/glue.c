@@ -5,7 +5,10 @@
 
 #include <errno.h>
 
-#include "internal.h"
+#include "dispatch.h"
+#include "hold.h"
+#include "io.h"
+#include "loop.h"
 
 /* proc(5), fs.nr_open: Linux allows 2^20 descriptors unless told otherwise. */
 #define FD_MAX INT32_C(0x00ffffff)

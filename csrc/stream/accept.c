@@ -7,7 +7,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "../core/sys.h"
+#include "../platform/sys.h"
 
 #define ACCEPT_MAX 16
 /* In ticks of 250 ms. The first retry comes at once, when any stream closes. */

@@ -11,7 +11,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-#include "../core/sys.h"
+#include "../platform/sys.h"
 
 union any_address {
     struct sockaddr generic;

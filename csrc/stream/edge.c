@@ -10,7 +10,7 @@
  */
 #include "stream.h"
 
-#include "../core/sys.h"
+#include "../platform/sys.h"
 
 /* Entering and leaving cost a system call each. */
 #define SHORT_RECEIVES_MIN 8

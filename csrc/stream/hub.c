@@ -7,7 +7,7 @@
 #include <errno.h>
 
 #include "../backends/backend.h"
-#include "../core/sys.h"
+#include "../platform/sys.h"
 
 /* Where the kernel copies to is aligned: to an odd address "rep movsb" takes 2 to 3
  * times as long on some processors (16 KiB on AMD's Zen 3: 9 us instead of 3). */

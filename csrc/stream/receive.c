@@ -6,7 +6,7 @@
 
 #include <errno.h>
 
-#include "../core/sys.h"
+#include "../platform/sys.h"
 
 /* The peer is done. A stream that was closing, or whose user wants nothing more, lives
  * on for its queue; everybody else is told. */

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/uio.h>
 
-#include "../core/sys.h"
+#include "../platform/sys.h"
 
 #define PARTS_MAX 64
 #define QUEUE_MIN 4096

@@ -7,7 +7,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "../core/sys.h"
+#include "../platform/sys.h"
 
 #define TICKS_PER_S 4
 

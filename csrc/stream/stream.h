@@ -10,7 +10,12 @@
 
 #include <stdbool.h>
 
-#include "../core/internal.h"
+#include "../core/batch.h"
+#include "../core/extension.h"
+#include "../core/gate.h"
+#include "../core/hold.h"
+#include "../core/host.h"
+#include "../core/io.h"
 
 struct iovec;
 

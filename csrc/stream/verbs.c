@@ -6,7 +6,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "../core/sys.h"
+#include "../platform/sys.h"
 
 int fdmux_stream_shutdown(struct fdmux_loop *loop, uint64_t token)
 {

@@ -3,7 +3,8 @@
 
 #include <fcntl.h>
 
-#include "internal.h"
+#include "loop.h"
+#include "loop_state.h"
 
 UNIT_TEST(table_has_every_function_and_its_own_size)
 {

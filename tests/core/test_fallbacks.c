@@ -4,7 +4,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include "internal.h"
+#include "loop_state.h"
 
 static const int missing_errors[] = {ENOSYS, EPERM};
 

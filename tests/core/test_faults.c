@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#include "internal.h"
+#include "loop_state.h"
 
 enum { WATCHERS = 70, TIMERS = 40, POSTS = 200, HOOKS = 5 };
 

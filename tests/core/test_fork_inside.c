@@ -9,7 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "internal.h"
+#include "loop_state.h"
 
 struct counts {
     int calls; /* of functions, the one that forks included */

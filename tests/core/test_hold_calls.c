@@ -2,7 +2,7 @@
  * of their loop and another hold included. */
 #include "hold_fixtures.h"
 
-#include "internal.h"
+#include "loop_state.h"
 
 static struct fdmux_loop *loop_of_hold;
 static struct channel channel_of_hold;

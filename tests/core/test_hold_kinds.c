@@ -5,7 +5,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "internal.h"
+#include "loop.h"
+#include "loop_state.h"
 #include "stream_fixtures.h"
 
 /* ---- every kind of function ---------------------------------------------------- */

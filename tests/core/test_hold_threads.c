@@ -7,7 +7,8 @@
 #include <stdatomic.h>
 #include <unistd.h>
 
-#include "internal.h"
+#include "loop.h"
+#include "loop_state.h"
 
 struct scene {
     struct fdmux_loop *loop;

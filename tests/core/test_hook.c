@@ -1,7 +1,7 @@
 /* test_hook.c: hooks run before each wait, in the order of adding. */
 #include "fixtures.h"
 
-#include "internal.h"
+#include "loop_state.h"
 
 struct trace {
     int count;

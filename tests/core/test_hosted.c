@@ -4,7 +4,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include "internal.h"
+#include "loop_state.h"
 
 POLL_TEST(poll_has_no_descriptor_but_a_deadline)
 {

@@ -9,7 +9,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "internal.h"
+#include "loop.h"
+#include "loop_state.h"
 
 static void expect_all(struct fdmux_loop *loop, int expected)
 {

@@ -13,7 +13,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "internal.h"
+#include "loop.h"
+#include "loop_state.h"
 
 #if defined(__SANITIZE_ADDRESS__) /* by gcc */
 #define CALLS_DEFAULT 1000000

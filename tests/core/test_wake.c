@@ -9,7 +9,7 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-#include "internal.h"
+#include "loop_state.h"
 
 TEST(wake_before_a_dispatch_makes_it_return)
 {

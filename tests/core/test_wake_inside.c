@@ -7,7 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "internal.h"
+#include "loop_state.h"
 
 static void wake(struct fdmux_loop *loop)
 {

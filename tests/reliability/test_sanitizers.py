@@ -70,8 +70,21 @@ UNFIT = {
 }
 # Where several threads are at work; the others would show helgrind nothing.
 THREADED = ("threads", "thread_ends", "post", "queue", "wake", "hold_threads")
-ANALYZED = ("csrc/core", "csrc/stream", "csrc/backends", "csrc/python")
-INCLUDES = ("csrc/include", "csrc/core", "csrc/stream")
+ANALYZED = (
+    "csrc/platform",
+    "csrc/core",
+    "csrc/backends",
+    "csrc/stream",
+    "csrc",
+    "csrc/python",
+)
+INCLUDES = (
+    "csrc/include",
+    "csrc/platform",
+    "csrc/core",
+    "csrc/backends",
+    "csrc/stream",
+)
 PYTHON_INCLUDES = sysconfig.get_path("include")
 
 

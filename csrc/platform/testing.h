@@ -1,8 +1,8 @@
-/* testing.h: what tests may do to the core, in builds with FDMUX_TESTING only.
+/* testing.h: fault injection and checks for tests, in builds with FDMUX_TESTING only.
  *
- * Fail the n-th system call or allocation of chosen kinds, once or for ever; count
- * calls and live allocations; check every invariant of a loop. A release build has
- * none of this: the inline stand-ins at the end cost nothing. */
+ * Tests can make the n-th system call or allocation of chosen kinds fail, once or from
+ * then on; count calls and live allocations; and check every invariant of a loop. In a
+ * release build, empty inline functions replace all of this. */
 #ifndef FDMUX_TESTING_H
 #define FDMUX_TESTING_H
 
@@ -31,17 +31,17 @@ struct fdmux_loop;
 #define FDMUX_CALL_SOCKET 0x4000 /* socket, setsockopt, bind, listen, connect */
 #define FDMUX_CALL_ANY 0x7fff
 
-/* From now on fail the `nth` call (1 is the next) of any kind in `kinds` with -`error`,
- * and, if `persistent`, every later one. nth 0 fails none. Resets the count. */
+/* Make the `nth` call from now on (1 is the next) of any kind in `kinds` fail with
+ * -`error`, and, if `persistent`, every later one. nth 0: none. Resets the count. */
 void fdmux_testing_fail(uint32_t kinds, int64_t nth, int error, int persistent);
-/* From now on receive and send at most `length_max` bytes at once; 0 for no limit. */
+/* Receive and send at most `length_max` bytes at once from now on; 0 for no limit. */
 void fdmux_testing_short(int64_t length_max);
 /* Calls of the chosen kinds since fdmux_testing_fail. */
 int64_t fdmux_testing_calls(void);
-/* Blocks of memory the core holds now, in all loops. */
+/* Blocks of memory that are allocated now, in all loops. */
 int64_t fdmux_testing_allocations(void);
-/* 0 if every internal structure of `loop` is sound, or the number of the line of
- * verify.c whose check failed. O(everything the loop holds). */
+/* 0 if every invariant of `loop` holds, or the line of verify.c whose check failed.
+ * O(everything in the loop). */
 int fdmux_testing_verify(struct fdmux_loop *loop);
 
 /* cffi:end */

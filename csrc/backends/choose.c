@@ -1,20 +1,27 @@
-/* backend.c: the list of backends, best first, and the choice among them. */
-#include "backend.h"
+/* choose.c: see choose.h. */
+#include "choose.h"
 
 #include <errno.h>
 #include <stdbool.h>
 #include <string.h>
 
-#include "../core/internal.h"
+#include "../core/loop_state.h"
+#include "backend.h"
 
+#define FDMUX__BACKEND(name) &fdmux__backend_##name,
 static const struct fdmux__backend *const backends[] = {
-#if defined(__linux__)
-    &fdmux__backend_epoll,
-#endif
-    &fdmux__backend_poll,
+#include "list.def"
 };
+#undef FDMUX__BACKEND
 
-/* A sandbox or an old kernel may lack the best one; then the next will do. */
+#define BACKEND_COUNT (sizeof backends / sizeof backends[0])
+
+const char *fdmux__backend_name(uint32_t index)
+{
+    return index < BACKEND_COUNT ? backends[index]->name : NULL;
+}
+
+/* A sandbox or an old kernel may lack the best one; the next one is tried then. */
 static bool is_missing(int r)
 {
     return r == -ENOSYS || r == -EPERM;
@@ -24,7 +31,7 @@ int fdmux__backend_open(struct fdmux_loop *loop, const char *name)
 {
     int r = -ENOENT;
 
-    for (size_t i = 0; i < sizeof backends / sizeof backends[0]; i++) {
+    for (size_t i = 0; i < BACKEND_COUNT; i++) {
         if (name != NULL && strcmp(name, backends[i]->name) != 0)
             continue;
         loop->backend = backends[i];

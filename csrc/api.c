@@ -1,4 +1,6 @@
-/* api.c: the function table that consumers find at run time. Append only. */
+/* api.c: the function table that consumers find at run time. Append only.
+ *
+ * The only file that knows both the core and streams. */
 #include "fdmux.h"
 #include "fdmux_stream.h"
 

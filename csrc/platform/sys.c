@@ -1,7 +1,7 @@
-/* sys.c: the seam of sys.h, over libc.
+/* sys.c: sys.h on top of libc.
  *
- * The only file that calls malloc or a system call by name. Each wrapper asks
- * fdmux__fault first, which is constantly 0 in a release build. */
+ * The only file that calls malloc or a system call by name. Each wrapper first asks
+ * fdmux__fault whether to fail, which is constantly 0 in a release build. */
 #define _GNU_SOURCE
 #include "sys.h"
 
@@ -71,7 +71,7 @@ int64_t fdmux__sys_now(void)
     return (int64_t)ts.tv_sec * FDMUX__NS_PER_S + ts.tv_nsec;
 }
 
-/* close(2): on Linux the descriptor is gone whatever is returned, so a failure is
+/* close(2): on Linux the descriptor is released whatever is returned. So a fault is
  * injected after the call, and no caller retries. */
 int fdmux__sys_close(int fd)
 {
@@ -133,7 +133,8 @@ int fdmux__sys_sendmsg(int fd, struct iovec *parts, int count)
 
     if (fault != 0)
         return fault;
-    /* The common case, without copying an iovec; and what a test cuts short. */
+    /* One part is the common case: send(2) copies no iovec. Also for tests of short
+     * sends. */
     if (count == 1 || fdmux__short(SIZE_MAX) != SIZE_MAX)
         return value_or_errno(
             send(fd, parts[0].iov_base, fdmux__short(parts[0].iov_len), flags));
@@ -235,10 +236,11 @@ int fdmux__sys_connect_result(int fd)
         return -errno;
     if (error != 0)
         return -error;
-    /* No error and no peer: it is still connecting. */
+    /* No error and no peer: still connecting. */
     if (getpeername(fd, (struct sockaddr *)&peer, &size) < 0)
         return -EINPROGRESS;
-    /* TCP connects a socket to itself if the kernel picks the wanted port for it. */
+    /* TCP connects a socket to itself if the kernel happens to give it the port that it
+     * connects to. */
     if (peer.ss_family == AF_UNIX ||
         getsockname(fd, (struct sockaddr *)&own, &own_size) < 0)
         return 0;
@@ -249,7 +251,7 @@ void fdmux__sys_no_delay(int fd)
 {
     int one = 1;
 
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one); /* a wish */
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one); /* not an error */
 }
 
 int fdmux__sys_ppoll(struct pollfd *fds, nfds_t count, int64_t timeout_ns)
@@ -308,7 +310,7 @@ int fdmux__sys_epoll_pwait2(int epoll_fd, struct epoll_event *events, int capaci
 
     if (fault != 0)
         return fault;
-    /* By number: glibc has the function only since 2.35. */
+    /* By number, because glibc has the function only since 2.35. */
     return value_or_errno(syscall(SYS_epoll_pwait2, epoll_fd, events, capacity,
                                   timeout_ns < 0 ? NULL : &timeout, NULL,
                                   (size_t)(_NSIG / 8)));

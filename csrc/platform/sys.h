@@ -1,9 +1,9 @@
-/* sys.h: the one seam between the core and the operating system.
+/* sys.h: the only interface between the library and the operating system.
  *
- * Every system call and every allocation of the core goes through here, and returns a
- * value or -errno. In a build with FDMUX_TESTING, tests can make the n-th call fail
- * (testing.h); in a release build the wrappers are what they wrap. Nothing here knows
- * about loops or watchers. */
+ * The core, the backends and streams make every system call and every allocation
+ * through these functions, which return a value or -errno. In a build with
+ * FDMUX_TESTING, tests can make the n-th call fail (testing.h); a release build has no
+ * such check. Nothing here knows about loops or watchers. */
 #ifndef FDMUX_SYS_H
 #define FDMUX_SYS_H
 
@@ -15,11 +15,14 @@
 #define FDMUX__NS_PER_S INT64_C(1000000000)
 #define FDMUX__NS_PER_MS INT64_C(1000000)
 
+struct iovec;
+struct sockaddr;
+
 void *fdmux__sys_calloc(size_t count, size_t size);
 void *fdmux__sys_realloc(void *memory, size_t size);
 void fdmux__sys_free(void *memory);
 
-/* CLOCK_MONOTONIC, which clock_gettime(2) cannot fail to read. */
+/* CLOCK_MONOTONIC. */
 int64_t fdmux__sys_now(void);
 
 int fdmux__sys_close(int fd);
@@ -27,26 +30,25 @@ int fdmux__sys_read(int fd, void *buffer, size_t size);
 int fdmux__sys_write(int fd, const void *buffer, size_t size);
 /* Both ends close-on-exec and non-blocking. */
 int fdmux__sys_pipe(int ret_fds[2]);
-struct iovec;
 int fdmux__sys_recv(int fd, void *buffer, size_t size);
-/* Did a receive of `size` bytes return `count` because there were no more? */
+/* Did a receive of at most `size` bytes return `count` because there were no more? */
 bool fdmux__sys_was_short(int count, size_t size);
 bool fdmux__sys_is_tcp(int fd);
-int fdmux__sys_sendmsg(int fd, struct iovec *parts, int count); /* never SIGPIPE */
-struct sockaddr;
-int fdmux__sys_socket(int family); /* a stream; close-on-exec and non-blocking */
+int fdmux__sys_sendmsg(int fd, struct iovec *parts, int count); /* without SIGPIPE */
+int fdmux__sys_socket(int family); /* SOCK_STREAM; close-on-exec, non-blocking */
 int fdmux__sys_set_option(int fd, int option); /* SOL_SOCKET, to 1 */
 int fdmux__sys_bind(int fd, const struct sockaddr *address, unsigned size);
 int fdmux__sys_listen(int fd, int backlog_count);
 int fdmux__sys_connect(int fd, const struct sockaddr *address, unsigned size);
-/* Close-on-exec and non-blocking. The peer's address goes to `peer`, which has room for
- * *peer_size bytes; *peer_size becomes 0 if it is not of the Internet families. */
+/* Close-on-exec and non-blocking. Writes the peer's address to `peer`, which has room
+ * for *peer_size bytes, and its size to *peer_size; 0 unless it is IPv4 or IPv6. */
 int fdmux__sys_accept(int fd, void *peer, unsigned *peer_size);
-/* getpeername(2), for the Internet families; the size, 0 for others, or -errno. */
+/* getpeername(2) for IPv4 and IPv6. Returns the size, 0 for other families, or
+ * -errno. */
 int fdmux__sys_peer(int fd, void *peer, unsigned size);
-int fdmux__sys_shutdown(int fd); /* the writing side */
-int fdmux__sys_connect_result(int fd); /* of connect(2): 0, -EINPROGRESS, or why not */
-void fdmux__sys_no_delay(int fd); /* a wish: other sockets than TCP ignore it */
+int fdmux__sys_shutdown(int fd); /* SHUT_WR */
+int fdmux__sys_connect_result(int fd); /* of connect(2): 0, -EINPROGRESS or -errno */
+void fdmux__sys_no_delay(int fd); /* TCP_NODELAY; sockets of other kinds ignore it */
 int fdmux__sys_ppoll(struct pollfd *fds, nfds_t count, int64_t timeout_ns);
 
 #if defined(__linux__)
@@ -62,7 +64,7 @@ int fdmux__sys_epoll_wait(int epoll_fd, struct epoll_event *events, int capacity
 int fdmux__sys_epoll_pwait2(int epoll_fd, struct epoll_event *events, int capacity,
                             int64_t timeout_ns);
 int fdmux__sys_timerfd_create(void);
-/* Absolute; INT64_MAX disarms. */
+/* An absolute deadline; INT64_MAX disarms. */
 int fdmux__sys_timerfd_settime(int timer_fd, int64_t deadline_ns);
 #endif
 

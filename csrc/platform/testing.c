@@ -1,6 +1,7 @@
-/* testing.c: fault injection and counters behind the seam of sys.h.
+/* testing.c: the faults and counters of testing.h.
  *
- * Compiled into test builds only. Atomics, since any thread may call the core. */
+ * Compiled into test builds only. All state is atomic, because any thread may call the
+ * core. */
 #include "testing.h"
 
 #include <stdatomic.h>
@@ -15,7 +16,7 @@ static _Atomic int64_t short_length;
 
 void fdmux_testing_fail(uint32_t kinds, int64_t nth, int error, int persistent)
 {
-    atomic_store(&fault_kinds, 0); /* nothing fails while the plan changes */
+    atomic_store(&fault_kinds, 0); /* no call fails while the settings change */
     atomic_store(&call_count, 0);
     atomic_store(&fault_nth, nth);
     atomic_store(&fault_error, error);

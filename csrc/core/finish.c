@@ -1,0 +1,57 @@
+/* finish.c: see finish.h. Called by whoever ends last: close, or the dispatch during
+ * which the loop was closed. */
+#include "finish.h"
+
+#include "../backends/backend.h"
+#include "../platform/sys.h"
+#include "extension.h"
+#include "gate.h"
+#include "hold.h"
+#include "hook.h"
+#include "io.h"
+#include "post.h"
+#include "retire.h"
+#include "timer.h"
+#include "wake.h"
+
+void fdmux__loop_free(struct fdmux_loop *loop)
+{
+    fdmux__slots_free(&loop->ios);
+    fdmux__slots_free(&loop->nodes);
+    fdmux__slots_free(&loop->timers);
+    fdmux__slots_free(&loop->hooks);
+    fdmux__heap_free(&loop->heap);
+    fdmux__post_free(loop);
+    fdmux__sys_free(loop->node_by_fd);
+    fdmux__sys_free(loop->events);
+    (void)pthread_mutex_destroy(&loop->lock); /* no other thread uses the loop now */
+    loop->magic = 0;
+    fdmux__sys_free(loop);
+}
+
+void fdmux__loop_finish(struct fdmux_loop *loop)
+{
+    bool is_destroyed;
+
+    fdmux__loop_unlock(loop);
+    fdmux__post_close(loop);
+    if (loop->extension != NULL) {
+        fdmux__calling_begin(loop); /* functions of streams may take holds */
+        loop->extension->close(loop);
+        fdmux__hold_leave_all(loop);
+        fdmux__calling_end(loop);
+    }
+    pthread_mutex_lock(&loop->lock);
+    fdmux__io_kill_all(loop);
+    fdmux__timer_kill_all(loop);
+    fdmux__hook_kill_all(loop);
+    fdmux__reap(loop);
+    if (loop->backend != NULL)
+        loop->backend->close(loop);
+    fdmux__wake_close(loop);
+    loop->is_finished = true;
+    is_destroyed = loop->is_destroyed;
+    fdmux__loop_unlock(loop);
+    if (is_destroyed)
+        fdmux__loop_free(loop);
+}

@@ -1,0 +1,66 @@
+/* host.c: the one pollable descriptor of a loop, and its deadline (host.h).
+ *
+ * The host watches this descriptor and dispatches when it is readable. It holds a timer
+ * for the next deadline, so the host needs no timer of its own. */
+#include "host.h"
+
+#include <errno.h>
+
+#include "../backends/backend.h"
+#include "gate.h"
+#include "wake.h"
+
+/* Outside of a dispatch the timer is only moved earlier: one that is too early costs
+ * one dispatch that finds nothing to do. */
+void fdmux__host_arm(struct fdmux_loop *loop, bool may_move_later)
+{
+    int64_t deadline_ns = fdmux__next_deadline(loop);
+
+    if (deadline_ns < loop->armed_deadline_ns ||
+        (may_move_later && deadline_ns != loop->armed_deadline_ns)) {
+        if (loop->backend->arm(loop, deadline_ns) < 0)
+            return; /* without a timer the host asks fdmux_loop_next_deadline */
+        loop->armed_deadline_ns = deadline_ns;
+    }
+}
+
+void fdmux__deadline_changed(struct fdmux_loop *loop)
+{
+    if (loop->is_waiting && fdmux__heap_deadline(&loop->heap) < loop->wait_deadline_ns)
+        (void)fdmux__wake_signal(loop); /* another thread waits for the old deadline */
+    else if (loop->is_hosted && !loop->is_dispatching)
+        fdmux__host_arm(loop, false);
+}
+
+int fdmux_loop_next_deadline(struct fdmux_loop *loop, int64_t *ret_deadline_ns)
+{
+    int r = ret_deadline_ns == NULL ? -EINVAL : fdmux__loop_lock(loop);
+
+    if (r < 0)
+        return r;
+    /* During a batch only the dispatching thread may read the events and posts. */
+    *ret_deadline_ns = loop->is_calling ? fdmux__heap_deadline(&loop->heap)
+                                        : fdmux__next_deadline(loop);
+    fdmux__loop_unlock(loop);
+    return 0;
+}
+
+int fdmux_loop_fd(struct fdmux_loop *loop)
+{
+    int r = fdmux__loop_lock(loop);
+
+    if (r < 0)
+        return r;
+    if (loop->backend->host_fd == NULL) {
+        r = -EOPNOTSUPP;
+    } else {
+        r = loop->backend->host_fd(loop);
+        if (r >= 0 && !loop->is_hosted) {
+            loop->is_hosted = true;
+            loop->armed_deadline_ns = FDMUX__NEVER;
+            fdmux__host_arm(loop, false);
+        }
+    }
+    fdmux__loop_unlock(loop);
+    return r;
+}

@@ -1,0 +1,26 @@
+/* host.h: when a loop must run again, and the descriptor that tells a foreign loop. */
+#ifndef FDMUX_HOST_H
+#define FDMUX_HOST_H
+
+#include "extension.h"
+#include "loop_state.h"
+#include "post.h"
+
+/* Tell whoever waits that the first deadline may have changed: a thread in the wait, or
+ * the host. For changes outside of a batch, with the lock held. */
+void fdmux__deadline_changed(struct fdmux_loop *loop);
+/* Set the timer in the host's descriptor to the next deadline, with the lock held. A
+ * deadline later than the one set is ignored unless `may_move_later`. */
+void fdmux__host_arm(struct fdmux_loop *loop, bool may_move_later);
+
+/* When the loop must run again whatever its descriptors do; 0 for at once. */
+static inline int64_t fdmux__next_deadline(const struct fdmux_loop *loop)
+{
+    if (loop->event_count > 0 || loop->pending_error != 0 ||
+        fdmux__post_pending(loop) || atomic_load(&loop->is_wake_wanted) ||
+        (loop->extension != NULL && loop->extension->is_pending(loop)))
+        return 0;
+    return fdmux__heap_deadline(&loop->heap);
+}
+
+#endif

@@ -1,0 +1,26 @@
+/* retire.h: what every kind of watcher begins with, and how it ends.
+ *
+ * A watcher is killed (no call of its function starts any more), retired (its memory
+ * stays, since the current batch may still refer to it), and reaped after the batch:
+ * its slot is recycled and `destroyed` called. All functions need the lock. */
+#ifndef FDMUX_RETIRE_H
+#define FDMUX_RETIRE_H
+
+#include "fdmux.h"
+
+#include "slots.h"
+
+struct fdmux__watcher {
+    struct fdmux__slot slot;
+    fdmux_destroyed_fn destroyed;
+    void *userdata;
+};
+
+void fdmux__retire_init(struct fdmux_loop *loop);
+/* Kill and retire the item in slot `index`. */
+void fdmux__retire(struct fdmux_loop *loop, struct fdmux__slots *slots, uint32_t index);
+/* Reap everything that was retired, unless a batch is calling functions. Releases the
+ * lock while `destroyed` runs. */
+void fdmux__reap(struct fdmux_loop *loop);
+
+#endif
