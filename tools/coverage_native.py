@@ -16,7 +16,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
-from tests.core.conftest import BACKENDS, CASE, ROOT, run_tool, tool
+from tests.core.conftest import CASE, ROOT, backends_of, run_tool, tool
 from tools.coverage_reached import Reached
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def run_cases() -> list[str]:
     for source in sorted((ROOT / "tests" / "core").glob("test_*.c")):
         program = FOLDER / "tests" / "core" / source.stem
         for kind, case in CASE.findall(source.read_text(encoding="utf-8")):
-            for backend in BACKENDS.get(kind, ["epoll", "poll"]):
+            for backend in backends_of(kind):
                 done = subprocess.run(
                     [str(program), case],
                     env={**os.environ, "FDMUX_TEST_BACKEND": backend},

@@ -7,6 +7,7 @@ exception everywhere. Knows nothing about selectors or callbacks in Python.
 from __future__ import annotations
 
 import errno
+import itertools
 import math
 import os
 from typing import TYPE_CHECKING, NamedTuple
@@ -48,6 +49,12 @@ FEATURES = {
     lib.FDMUX_FEATURE_EDGE: "edge-triggered watchers",
     lib.FDMUX_FEATURE_EXCLUSIVE: "exclusive watchers",
 }
+
+
+def backend_names() -> tuple[str, ...]:
+    """Return the names of the backends in this library, best first."""
+    names = map(lib.fdmux__backend_name, itertools.count())
+    return tuple(ffi.string(name).decode() for name in itertools.takewhile(bool, names))
 
 
 class LoopClosed(RuntimeError):  # noqa: N818 - a state one meets, not a mistake
@@ -171,7 +178,8 @@ class NativeLoop:
     `__fdmux_loop__`; whoever hosts it watches `fileno` and calls `dispatch`.
 
     Args:
-        backend: ``"epoll"`` or ``"poll"``; ``None`` for the best there is.
+        backend: A name that ``fdmux info`` lists, such as ``"epoll"``; ``None`` for
+            the best there is.
 
     Raises:
         ValueError: There is no such backend on this system.

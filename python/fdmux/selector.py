@@ -120,7 +120,8 @@ class Selector(BaseSelector):
     without the GIL. Works as ``asyncio.SelectorEventLoop(fdmux.Selector())``.
 
     Args:
-        backend: ``"epoll"`` or ``"poll"``; ``None`` for the best there is.
+        backend: A name that ``fdmux info`` lists, such as ``"epoll"``; ``None`` for
+            the best there is.
 
     Attributes:
         native: The `NativeLoop` behind it; closed with the selector.

@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "choose.h"
+
 #define SECONDS_MAX 60 /* a case that hangs is killed by SIGALRM */
 
 static struct check_case *first_case;
@@ -34,7 +36,7 @@ const char *check_backend(void)
 {
     const char *name = getenv("FDMUX_TEST_BACKEND");
 
-    return name == NULL ? "epoll" : name;
+    return name == NULL ? fdmux__backend_name(0) : name;
 }
 
 bool check_is_epoll(void)

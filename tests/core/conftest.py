@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 CASE = re.compile(r"^(|EPOLL_|POLL_|SLOW_|UNIT_)TEST\((\w+)\)", re.MULTILINE)
-BACKENDS = {"EPOLL_": ["epoll"], "POLL_": ["poll"], "UNIT_": ["unit"]}
+BACKENDS = ROOT / "csrc" / "backends" / "list.def"
 CASE_TIMEOUT = 90.0  # above the alarm of the program itself (check.c)
 SANITIZER_ENVIRONMENT = {
     "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0",
@@ -69,6 +69,25 @@ class Build:
         if not (self.directory / "CMakeCache.txt").exists():
             self.configure()
         run_tool([tool("cmake"), "--build", str(self.directory), "--parallel", "2"])
+
+
+@functools.cache
+def all_backends() -> list[str]:
+    """Return the backends of this system: what the compiler makes of their list."""
+    compiler = shutil.which("cc")
+    if compiler is None:  # the cases fail for want of it, each with a message
+        text = BACKENDS.read_text(encoding="utf-8")
+        return re.findall(r"^FDMUX__BACKEND\((\w+)\)", text, re.MULTILINE)
+    expand = ["-E", "-P", "-x", "c", "-DFDMUX__BACKEND(name)=name"]
+    done = subprocess.run(
+        [compiler, *expand, str(BACKENDS)], capture_output=True, text=True, check=True
+    )
+    return done.stdout.split()
+
+
+def backends_of(kind: str) -> list[str]:
+    """Return the backends that cases of a kind are for: ``EPOLL_`` says one itself."""
+    return all_backends() if kind in {"", "SLOW_"} else [kind.lower().rstrip("_")]
 
 
 @functools.cache
@@ -120,7 +139,7 @@ class CFile(pytest.File):
         for match in CASE.finditer(text):
             kind, case = match.groups()
             line = text.count("\n", 0, match.start())
-            for backend in BACKENDS.get(kind, ["epoll", "poll"]):
+            for backend in backends_of(kind):
                 found = Found(case=case, backend=backend, line=line)
                 item = CItem.from_parent(self, name=f"{case}[{backend}]", found=found)
                 if kind == "SLOW_":

@@ -180,8 +180,8 @@ def test_use_of_a_part_below_is_in_order(tmp_path: Path) -> None:
     root = made_up(
         tmp_path,
         low_h="int fdmux__low(int value);\n",
-        low_c='#include "low.h"\nint fdmux__low(int value)\n{\n    return value;\n}\n',
-        high_c='#include "low.h"\nint fdmux_high(void)\n{\n    return fdmux__low(1);\n}\n',
+        low_c='#include "low.h"\nint fdmux__low(int value)\n{\n    return 1;\n}\n',
+        high_c='#include "low.h"\nint fdmux_high(void)\n{\n    fdmux__low(1);\n}\n',
     )
     assert wrong_arrows(root, SMALL) == []
 

@@ -21,6 +21,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "choose.h"
 #include "fdmux.h"
 #include "fdmux_stream.h"
 #include "testing.h"
@@ -492,6 +493,15 @@ static void call_one(struct run *run)
 
 /* ---- one input ----------------------------------------------------------------- */
 
+static uint32_t count_backends(void)
+{
+    uint32_t count = 0;
+
+    while (fdmux__backend_name(count) != NULL)
+        count++;
+    return count;
+}
+
 static bool open_run(struct run *run, const uint8_t *data, size_t size)
 {
     struct fdmux_loop_options options = {.struct_size = sizeof options};
@@ -499,7 +509,7 @@ static bool open_run(struct run *run, const uint8_t *data, size_t size)
     memset(run, 0, sizeof *run);
     run->bytes = data;
     run->left = size;
-    options.backend = (take(run) & 1) != 0 ? "poll" : "epoll";
+    options.backend = fdmux__backend_name(take(run) % count_backends());
     for (int i = 0; i < HOLDS; i++)
         run->holds[i] = (struct fdmux_hold){on_enter, on_leave, run};
     if (fdmux_loop_create(&options, &run->loop) < 0)

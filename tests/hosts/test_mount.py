@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import fdmux
+from fdmux._native import backend_names
 from fdmux.testing import NativeCode
 from fdmux.testing.native import READ
 from fdmux.testing.session import contains
@@ -238,7 +239,7 @@ loop.run_until_complete(main())
 # ---- hosts that have a native loop ---------------------------------------------------
 
 
-@pytest.mark.parametrize("backend", ["epoll", "poll"])
+@pytest.mark.parametrize("backend", backend_names())
 def test_asyncio_on_our_selector_has_it_already(backend: str) -> None:
     selector = fdmux.Selector(backend)
     loop = asyncio.SelectorEventLoop(selector)

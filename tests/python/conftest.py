@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 import pytest
 
 import fdmux
+from fdmux._native import backend_names
 from fdmux.loop.event_loop import SelectorEventLoop
 from fdmux.selector import Selector
 
@@ -26,8 +27,7 @@ SELECTORS: dict[str, SelectorFactory] = {
     "stdlib-epoll": selectors.EpollSelector,
     "stdlib-poll": selectors.PollSelector,
     "stdlib-select": selectors.SelectSelector,
-    "fdmux-epoll": functools.partial(Selector, "epoll"),
-    "fdmux-poll": functools.partial(Selector, "poll"),
+    **{f"fdmux-{name}": functools.partial(Selector, name) for name in backend_names()},
 }
 
 

@@ -14,6 +14,7 @@ import pytest
 import fdmux
 from fdmux import NativeLoop, Selector, SelectorEventLoop
 from fdmux._ffi import ffi
+from fdmux._native import backend_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,7 +88,7 @@ def test_loop_comes_with_the_table_of_its_core(
         )
 
 
-@pytest.mark.parametrize("backend", ["epoll", "poll"])
+@pytest.mark.parametrize("backend", backend_names())
 def test_capsule_of_a_closed_loop_gives_estale(
     backend: str, native_user: Adopt
 ) -> None:

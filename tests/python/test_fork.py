@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fdmux import EVENT_READ, EVENT_WRITE, ForkedLoop, Selector
+from fdmux._native import backend_names
 
 if TYPE_CHECKING:
     import socket
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 SOON = 20.0
 
 
-@pytest.fixture(params=["epoll", "poll"])
+@pytest.fixture(params=backend_names())
 def selector(request: pytest.FixtureRequest) -> Iterator[Selector]:
     with Selector(str(request.param)) as selector:
         yield selector

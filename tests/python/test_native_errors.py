@@ -12,6 +12,7 @@ import pytest
 
 from fdmux import NativeLoop, Selector, SelectorEventLoop
 from fdmux._ffi import lib
+from fdmux._native import backend_names
 from fdmux.streams.client import add_stream
 from fdmux.streams.stream import Stream, StreamHandler
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 # With a meaning of their own elsewhere: a signal, a closed loop, a fork, a second
 # dispatch, no memory, no room; and without one.
 CODES = ["EINTR", "ESTALE", "ECHILD", "EBUSY", "ENOMEM", "ENOBUFS", "EPROTO"]
-BACKENDS = pytest.mark.parametrize("backend", ["epoll", "poll"])
+BACKENDS = pytest.mark.parametrize("backend", backend_names())
 
 
 def fail_with(native: NativeUser, name: str, pair: Pair) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fdmux import ForkedLoop, LoopClosed, NativeLoop, Selector
-from fdmux._native import check, timeout_ns
+from fdmux._native import backend_names, check, timeout_ns
 
 if TYPE_CHECKING:
     import socket
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SOON = 20.0
 
 
-@pytest.fixture(params=["epoll", "poll"])
+@pytest.fixture(params=backend_names())
 def loop(request: pytest.FixtureRequest) -> Iterator[NativeLoop]:
     with NativeLoop(str(request.param)) as loop:
         yield loop

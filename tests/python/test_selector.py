@@ -14,6 +14,7 @@ import pytest
 
 import fdmux
 from fdmux import EVENT_READ, EVENT_WRITE, Selector
+from fdmux._native import backend_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     Pair = tuple[socket.socket, socket.socket]
 
 
-@pytest.fixture(params=["epoll", "poll"])
+@pytest.fixture(params=backend_names())
 def selector(request: pytest.FixtureRequest) -> Iterator[Selector]:
     with Selector(str(request.param)) as selector:
         yield selector
@@ -35,7 +36,7 @@ def test_is_a_base_selector_with_the_stdlib_s_own_values() -> None:
     assert fdmux.SelectorKey is selectors.SelectorKey
 
 
-@pytest.mark.parametrize("backend", ["epoll", "poll"])
+@pytest.mark.parametrize("backend", backend_names())
 def test_backend_is_chosen_by_name(backend: str) -> None:
     with Selector(backend) as selector:
         assert selector.native.backend == backend

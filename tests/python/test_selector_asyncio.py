@@ -18,6 +18,7 @@ from fdmux import (
     SelectorEventLoop,
     current,
 )
+from fdmux._native import backend_names
 
 if TYPE_CHECKING:
     import socket
@@ -31,7 +32,7 @@ Result = TypeVar("Result")
 SOON = 20.0
 
 
-@pytest.fixture(params=["epoll", "poll"])
+@pytest.fixture(params=backend_names())
 def selector(request: pytest.FixtureRequest) -> Iterator[Selector]:
     with Selector(str(request.param)) as selector:
         yield selector

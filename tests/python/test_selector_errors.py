@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fdmux import EVENT_READ, EVENT_WRITE, Selector
+from fdmux._native import backend_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     Case = Callable[[selectors.BaseSelector], object]
 
 
-@pytest.fixture(params=["epoll", "poll"])
+@pytest.fixture(params=backend_names())
 def selector(request: pytest.FixtureRequest) -> Iterator[Selector]:
     with Selector(str(request.param)) as selector:
         yield selector

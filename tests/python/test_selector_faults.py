@@ -28,6 +28,7 @@ from fdmux import (
     SelectorEventLoop,
 )
 from fdmux._ffi import lib
+from fdmux._native import backend_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,7 +41,8 @@ FAULTS = pytest.mark.parametrize(
     ids=["once", "from-then-on", "unsupported"],
 )
 FD_DIRECTORY = Path("/proc/self/fd")
-BACKENDS = pytest.mark.parametrize("backend", ["epoll", "poll"])
+NAMES = backend_names()
+BACKENDS = pytest.mark.parametrize("backend", NAMES)
 
 
 class Closable(Protocol):
@@ -83,10 +85,8 @@ def hosted_loop() -> NativeLoop:
 
 
 CONSTRUCTORS: dict[str, Callable[[], Closable]] = {
-    "Selector-epoll": functools.partial(Selector, "epoll"),
-    "Selector-poll": functools.partial(Selector, "poll"),
-    "NativeLoop-epoll": functools.partial(NativeLoop, "epoll"),
-    "NativeLoop-poll": functools.partial(NativeLoop, "poll"),
+    **{f"Selector-{name}": functools.partial(Selector, name) for name in NAMES},
+    **{f"NativeLoop-{name}": functools.partial(NativeLoop, name) for name in NAMES},
     "NativeLoop-hosted": hosted_loop,
     "SelectorEventLoop": SelectorEventLoop,
     "SelectorEventLoop.native": native_beside_a_stdlib_selector,

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fdmux import EVENT_READ, EVENT_WRITE, NativeLoop, Selector
+from fdmux._native import backend_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.python.conftest import HasLoop, NativeUser
 
-BACKENDS = pytest.mark.parametrize("backend", ["epoll", "poll"])
+BACKENDS = pytest.mark.parametrize("backend", backend_names())
 
 
 @pytest.fixture

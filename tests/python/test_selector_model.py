@@ -26,6 +26,7 @@ import pytest
 
 from fdmux import EVENT_READ, EVENT_WRITE, Selector
 from fdmux._ffi import lib
+from fdmux._native import backend_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -256,7 +257,7 @@ def run_model(world: World, steps: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["epoll", "poll"])
+@pytest.mark.parametrize("backend", backend_names())
 def test_selector_behaves_as_the_stdlib_s(backend: str) -> None:
     seed = pick_seed()
     print(f"FDMUX_MODEL_SEED={seed}")  # noqa: T201 - shown when the test fails

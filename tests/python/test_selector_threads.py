@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fdmux import EVENT_READ, EVENT_WRITE, Selector
+from fdmux._native import backend_names
 
 if TYPE_CHECKING:
     import socket
@@ -51,7 +52,7 @@ class Worker(threading.Thread):
         return self._outcome
 
 
-@pytest.fixture(params=["epoll", "poll"])
+@pytest.fixture(params=backend_names())
 def selector(request: pytest.FixtureRequest) -> Iterator[Selector]:
     with Selector(str(request.param)) as selector:
         yield selector

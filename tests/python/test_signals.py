@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fdmux import EVENT_READ, Selector
+from fdmux._native import backend_names
 
 if TYPE_CHECKING:
     import socket
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 LONG = 30.0  # nobody may wait so long
 
 
-@pytest.fixture(params=["epoll", "poll"])
+@pytest.fixture(params=backend_names())
 def selector(request: pytest.FixtureRequest) -> Iterator[Selector]:
     with Selector(str(request.param)) as selector:
         yield selector

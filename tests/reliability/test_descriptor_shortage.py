@@ -37,6 +37,7 @@ from fdmux import (
     wait_writable,
 )
 from fdmux._ffi import lib
+from fdmux._native import backend_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -298,7 +299,7 @@ def echoes(loop: SelectorEventLoop, peer: socket.socket) -> bool:
 
 
 @pytest.mark.commit
-@pytest.mark.parametrize("backend", ["epoll", "poll", "stranger"])
+@pytest.mark.parametrize("backend", [*backend_names(), "stranger"])
 def test_what_exists_goes_on_without_a_descriptor(bars: Bars, backend: str) -> None:
     made = selectors.EpollSelector() if backend == "stranger" else Selector(backend)
     left, right = socket.socketpair()

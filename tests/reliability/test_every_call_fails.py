@@ -18,12 +18,13 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.core.conftest import ROOT, Build, CaseError, programs
+from tests.core.conftest import ROOT, Build, CaseError, backends_of, programs
 from tests.reliability import fault_scenarios, fault_streams
 from tests.reliability.fault_plans import ERRORS, SCENARIOS, Plan, Tally, run_kind
 
 from fdmux import Selector, SelectorEventLoop
 from fdmux._ffi import lib
+from fdmux._native import backend_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.commit
 MODULES = (fault_scenarios, fault_streams)  # importing them fills SCENARIOS
-BACKENDS = ("epoll", "poll")
+BACKENDS = backend_names()
 HANG = 2.0  # seconds
 SOON = 20.0
 SCENARIOS_MIN = 100  # counted on each backend
@@ -109,11 +110,7 @@ def cases_of(program: str) -> list[tuple[str, str]]:
     """Each case, with the backends that it is for."""
     text = (ROOT / "tests" / "core" / f"{program}.c").read_text(encoding="utf-8")
     found = re.findall(r"^(|EPOLL_|SLOW_)TEST\((\w+)\)", text, re.MULTILINE)
-    return [
-        (case, backend)
-        for kind, case in found
-        for backend in (BACKENDS[:1] if kind == "EPOLL_" else BACKENDS)
-    ]
+    return [(case, backend) for kind, case in found for backend in backends_of(kind)]
 
 
 def run_case(program: str, case: str, backend: str) -> str:

@@ -34,6 +34,7 @@ from fdmux import (
     Selector,
     SelectorEventLoop,
 )
+from fdmux._native import backend_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -309,7 +310,7 @@ SITUATIONS: list[Situation] = [
 
 @pytest.mark.commit
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["epoll", "poll"])
+@pytest.mark.parametrize("backend", backend_names())
 def test_parent_loses_no_event(bars: Bars, backend: str) -> None:
     lost = twice = 0
     failed = []

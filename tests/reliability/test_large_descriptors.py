@@ -34,6 +34,7 @@ from fdmux import (
     wait_readable,
 )
 from fdmux._ffi import __file__ as library
+from fdmux._native import backend_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,7 +119,7 @@ def wrong_reports(
 
 @pytest.mark.commit
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["epoll", "poll"])
+@pytest.mark.parametrize("backend", backend_names())
 def test_selector_reports_large_descriptors(
     bars: Bars, highest: int, backend: str
 ) -> None:

@@ -25,6 +25,7 @@ from hypothesis.stateful import (
 from tests.python.test_selector_model import World, pick_seed, run_model
 
 from fdmux import EVENT_READ, Selector, SelectorEventLoop
+from fdmux._native import backend_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -335,7 +336,7 @@ def is_ready(place: Place) -> bool:
 
 @pytest.mark.commit
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["epoll", "poll"])
+@pytest.mark.parametrize("backend", backend_names())
 def test_callbacks_that_call_back_get_what_they_are_owed(
     bars: Bars, backend: str
 ) -> None:
@@ -343,7 +344,7 @@ def test_callbacks_that_call_back_get_what_they_are_owed(
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("backend", ["epoll", "poll"])
+@pytest.mark.parametrize("backend", backend_names())
 def test_callbacks_that_call_back_all_night(bars: Bars, backend: str) -> None:
     run_machine(bars, backend, examples=3000, steps=60)
 

@@ -41,6 +41,7 @@ from fdmux import (
     connect_with_timeout,
     wait_writable,
 )
+from fdmux._native import backend_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -58,7 +59,7 @@ FAMILIES = {
     "IPv6": socket.AF_INET6,
     "Unix": socket.AF_UNIX,
 }
-BACKENDS = ("epoll", "poll")
+BACKENDS = backend_names()
 # What a peer can do to a connection, by the name the kernel has for it.
 OF_THE_PEER = {errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN}
 

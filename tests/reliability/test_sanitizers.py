@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.core.conftest import (
-    BACKENDS,
     CASE,
     ROOT,
     SANITIZER_ENVIRONMENT,
     Build,
     CaseError,
+    backends_of,
     programs,
 )
 
@@ -104,7 +104,7 @@ def all_cases() -> list[Case]:
         for kind, name in CASE.findall(path.read_text(encoding="utf-8")):
             found += [
                 Case(path.stem, name, backend, kind == "SLOW_")
-                for backend in BACKENDS.get(kind, ["epoll", "poll"])
+                for backend in backends_of(kind)
             ]
     return found
 

@@ -17,6 +17,7 @@ import pytest
 
 from fdmux import EchoServer, Selector, SelectorEventLoop, StreamHandler, add_stream
 from fdmux._ffi import lib
+from fdmux._native import backend_names
 
 if TYPE_CHECKING:
     from tests.reliability.conftest import Bars
@@ -102,7 +103,7 @@ def echo_all(bars: Bars, backend: str, size: int) -> None:
 
 @pytest.mark.commit
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["epoll", "poll"])
+@pytest.mark.parametrize("backend", backend_names())
 def test_echo_through_a_keyhole(bars: Bars, backend: str) -> None:
     echo_all(bars, backend, MIB // 64)
 

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fdmux._native import backend_names
+
 if TYPE_CHECKING:
     from tests.reliability.conftest import Bars
 
@@ -26,7 +28,7 @@ LATENESS_MAX = 0.5
 
 @pytest.mark.commit
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["epoll", "poll"])
+@pytest.mark.parametrize("backend", backend_names())
 def test_storm_loses_no_event_no_exception_and_no_deadline(
     bars: Bars, backend: str
 ) -> None:

@@ -20,6 +20,7 @@ import pytest
 import fdmux.selector as selector_module
 from fdmux import EVENT_READ, LoopClosed, Selector, SelectorEventLoop
 from fdmux._ffi import lib
+from fdmux._native import backend_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,7 +37,7 @@ RESERVED = 200  # of descriptors, for everything else
 CLOSES = 200
 STOPS = 200
 STOPPERS = 8
-both_backends = pytest.mark.parametrize("backend", ["epoll", "poll"])
+both_backends = pytest.mark.parametrize("backend", backend_names())
 
 
 class Worker(threading.Thread):

@@ -18,14 +18,13 @@ from typing import TYPE_CHECKING
 import _cffi_backend
 
 from fdmux import sdk
-from fdmux._native import ABI_VERSION, NativeLoop
+from fdmux._native import ABI_VERSION, NativeLoop, backend_names
 from fdmux.commands.failure import Failure, reason
 
 if TYPE_CHECKING:
     from fdmux.commands.arguments import Subparsers
 
 
-BACKENDS = ("epoll", "kqueue", "poll")
 SOMAXCONN = Path("/proc/sys/net/core/somaxconn")
 
 EXAMPLE = """\
@@ -106,7 +105,7 @@ def gather() -> Facts:
 def find_features() -> dict[str, list[str]]:
     """Make a loop on each backend, the default first, and ask what it found."""
     features: dict[str, list[str]] = {}
-    for name in (None, *BACKENDS):
+    for name in (None, *backend_names()):
         features.update(try_backend(name))
     return features
 
