@@ -1,15 +1,15 @@
-# What the compiler and the linker do against mistakes that get through: the target
-# fdmux_hardening, for the core and the extension of release builds.
+# The target fdmux_hardening: compiler and linker flags that stop common exploits, for the
+# core and the extensions of release builds.
 #
-# The flags are those of the OpenSSF compiler hardening guide that fit a library. Those
-# that not every supported compiler knows are tried first. Left out on purpose:
-# `-z nodlopen`, since an extension module is loaded by dlopen, and LTO, which would tie
-# the installed static library to one compiler. The optimization level is CMake's.
+# The flags are those of the OpenSSF compiler hardening guide that fit a library. Flags
+# that some supported compilers lack are tested first. Two are left out on purpose:
+# `-z nodlopen`, since dlopen loads extension modules, and LTO, which would tie the
+# installed static library to one compiler. CMake sets the optimization level.
 include(CheckCCompilerFlag)
 add_library(fdmux_hardening INTERFACE)
 
-# Sanitizers check more than FORTIFY and clash with it; and they, as valgrind over a
-# test build, are to see what is not initialized.
+# Sanitizers check more than FORTIFY, and conflict with it. They must also see
+# uninitialized memory, as must valgrind in a test build.
 option(FDMUX_HARDEN "Harden optimized builds" ON)
 if(NOT FDMUX_HARDEN OR FDMUX_SANITIZE OR FDMUX_TESTING)
   return()
@@ -17,7 +17,7 @@ endif()
 
 set(_flags -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3 -fstack-protector-strong
   -fno-delete-null-pointer-checks -fno-strict-overflow -fno-strict-aliasing
-  -fexceptions) # the last lets pthread_exit and pthread_cancel unwind through us
+  -fexceptions) # -fexceptions: pthread_exit and pthread_cancel unwind through our frames
 set(_tried
   -fstack-clash-protection       # by architecture
   -ftrivial-auto-var-init=zero   # gcc 12, clang 8
@@ -36,7 +36,7 @@ foreach(_flag IN LISTS _tried)
   endif()
 endforeach()
 
-# FORTIFY needs an optimizer, and a debug build is for looking at.
+# FORTIFY needs optimization, and a debug build should stay easy to debug.
 set(_is_optimized $<CONFIG:Release,RelWithDebInfo,MinSizeRel>)
 foreach(_flag IN LISTS _flags)
   target_compile_options(fdmux_hardening INTERFACE $<${_is_optimized}:${_flag}>)

@@ -65,7 +65,7 @@ NATIVE = (
         "csrc/core/queue.c",
         "if (!atomic_load(&queue->is_closed))",
         RACE,
-        within="static int enter(",
+        within="static int lock_queue(",
         through="return -ESTALE;",
     ),
     Exclusion(

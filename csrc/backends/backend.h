@@ -7,7 +7,7 @@
  *   node had then.
  * - A change is in effect when `update` returns, also while another thread is in
  * `wait`. If the kernel cannot do that, the backend wakes the waiter
- * (fdmux__wake_signal).
+ * (fdmux__wake_ring).
  * - `update`, `prepare`, `arm` and `park` run with the loop's lock held; `wait` runs
  *   without it, so `update` must not move or free what `wait` reads.
  * - Readiness is level-triggered, unless the node has FDMUX_EDGE. A hang-up or error is

@@ -175,7 +175,7 @@ static int poll_update(struct fdmux_loop *loop, struct fdmux__node *node, uint32
         data->master.fds[node->backend_index].events = poll_from_mask(mask);
     data->is_copy_stale = true;
     if (loop->is_waiting)
-        (void)fdmux__wake_signal(loop); /* so that the waiter takes a new copy */
+        (void)fdmux__wake_ring(loop); /* so that the waiter takes a new copy */
     return r;
 }
 
@@ -196,8 +196,8 @@ static int poll_prepare(struct fdmux_loop *loop, int capacity)
     return 0;
 }
 
-static void report(struct fdmux__event *event, const struct poll_set *set,
-                   uint32_t index)
+static void read_event(struct fdmux__event *event, const struct poll_set *set,
+                       uint32_t index)
 {
     short revents = set->fds[index].revents;
 
@@ -222,7 +222,7 @@ static int poll_wait(struct fdmux_loop *loop, int64_t timeout_ns, int capacity)
         uint32_t index = data->next++ % set->count;
 
         if (set->fds[index].revents != 0)
-            report(&loop->events[count++], set, index);
+            read_event(&loop->events[count++], set, index);
     }
     if (count < capacity)
         data->next = 0; /* all were reported: scan in the order of registration */

@@ -1,8 +1,9 @@
 /* dispatch.c: run iterations of a loop.
  *
- * An iteration is: hooks, wait, io, timers, posts. It is repeated until something was
- * collected, the deadline has passed, the loop was woken, or signal handlers must run.
- * The lock is held except while the kernel waits and while functions run. */
+ * An iteration is: hooks, wait, io, the extension, timers, posts. It is repeated until
+ * something was collected, the deadline has passed, the loop was woken, or signal
+ * handlers must run. The lock is held except while the kernel waits and while functions
+ * run. */
 #include "dispatch.h"
 
 #include <errno.h>
@@ -261,7 +262,8 @@ static int verdict(struct fdmux_loop *loop, struct fdmux__batch *batch,
 }
 
 /* If events were collected, return them first, and the error from the next call. */
-static int report(struct fdmux_loop *loop, const struct fdmux__batch *batch, int error)
+static int report_error(struct fdmux_loop *loop, const struct fdmux__batch *batch,
+                        int error)
 {
     if (batch->collected == 0)
         return error;
@@ -293,7 +295,7 @@ static bool iterate(struct fdmux_loop *loop, struct fdmux__batch *batch, int *re
     if (is_over(loop))
         *ret = -ESTALE;
     else if (r < 0)
-        *ret = report(loop, batch, r);
+        *ret = report_error(loop, batch, r);
     else
         *ret = verdict(loop, batch, is_interrupted);
     return *ret == AGAIN;
@@ -314,7 +316,7 @@ static int64_t deadline_of(int64_t timeout_ns)
 /* End a dispatch, and finish the loop if it was closed meanwhile. A function may also
  * have returned in a child of fork(2); the kernel objects are then the parent's.
  * Returns what the dispatch returns instead of `result`. */
-static int leave(struct fdmux_loop *loop, int result)
+static int end_dispatch(struct fdmux_loop *loop, int result)
 {
     if (loop->is_hosted && !is_over(loop) && !fdmux__loop_is_forked(loop)) {
         int r = run_hooks(loop); /* before the host waits */
@@ -334,8 +336,8 @@ static int leave(struct fdmux_loop *loop, int result)
     return result;
 }
 
-/* Begin a dispatch, with the lock held from here to `leave`. */
-static int enter(struct fdmux_loop *loop)
+/* Begin a dispatch, with the lock held from here to end_dispatch. */
+static int begin_dispatch(struct fdmux_loop *loop)
 {
     int r = fdmux__loop_lock(loop);
 
@@ -362,12 +364,12 @@ static int iterate_all(struct fdmux_loop *loop, struct fdmux__batch *batch)
 int fdmux__loop_dispatch(struct fdmux_loop *loop, int64_t timeout_ns,
                          struct fdmux__batch *batch)
 {
-    int r = enter(loop);
+    int r = begin_dispatch(loop);
 
     if (r < 0)
         return r;
     batch->deadline_ns = deadline_of(timeout_ns);
-    return leave(loop, iterate_all(loop, batch));
+    return end_dispatch(loop, iterate_all(loop, batch));
 }
 
 int fdmux_loop_dispatch(struct fdmux_loop *loop, int64_t timeout_ns,
@@ -384,7 +386,7 @@ int fdmux_loop_dispatch(struct fdmux_loop *loop, int64_t timeout_ns,
  * meanwhile. */
 int fdmux_loop_run(struct fdmux_loop *loop)
 {
-    int r = enter(loop);
+    int r = begin_dispatch(loop);
 
     if (r < 0)
         return r;
@@ -395,5 +397,5 @@ int fdmux_loop_run(struct fdmux_loop *loop)
         if (r == -EINTR)
             r = 0;
     }
-    return leave(loop, r);
+    return end_dispatch(loop, r);
 }

@@ -1,5 +1,5 @@
-/* finish.c: see finish.h. Called by whoever ends last: close, or the dispatch during
- * which the loop was closed. */
+/* finish.c: see finish.h. Called by fdmux__loop_close, or, if the loop is closed during
+ * a dispatch, by that dispatch at its end. */
 #include "finish.h"
 
 #include "../backends/backend.h"
@@ -24,7 +24,7 @@ void fdmux__loop_free(struct fdmux_loop *loop)
     fdmux__post_free(loop);
     fdmux__sys_free(loop->node_by_fd);
     fdmux__sys_free(loop->events);
-    (void)pthread_mutex_destroy(&loop->lock); /* no other thread uses the loop now */
+    (void)pthread_mutex_destroy(&loop->lock); /* no other thread is left */
     loop->magic = 0;
     fdmux__sys_free(loop);
 }

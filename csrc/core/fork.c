@@ -32,7 +32,7 @@ static void forget_pending(struct fdmux_loop *loop)
     loop->event_count = 0;
     loop->pending_error = 0;
     loop->parked_deadline_ns = loop->steady_deadline_ns = 0;
-    atomic_store(&loop->is_signalled, false);
+    atomic_store(&loop->is_wake_rung, false);
     atomic_store(&loop->is_wake_wanted, false);
     atomic_store(&loop->is_stop_wanted, false);
 }

@@ -56,8 +56,7 @@ int fdmux_hook_add(struct fdmux_loop *loop, const struct fdmux_hook_options *opt
         return r;
     r = add_hook(loop, options, ret_hook);
     if (r == 0 && loop->is_waiting)
-        (void)fdmux__wake_signal(
-            loop); /* so that the hook runs before the loop sleeps */
+        (void)fdmux__wake_ring(loop); /* so that the hook runs before the loop sleeps */
     fdmux__loop_unlock(loop);
     return r;
 }

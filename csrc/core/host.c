@@ -27,7 +27,7 @@ void fdmux__host_arm(struct fdmux_loop *loop, bool may_move_later)
 void fdmux__deadline_changed(struct fdmux_loop *loop)
 {
     if (loop->is_waiting && fdmux__heap_deadline(&loop->heap) < loop->wait_deadline_ns)
-        (void)fdmux__wake_signal(loop); /* another thread waits for the old deadline */
+        (void)fdmux__wake_ring(loop); /* another thread waits for the old deadline */
     else if (loop->is_hosted && !loop->is_dispatching)
         fdmux__host_arm(loop, false);
 }

@@ -6,8 +6,8 @@
 #include "loop_state.h"
 #include "post.h"
 
-/* Tell whoever waits that the first deadline may have changed: a thread in the wait, or
- * the host. For changes outside of a batch, with the lock held. */
+/* The first deadline may have changed: wake the thread that waits, or move the host's
+ * timer earlier. For changes outside of a batch, with the lock held. */
 void fdmux__deadline_changed(struct fdmux_loop *loop);
 /* Set the timer in the host's descriptor to the next deadline, with the lock held. A
  * deadline later than the one set is ignored unless `may_move_later`. */

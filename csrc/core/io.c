@@ -120,8 +120,7 @@ static int replace_fd(struct fdmux_loop *loop, uint32_t index, int fd)
 
     if (old_node != FDMUX__SLOT_NONE && fdmux__node_at(loop, old_node)->fd == fd)
         return register_again(loop, fdmux__node_at(loop, old_node));
-    /* First put a temporary watcher on the new node, so that a failure changes nothing.
-     */
+    /* First put a temporary watcher on the new node: a failure then changes nothing. */
     r = fdmux__slots_take(&loop->ios, &new_index);
     if (r < 0)
         return r;

@@ -223,7 +223,7 @@ static inline int dispatch_event(struct fdmux_loop *loop,
                                  struct fdmux__batch *batch, bool *ret_is_stale)
 {
     if (target->node == NULL)
-        return fdmux__wake_drain(loop);
+        return fdmux__wake_silence(loop);
     if ((event->events & FDMUX__GONE) != 0) {
         forget_closed(loop, event->token);
         return WALK_DONE;
@@ -301,8 +301,7 @@ static void find_targets(const struct fdmux_loop *loop,
         prefetch_userdata(&targets[i]);
 }
 
-/* Dispatch a few events from `*index` on, and advance it. An event that ends the
- * dispatch early is not passed over. */
+/* Dispatch a few events from `*index` on, and advance it past those that are done. */
 static int dispatch_some(struct fdmux_loop *loop, int *index,
                          struct fdmux__batch *batch, bool *ret_is_stale)
 {

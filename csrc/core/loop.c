@@ -105,7 +105,7 @@ int fdmux__loop_close(struct fdmux_loop *loop)
         fdmux__loop_finish(loop);
         return 0;
     }
-    (void)fdmux__wake_signal(loop); /* the dispatch finishes the loop */
+    (void)fdmux__wake_ring(loop); /* the dispatch finishes the loop */
     fdmux__loop_unlock(loop);
     return 0;
 }
@@ -139,7 +139,7 @@ const char *fdmux_loop_backend(struct fdmux_loop *loop)
     return loop->backend->name;
 }
 
-static void fill_stats(struct fdmux_loop *loop, struct fdmux_loop_stats *stats)
+static void read_stats(struct fdmux_loop *loop, struct fdmux_loop_stats *stats)
 {
     const struct fdmux__counters *counters = &loop->counters;
 
@@ -166,7 +166,7 @@ int fdmux_loop_stats(struct fdmux_loop *loop, struct fdmux_loop_stats *stats)
         r = fdmux__loop_lock(loop);
     if (r < 0)
         return r;
-    fill_stats(loop, stats);
+    read_stats(loop, stats);
     fdmux__loop_unlock(loop);
     return 0;
 }

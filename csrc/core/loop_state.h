@@ -118,7 +118,7 @@ struct fdmux_loop {
     int wake_write_fd; /* the same as wake_read_fd for an eventfd */
     _Atomic int waker_count; /* threads that may be writing to it now */
     atomic_bool is_wake_closed;
-    atomic_bool is_signalled;
+    atomic_bool is_wake_rung;
     atomic_bool is_wake_wanted;
     atomic_bool is_stop_wanted;
 

@@ -32,13 +32,13 @@ uint32_t fdmux__node_wanted(struct fdmux_loop *loop, const struct fdmux__node *n
     return mask;
 }
 
-bool fdmux__node_options_agree(uint32_t held, uint32_t mask)
+bool fdmux__node_options_agree(uint32_t told, uint32_t mask)
 {
-    return held == 0 || mask == 0 || ((held ^ mask) & FDMUX__KERNEL_OPTIONS) == 0;
+    return told == 0 || mask == 0 || ((told ^ mask) & FDMUX__KERNEL_OPTIONS) == 0;
 }
 
 /* The number means another file now. The old file may still be open under another
- * number and so remain in the kernel's set; with a new token its events find nothing.
+ * number, and so stay in the kernel's set. A new token makes its events find nothing.
  */
 static void renew_token(struct fdmux_loop *loop, struct fdmux__node *node)
 {
@@ -228,20 +228,20 @@ static int attach_first(struct fdmux_loop *loop, uint32_t index, int fd, uint32_
 static int attach_another(struct fdmux_loop *loop, struct fdmux__node *node,
                           uint32_t index, uint32_t mask)
 {
-    uint32_t held = node->mask;
+    uint32_t told = node->mask;
     int r;
 
-    if (held == 0 && fdmux__node_wanted(loop, node) != 0)
+    if (told == 0 && fdmux__node_wanted(loop, node) != 0)
         return -ENOENT;
-    if (!fdmux__node_options_agree(held, mask)) {
-        r = loop->backend->update(loop, node, held); /* or was that file closed? */
+    if (!fdmux__node_options_agree(told, mask)) {
+        r = loop->backend->update(loop, node, told); /* -ENOENT: that file was closed */
         return r < 0 ? r : -EEXIST;
     }
-    r = (held | mask) == 0 ? fdmux__node_check_fd(node->fd)
-                           : loop->backend->update(loop, node, held | mask);
+    r = (told | mask) == 0 ? fdmux__node_check_fd(node->fd)
+                           : loop->backend->update(loop, node, told | mask);
     if (r < 0)
         return r;
-    node->mask = held | mask;
+    node->mask = told | mask;
     /* An event that the kernel reports from now on is dispatched after the unlock. */
     fdmux__node_append(loop, node, index);
     return 0;

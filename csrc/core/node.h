@@ -52,8 +52,8 @@ static inline struct fdmux__node *fdmux__node_at(struct fdmux_loop *loop,
 uint32_t fdmux__node_kernel_mask(uint32_t events);
 /* The union of a node's watchers. O(watchers of the node). */
 uint32_t fdmux__node_wanted(struct fdmux_loop *loop, const struct fdmux__node *node);
-/* May `mask` join what the kernel already holds for a descriptor? */
-bool fdmux__node_options_agree(uint32_t held, uint32_t mask);
+/* Can the kernel, which was told the mask `told` for a descriptor, add `mask` to it? */
+bool fdmux__node_options_agree(uint32_t told, uint32_t mask);
 /* Tell the kernel a node's interest if it has changed. 0, or as `update` of backend.h.
  */
 int fdmux__node_tell(struct fdmux_loop *loop, struct fdmux__node *node, uint32_t mask);

@@ -59,12 +59,11 @@ int fdmux_post(struct fdmux_loop *loop, fdmux_post_fn fn, void *userdata)
     if (r < 0)
         return r;
     /* The post is accepted; if a sandbox refuses the write, the call is only late. */
-    (void)fdmux__wake_signal(loop);
+    (void)fdmux__wake_ring(loop);
     return 0;
 }
 
-/* Make the incoming posts the running ones, and reuse the emptied array for new ones.
- */
+/* Make the incoming posts the running ones; the emptied array takes new ones. */
 static void swap_queues(struct fdmux_loop *loop)
 {
     struct fdmux__post_queue emptied = loop->running;
@@ -104,8 +103,7 @@ void fdmux__post_close(struct fdmux_loop *loop)
         while (loop->running_next < loop->running.count) {
             struct fdmux__post post = loop->running.posts[loop->running_next++];
 
-            (void)post.fn(NULL,
-                          post.userdata); /* no dispatch is left to report a result */
+            (void)post.fn(NULL, post.userdata); /* no dispatch can report it */
         }
         swap_queues(loop);
     } while (loop->running.count > 0);
@@ -123,6 +121,5 @@ void fdmux__post_free(struct fdmux_loop *loop)
 {
     fdmux__sys_free(loop->incoming.posts);
     fdmux__sys_free(loop->running.posts);
-    (void)pthread_mutex_destroy(
-        &loop->post_lock); /* no other thread uses the loop now */
+    (void)pthread_mutex_destroy(&loop->post_lock); /* no other thread is left */
 }

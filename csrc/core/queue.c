@@ -58,8 +58,7 @@ static int grow(struct ring *ring)
     items = (void **)fdmux__sys_realloc((void *)ring->items, capacity * sizeof *items);
     if (items == NULL)
         return -ENOMEM;
-    /* The ring was full and wraps: move [0, first), its newest items, behind the
-     * others. */
+    /* The ring was full: move its newest items, [0, first), behind the others. */
     copy(items + ring->capacity, items, ring->first);
     ring->items = items;
     ring->capacity = capacity;
@@ -98,8 +97,8 @@ static bool is_forked(const struct fdmux_queue *queue)
     return queue->fork_generation != fdmux__fork_generation();
 }
 
-/* Must come before the lock: in a child of fork(2) a thread of the parent may have
- * locked it for good. */
+/* Must come before the lock: in a child of fork(2) it may be held by a thread that does
+ * not exist there. */
 static int check(struct fdmux_queue *queue)
 {
     if (!is_queue(queue))
@@ -109,8 +108,8 @@ static int check(struct fdmux_queue *queue)
     return is_forked(queue) ? -ECHILD : 0;
 }
 
-/* Check, then lock. */
-static int enter(struct fdmux_queue *queue)
+/* Check, then lock; check again whether the queue was closed meanwhile. */
+static int lock_queue(struct fdmux_queue *queue)
 {
     int r = check(queue);
 
@@ -123,7 +122,8 @@ static int enter(struct fdmux_queue *queue)
     return -ESTALE;
 }
 
-static int leave(struct fdmux_queue *queue, int result)
+/* Returns `result`. */
+static int unlock_queue(struct fdmux_queue *queue, int result)
 {
     pthread_mutex_unlock(&queue->lock);
     return result;
@@ -187,13 +187,12 @@ struct fdmux_queue *fdmux_queue_ref(struct fdmux_queue *queue)
 
 static void free_queue(struct fdmux_queue *queue)
 {
-    /* In a child of fork(2) the lock may be held: a thread of the parent was changing
-     * the ring. Leak the ring then. */
+    /* In a child of fork(2) the lock may be held for ever, by a thread of the parent
+     * that was changing the ring. The ring is leaked then. */
     if (pthread_mutex_trylock(&queue->lock) == 0) {
         fdmux__sys_free((void *)queue->ring.items);
         pthread_mutex_unlock(&queue->lock);
-        (void)pthread_mutex_destroy(
-            &queue->lock); /* no other thread has the queue now */
+        (void)pthread_mutex_destroy(&queue->lock); /* no other thread is left */
     }
     queue->magic = 0;
     fdmux__sys_free(queue);
@@ -235,7 +234,7 @@ int fdmux_queue_close(struct fdmux_queue *queue)
     if (r == -ECHILD)
         close_in_child(queue);
     else if (r == 0)
-        r = enter(queue);
+        r = lock_queue(queue);
     if (r < 0)
         return r == -EINVAL ? r : 0;
     atomic_store(&queue->is_closed, true);
@@ -252,7 +251,7 @@ int fdmux_queue_close(struct fdmux_queue *queue)
 int fdmux_queue_set_drop(struct fdmux_queue *queue, fdmux_queue_drop_fn drop,
                          void *userdata)
 {
-    int r = drop == NULL ? -EINVAL : enter(queue);
+    int r = drop == NULL ? -EINVAL : lock_queue(queue);
 
     if (r < 0)
         return r;
@@ -262,14 +261,14 @@ int fdmux_queue_set_drop(struct fdmux_queue *queue, fdmux_queue_drop_fn drop,
     } else if (queue->drop != drop || queue->userdata != userdata) {
         r = -EBUSY;
     }
-    return leave(queue, r);
+    return unlock_queue(queue, r);
 }
 
 int fdmux_queue_fd(struct fdmux_queue *queue)
 {
-    int r = enter(queue);
+    int r = lock_queue(queue);
 
-    return r < 0 ? r : leave(queue, queue->read_fd);
+    return r < 0 ? r : unlock_queue(queue, queue->read_fd);
 }
 
 static int append(struct fdmux_queue *queue, void *item)
@@ -293,9 +292,9 @@ static int append(struct fdmux_queue *queue, void *item)
 
 int fdmux_queue_put(struct fdmux_queue *queue, void *item)
 {
-    int r = enter(queue);
+    int r = lock_queue(queue);
 
-    return r < 0 ? r : leave(queue, append(queue, item));
+    return r < 0 ? r : unlock_queue(queue, append(queue, item));
 }
 
 /* If the bell cannot be silenced it counts as rung, and the next call tries again. */
@@ -314,7 +313,8 @@ static int take(struct fdmux_queue *queue, void **items, uint32_t capacity)
 
 int fdmux_queue_take(struct fdmux_queue *queue, void **items, int capacity)
 {
-    int r = capacity < 0 || (capacity > 0 && items == NULL) ? -EINVAL : enter(queue);
+    int r =
+        capacity < 0 || (capacity > 0 && items == NULL) ? -EINVAL : lock_queue(queue);
 
-    return r < 0 ? r : leave(queue, take(queue, items, (uint32_t)capacity));
+    return r < 0 ? r : unlock_queue(queue, take(queue, items, (uint32_t)capacity));
 }

@@ -29,8 +29,8 @@ enum {
     FDMUX__KIND_NODE = 15, /* never leaves the core */
 };
 
-/* For fields that the dispatching thread reads without the lock: whoever loads a value
- * sees everything written before it was stored. */
+/* For fields that the dispatching thread reads without the lock: a thread that loads a
+ * value also sees everything written before that value was stored. */
 #define fdmux__load(field) atomic_load_explicit(field, memory_order_acquire)
 #define fdmux__store(field, value)                                                     \
     atomic_store_explicit(field, value, memory_order_release)

@@ -130,8 +130,7 @@ int fdmux_timer_remove(struct fdmux_loop *loop, uint64_t token)
     return r;
 }
 
-/* The first deadline after `now_ns` that is a whole number of periods after the last.
- */
+/* The first deadline after `now_ns` that is a multiple of the period after the last. */
 static int64_t next_tick(int64_t deadline_ns, int64_t period_ns, int64_t now_ns)
 {
     int64_t missed = (now_ns - deadline_ns) / period_ns;

@@ -5,12 +5,12 @@
 struct fdmux_loop;
 
 int fdmux__wake_open(struct fdmux_loop *loop);
-/* Waits for threads that are signalling now, since the descriptor's number may be
- * reused at once. */
+/* Waits for threads that are ringing now, since the descriptor's number may be reused
+ * at once. */
 void fdmux__wake_close(struct fdmux_loop *loop);
 /* Make the wake descriptor readable. Returns 0 or -errno. */
-int fdmux__wake_signal(struct fdmux_loop *loop);
+int fdmux__wake_ring(struct fdmux_loop *loop);
 /* Make it unreadable again. Returns 0 or -errno. */
-int fdmux__wake_drain(struct fdmux_loop *loop);
+int fdmux__wake_silence(struct fdmux_loop *loop);
 
 #endif

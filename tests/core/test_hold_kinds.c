@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include "loop.h"
-#include "loop_state.h"
 #include "stream_fixtures.h"
 
 /* ---- every kind of function ---------------------------------------------------- */

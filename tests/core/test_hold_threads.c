@@ -8,7 +8,6 @@
 #include <unistd.h>
 
 #include "loop.h"
-#include "loop_state.h"
 
 struct scene {
     struct fdmux_loop *loop;

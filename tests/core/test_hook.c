@@ -1,8 +1,6 @@
 /* test_hook.c: hooks run before each wait, in the order of adding. */
 #include "fixtures.h"
 
-#include "loop_state.h"
-
 struct trace {
     int count;
     int numbers[16];

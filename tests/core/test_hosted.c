@@ -4,8 +4,6 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include "loop_state.h"
-
 POLL_TEST(poll_has_no_descriptor_but_a_deadline)
 {
     struct fdmux_loop *loop = check_open_loop();

@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include "loop.h"
-#include "loop_state.h"
 
 static void expect_all(struct fdmux_loop *loop, int expected)
 {
