@@ -215,7 +215,7 @@ EXCLUSIONS: tuple[Exclusion, ...] = (
         through="os._exit(0)",
     ),
     Exclusion(
-        "python/fdmux/testing/known.py",
+        "python/fdmux/testing/known/qt.py",
         "def run(self, main: Callback) -> None:",
         "PyQt6, whose licence keeps it out of the suite's own environment",
         within='name = "Qt (PyQt6)"',

@@ -8,7 +8,7 @@ import pytest
 
 from fdmux.testing import CASES, HOSTS, Host, report, run_case, session
 from fdmux.testing.__main__ import main
-from fdmux.testing.known import PlainSelector
+from fdmux.testing.known.selectors import PlainSelector
 
 pytestmark = pytest.mark.slow
 
@@ -85,4 +85,4 @@ def test_host_that_fails_makes_the_command_fail(
 def test_command_says_which_hosts_there_are(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--host", "nonesuch"]) == 2
     assert "no host 'nonesuch'" in capsys.readouterr().out
-    assert issubclass(report.find_host("fdmux.testing.known:Trio"), Host)
+    assert issubclass(report.find_host("fdmux.testing.known.trio:Trio"), Host)

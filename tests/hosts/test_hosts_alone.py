@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import types
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from fdmux import NativeLoop, SelectorEventLoop
-from fdmux.hosts import anyio, asyncio_mount, event_loop, glib, qt
+from fdmux.hosts import anyio, asyncio_mount, event_loop, glib, qt, registry
 from fdmux.hosts.watched import Watched
+from fdmux.testing import HOSTS
 
 if TYPE_CHECKING:
     import pytest
@@ -19,6 +22,28 @@ class HasNative:
 
     def __init__(self, native: NativeLoop) -> None:
         self.native = native
+
+
+def test_registry_lists_each_file_that_mounts_on_a_host() -> None:
+    files = Path(registry.__file__).parent.glob("*.py")
+    mounts = {file.stem for file in files if "\ndef attach(" in file.read_text("utf-8")}
+    assert {known.module for known in registry.HOSTS} == mounts
+
+
+def test_kit_has_a_host_for_each_kind_that_the_registry_lists() -> None:
+    modules = {kind.__module__ for kind in HOSTS.values()}
+    for known in registry.HOSTS:
+        assert f"fdmux.testing.known.{known.module}" in modules
+
+
+def test_kit_imports_no_library_before_a_host_is_made() -> None:
+    libraries = {name for known in registry.HOSTS for name in known.libraries}
+    libraries -= {"asyncio", "selectors", "fdmux.loop.event_loop"}  # always there
+    program = (
+        "import sys, fdmux.testing.known\n"
+        f"assert not {libraries} & {{*sys.modules}}, {libraries} & {{*sys.modules}}"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_loops_without_a_way_to_find_them_are_not_running() -> None:

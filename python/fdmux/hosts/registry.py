@@ -11,7 +11,7 @@ import importlib
 import sys
 import threading
 import weakref
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from fdmux._native import NativeLoop
 from fdmux.hosts.mounted import Mounted
@@ -20,26 +20,38 @@ from fdmux.loop.running import running as running_here
 if TYPE_CHECKING:
     from fdmux.hosts.watched import HostModule
 
-# The library and our file, in the order of asking: trio may run as a guest of asyncio,
-# and gevent's hub is there also while another loop runs.
+
+class KnownHost(NamedTuple):
+    """A kind of host that one file of this folder can mount on.
+
+    Attributes:
+        module: The name of that file; `fdmux.testing.known` has one of the same name.
+        what: What messages call such a host.
+        libraries: Modules; a program that has such a host has imported one of them.
+        named: How to name the host where `find_running` may miss it.
+    """
+
+    module: str
+    what: str
+    libraries: tuple[str, ...]
+    named: str = ""
+
+
+# In the order of asking which loop runs. trio comes before asyncio, since it may run as
+# a guest of asyncio. gevent comes after both, since its hub exists while others run.
 HOSTS = (
-    ("fdmux.loop.event_loop", "event_loop"),
-    ("trio", "trio"),
-    ("asyncio", "asyncio_mount"),
-    ("tornado.ioloop", "tornado"),
-    ("anyio", "anyio"),
-    ("gevent", "gevent"),
-    ("PySide6.QtCore", "qt"),
-    ("PyQt6.QtCore", "qt"),
-    ("gi", "glib"),
-    ("selectors", "selectors"),
-)
-KNOWN = (
-    "an asyncio, uvloop or tornado loop, a trio nursery, an anyio task group, a gevent "
-    "hub, an object of Qt, a GLib.MainContext, a selector, or a SelectorEventLoop"
+    KnownHost("event_loop", "a SelectorEventLoop", ("fdmux.loop.event_loop",)),
+    KnownHost("trio", "a trio nursery", ("trio",)),
+    KnownHost("asyncio_mount", "an asyncio or uvloop loop", ("asyncio",)),
+    KnownHost("tornado", "a tornado IOLoop", ("tornado.ioloop",)),
+    KnownHost("anyio", "an anyio task group", ("anyio",)),
+    KnownHost("gevent", "a gevent hub", ("gevent",), "fdmux.mount(gevent.get_hub())"),
+    KnownHost("qt", "a QObject", ("PySide6.QtCore", "PyQt6.QtCore")),
+    KnownHost("glib", "a GLib.MainContext or MainLoop", ("gi",)),
+    KnownHost("selectors", "a selectors.BaseSelector", ("selectors",)),
 )
 
-# Another thread may mount while one looks through them.
+# Held to read or write `mounts`, as another thread may mount at the same time.
 registry = threading.Lock()
 mounts: weakref.WeakKeyDictionary[object, weakref.ref[Mounted]] = (
     weakref.WeakKeyDictionary()
@@ -107,36 +119,53 @@ def running() -> object | None:
 
 
 def find_running() -> tuple[HostModule, object]:
-    """Find the loop that runs here."""
-    for module in loaded():
+    """Return the loop that runs in this thread, and the module that mounts on it.
+
+    Raises:
+        RuntimeError: No loop runs here.
+    """
+    for known in imported():
+        module = module_of(known)
         host = module.running()
         if host is not None:
             return module, host
+    names = "".join(f", or {known.named}" for known in imported() if known.named)
     raise RuntimeError(
         "no loop that can host a native loop is running in this thread: call this from "
-        "a callback or task of one, or name the host: fdmux.mount(host)"
-        + ("; gevent: fdmux.mount(gevent.get_hub())" if "gevent" in sys.modules else "")
+        f"a callback or task of one, or name the host: fdmux.mount(host){names}"
     )
 
 
 def find(host: object) -> tuple[HostModule, object]:
-    """Find who knows this kind of host."""
-    for module in loaded():
+    """Return ``host``, and the module that mounts on it.
+
+    Raises:
+        TypeError: No module knows such a host.
+    """
+    for known in imported():
+        module = module_of(known)
         if module.accepts(host):
             return module, host
+    *others, last = (known.what for known in HOSTS)
     raise TypeError(
-        f"mount on {host!r}: neither {KNOWN}; have it watch the fileno() of a "
-        "fdmux.NativeLoop for reading and call its dispatch()"
+        f"mount: host must be {', '.join(others)} or {last}, not {host!r}; any other "
+        "loop can watch the fileno() of a fdmux.NativeLoop for reading and call its "
+        "dispatch()"
     )
 
 
-def loaded() -> list[HostModule]:
-    """Return the files here whose library the program has imported."""
-    names = dict.fromkeys(name for library, name in HOSTS if library in sys.modules)
+def imported() -> list[KnownHost]:
+    """Return the hosts whose library the program has imported."""
     return [
-        cast("HostModule", importlib.import_module(f"fdmux.hosts.{name}"))
-        for name in names
+        known
+        for known in HOSTS
+        if any(library in sys.modules for library in known.libraries)
     ]
+
+
+def module_of(known: KnownHost) -> HostModule:
+    """Import the file of this folder that mounts on such a host."""
+    return cast("HostModule", importlib.import_module(f"fdmux.hosts.{known.module}"))
 
 
 def make(module: HostModule, host: object) -> Mounted:
