@@ -6,6 +6,7 @@ import asyncio
 import selectors
 import signal
 import socket
+import subprocess
 import sys
 import threading
 from typing import TYPE_CHECKING
@@ -110,6 +111,70 @@ def test_run_inside_a_running_loop_is_an_error() -> None:
         inner.close()
 
     host.run(main())
+
+
+async def do_nothing() -> None:
+    """Nothing."""
+
+
+async def generate_nothing() -> AsyncIterator[None]:
+    yield
+
+
+@pytest.mark.parametrize(
+    ("main", "hint"),
+    [
+        (5, "not 5$"),
+        (do_nothing, "call the function"),
+        (generate_nothing(), "iterate over it in a coroutine"),
+    ],
+)
+def test_main_that_is_no_coroutine_is_refused(main: object, hint: str) -> None:
+    with pytest.raises(TypeError, match=rf"run: main must be a coroutine, .*{hint}"):
+        host.run(main)  # type: ignore[arg-type] # wrong on purpose
+    message = rf"start in a guest: main must be a coroutine, .*{hint}"
+    with host.Guest() as guest, pytest.raises(TypeError, match=message):
+        guest.start(main)  # type: ignore[arg-type] # wrong on purpose
+
+
+def test_selector_that_is_none_is_refused_and_leaves_nothing() -> None:
+    with pytest.raises(TypeError, match=r"selector must be a selectors\..*, not 5"):
+        host.EventLoop(selector=5)  # type: ignore[arg-type] # wrong on purpose
+
+
+def test_guest_takes_no_argument() -> None:
+    with pytest.raises(TypeError, match="1 positional argument"):
+        host.Guest(5)  # type: ignore[call-arg] # wrong on purpose
+
+
+@pytest.mark.slow
+def test_forked_child_that_drops_the_loop_is_quiet_and_keeps_no_descriptor() -> None:
+    program = """
+import gc, os
+from fdmux.hosts.asyncio import new_event_loop
+
+before = len(os.listdir("/proc/self/fd"))
+loop = new_event_loop()
+loop.add_reader(0, print)
+child = os.fork()
+if not child:
+    del loop
+    gc.collect()
+    os._exit(len(os.listdir("/proc/self/fd")) - before)
+assert os.waitpid(child, 0)[1] == 0
+loop.call_soon_threadsafe(loop.stop)  # by the self-pipe, which the child has closed
+loop.run_forever()
+loop.close()
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "always", "-c", program],
+        stdin=subprocess.PIPE,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=SOON,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_runner_takes_it_as_loop_factory() -> None:

@@ -7,6 +7,7 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -104,6 +105,82 @@ def test_uvicorn_serves(http: str) -> None:
     assert run(main()) == BODIES
 
 
+NAME = "fdmux.hosts.asyncio:new_event_loop"
+
+
+@pytest.mark.slow
+def test_uvicorn_takes_the_name_of_a_loop_factory() -> None:
+    uvicorn = pytest.importorskip("uvicorn", reason="needs uvicorn")
+    if not hasattr(uvicorn.Config, "get_loop_factory"):
+        pytest.skip("needs uvicorn 0.36")
+    kinds: list[type] = []
+
+    async def note_loop(scope: dict[str, str], receive: object, send: object) -> None:
+        kinds.append(type(asyncio.get_running_loop()))
+        await application(scope, receive, send)  # type: ignore[arg-type] # as uvicorn gives them
+
+    settings = uvicorn.Config(
+        note_loop, loop=NAME, ws="none", lifespan="off", log_level="warning"
+    )
+    server = uvicorn.Server(settings)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        try:
+            assert asyncio.run(post(listener.getsockname(), b"body")) == b"body"
+        finally:
+            server.should_exit = True
+            thread.join()
+    assert kinds == [EventLoop]
+
+
+@pytest.mark.slow
+def test_gunicorn_s_worker_takes_the_name_of_a_loop_factory(tmp_path: Path) -> None:
+    pytest.importorskip("gunicorn", reason="needs gunicorn")
+    pytest.importorskip("uvicorn_worker", reason="needs uvicorn-worker")
+    (tmp_path / "program.py").write_text(
+        "import asyncio\n"
+        "from uvicorn_worker import UvicornWorker\n"
+        "class Worker(UvicornWorker):\n"
+        f"    CONFIG_KWARGS = {{'loop': '{NAME}'}}\n"
+        "async def app(scope, receive, send):\n"
+        "    kind = type(asyncio.get_running_loop()).__name__.encode()\n"
+        "    if scope['type'] == 'http':\n"
+        "        size = [(b'content-length', b'%d' % len(kind))]\n"
+        "        head = {'type': 'http.response.start', 'status': 200}\n"
+        "        await send({**head, 'headers': size})\n"
+        "        await send({'type': 'http.response.body', 'body': kind})\n"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        number = listener.fileno()
+        options = ["-b", f"fd://{number}", "-k", "program.Worker", "program:app"]
+        server = subprocess.Popen(
+            [sys.executable, "-m", "gunicorn", *options],
+            cwd=tmp_path,
+            pass_fds=[number],
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            answer = asyncio.run(post(listener.getsockname(), b""))
+        finally:
+            server.terminate()
+            server.wait()
+    assert answer == EventLoop.__name__.encode()
+
+
+@pytest.mark.slow
+def test_plugin_of_anyio_takes_it_as_loop_factory(tmp_path: Path) -> None:
+    pytest.importorskip("anyio", reason="needs anyio")
+    (tmp_path / "conftest.py").write_text(
+        "import pytest\n"
+        "from fdmux.hosts.asyncio import EventLoop\n"
+        "@pytest.fixture\n"
+        "def anyio_backend():\n"
+        '    return ("asyncio", {"loop_factory": EventLoop})\n'
+    )
+    check_loop_of_tests(tmp_path, "-o", "anyio_mode=auto", "-p", "no:asyncio")
+
+
 @pytest.mark.slow
 def test_pytest_asyncio_takes_what_the_documents_show(tmp_path: Path) -> None:
     pytest.importorskip("pytest_asyncio", reason="needs pytest-asyncio")
@@ -114,26 +191,24 @@ def test_pytest_asyncio_takes_what_the_documents_show(tmp_path: Path) -> None:
     )
     assert found is not None
     (tmp_path / "conftest.py").write_text(found[1])
-    (tmp_path / "test_it.py").write_text(
+    check_loop_of_tests(tmp_path, "-o", "asyncio_mode=auto")
+
+
+def check_loop_of_tests(folder: Path, *options: str) -> None:
+    """Run a test that looks which loop it is run by, with the folder's conftest.py."""
+    (folder / "test_it.py").write_text(
         "import asyncio\n"
         "async def test_it():\n"
         "    kind = type(asyncio.get_running_loop())\n"
         f"    assert kind.__name__ == '{EventLoop.__name__}'\n"
     )
     done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-o",
-            "asyncio_mode=auto",
-            str(tmp_path),
-        ],
+        [sys.executable, "-m", "pytest", "-q", *options, str(folder)],
         capture_output=True,
         check=False,
         text=True,
-        cwd=tmp_path,
+        cwd=folder,
         timeout=60,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed" in done.stdout

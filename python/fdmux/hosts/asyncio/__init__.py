@@ -2,8 +2,9 @@
 
 Its one rule: it is asyncio. `EventLoop` is an `asyncio.SelectorEventLoop` with another
 selector, and another transport for connections; tasks, futures, timers, signals, child
-processes, datagrams and TLS are asyncio's own. Where an asyncio lacks what this builds
-on, its own transports are used. `Guest` is the same inside of somebody else's loop.
+processes, datagrams and TLS are asyncio's own. On a Python whose asyncio lacks a name
+that our transports need (private.py), asyncio's own transports are used. `Guest` is the
+same loop, run by a loop of another kind.
 """
 
 from __future__ import annotations
@@ -11,15 +12,29 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, TypeVar
 
+from fdmux.hosts import asyncio_mount
+from fdmux.hosts.asyncio.coroutines import check_coroutine
 from fdmux.hosts.asyncio.guest import Guest
 from fdmux.hosts.asyncio.loop import EventLoop
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
+    from fdmux.hosts.asyncio.policy import EventLoopPolicy, install
+
 Result = TypeVar("Result")
 
-__all__ = ["EventLoop", "Guest", "new_event_loop", "run"]
+__all__ = ["EventLoop", "EventLoopPolicy", "Guest", "install", "new_event_loop", "run"]
+
+
+def __getattr__(name: str) -> object:
+    """Import policy.py on first use: on Python 3.14 the import warns."""
+    if name not in {"EventLoopPolicy", "install"}:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from fdmux.hosts.asyncio import policy  # noqa: PLC0415 - see above
+
+    found: object = getattr(policy, name)
+    return found
 
 
 def new_event_loop() -> EventLoop:
@@ -32,10 +47,18 @@ def run(
 ) -> Result:
     """Run a coroutine on an `EventLoop` and return its result, as `asyncio.run` does.
 
+    Args:
+        main: The coroutine.
+        debug: Whether the loop is in debug mode; ``None``: as asyncio decides.
+
     Raises:
+        TypeError: ``main`` is no coroutine.
         RuntimeError: A loop of asyncio runs in this thread.
+
+    Threads: Any that runs no loop. Signal handlers need the main thread.
     """
-    if asyncio._get_running_loop() is not None:  # noqa: SLF001 - documented, in events
-        raise RuntimeError("run(): an event loop is running already in this thread")
+    check_coroutine("run", main)
+    if asyncio_mount.running() is not None:
+        raise RuntimeError("run: a loop of asyncio is running already in this thread")
     with asyncio.Runner(debug=debug, loop_factory=EventLoop) as runner:
         return runner.run(main)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from fdmux._ffi import lib
 from fdmux._native import LoopClosed, timeout_ns
+from fdmux.hosts.asyncio.coroutines import check_coroutine
 from fdmux.hosts.asyncio.loop import EventLoop, finish
 from fdmux.hosts.asyncio.selector import StreamSelector
 from fdmux.loop.guest_base import GuestBase
@@ -191,6 +192,7 @@ class Guest(GuestBase):
             TypeError: ``main`` is no coroutine.
             LoopClosed: After `close`.
         """
+        check_coroutine("start in a guest", main)
         self._check_open("start a coroutine in a guest")
         task = self.loop.create_task(main, name=name)
         self._tasks.add(task)

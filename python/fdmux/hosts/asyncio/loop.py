@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import weakref
+from selectors import BaseSelector
 from typing import IO, TYPE_CHECKING
 
 from fdmux.hosts.asyncio.private import (
@@ -22,7 +24,6 @@ from fdmux.hosts.asyncio.selector import StreamSelector, can_serve
 from fdmux.hosts.asyncio.transport import StreamTransport
 
 if TYPE_CHECKING:
-    import selectors
     import ssl
     from collections.abc import Callable, Iterator
 
@@ -44,15 +45,34 @@ class EventLoop(SelectorEventLoop):
         selector: What to wait with. With anything but the `StreamSelector` that is made
             for ``None``, the transports are asyncio's own.
 
+    Raises:
+        TypeError: ``selector`` is no `selectors.BaseSelector`.
+
     Threads: As in asyncio.
+    Fork: A child makes a new loop; the parent's does nothing there when it is dropped.
     """
 
     # What carries connections.
     transport_type: type[StreamTransport] = StreamTransport
 
-    def __init__(self, selector: selectors.BaseSelector | None = None) -> None:
+    def __init__(self, selector: BaseSelector | None = None) -> None:
+        if not isinstance(selector, BaseSelector | None):
+            raise TypeError(
+                "EventLoop: selector must be a selectors.BaseSelector or None, "
+                f"not {selector!r}"
+            )
         self._shared_sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         super().__init__(StreamSelector() if selector is None else selector)
+        self._pid = os.getpid()
+
+    def __del__(self, _getpid: Callable[[], int] = os.getpid) -> None:
+        pid = getattr(self, "_pid", None)
+        if pid == _getpid():
+            super().__del__()  # warns if it is open, and closes it
+        elif pid is not None and not self.is_closed():
+            # A forked child. What `close` would tell the kernel, the parent would feel.
+            self._ssock.close()
+            self._csock.close()
 
     def __fdmux_loop__(self) -> object:
         """Hand out the core loop, in a capsule for native code.

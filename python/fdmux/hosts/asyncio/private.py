@@ -32,7 +32,8 @@ if TYPE_CHECKING:
         _transports: MutableMapping[int, asyncio.Transport]
         _ready: object
         _scheduled: object
-        _stopping: bool
+        _ssock: socket.socket
+        _csock: socket.socket
 
         def _check_closed(self) -> None: ...
         def _check_running(self) -> None: ...
