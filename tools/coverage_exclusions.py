@@ -169,8 +169,8 @@ PYTHON = (
     ),
     Exclusion(
         "python/fdmux/hosts/trio.py",
-        "if served.is_mounted:",
-        "somebody has closed a descriptor that is ours",
+        "if watched.is_mounted:",
+        "only other code can have closed the descriptor of the native loop",
         through="raise",
     ),
     Exclusion(

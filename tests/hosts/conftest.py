@@ -53,9 +53,9 @@ def gevent() -> Iterator[ModuleType]:
     yield gevent
     mounted = [reference() for reference in registry.mounts.values()]
     ports = [reference() for reference in completion.ports.values()]
-    for served in [*mounted, *ports]:
-        if served is not None and served.host is gevent.get_hub():
-            served.unmount()
+    for watched in [*mounted, *ports]:
+        if watched is not None and watched.host is gevent.get_hub():
+            watched.unmount()
     gevent.get_hub().destroy(destroy_loop=True)
 
 

@@ -73,9 +73,9 @@ def test_native_loop_of_a_host_is_the_one_it_names() -> None:
 
 def test_loop_of_ours_is_attached_to_nothing() -> None:
     with SelectorEventLoop() as loop:
-        served = Quits(loop)
-        event_loop.attach(loop, served).detach()
-        assert served.is_mounted
+        watched = Quits(loop)
+        event_loop.attach(loop, watched).detach()
+        assert watched.is_mounted
 
 
 class Quits(Watched):

@@ -224,7 +224,7 @@ def test_hub_of_another_thread_is_refused_by_name(gevent: ModuleType) -> None:
     thread = threading.Thread(target=look)
     thread.start()
     thread.join()
-    assert "another thread's; mount there" in str(errors[0])
+    assert "belongs to another thread; mount there" in str(errors[0])
 
 
 def test_hub_that_was_destroyed_is_refused_by_name(gevent: ModuleType) -> None:

@@ -1,4 +1,4 @@
-"""Hosts: the loops of Python that can carry a native loop; one file for each."""
+"""Mount a native loop on a loop of Python, its host; one file for each kind of host."""
 
 from fdmux.hosts.mounted import Mounted
 from fdmux.hosts.registry import current, mount, running

@@ -1,6 +1,6 @@
-"""anyio as a host: a task group whose end unmounts, on either backend.
+"""anyio as a host: a task group, on either backend; its end unmounts.
 
-Without a group `fdmux.mount` finds the loop that anyio runs on.
+Without a task group, `fdmux.mount` finds the loop that anyio runs on.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
 
 def running() -> object | None:
-    """Leave that to the backends."""
+    """Return nothing: the backend's own module finds the loop."""
     return None
 
 
 def accepts(host: object) -> bool:
-    """Whether it is a task group."""
+    """Whether ``host`` is a task group of anyio."""
     return isinstance(host, sys.modules["anyio"].abc.TaskGroup)
 
 
 def loop_of(host: object) -> object:
-    """Return the loop that runs the group.
+    """Return the loop of the backend: asyncio's, or trio's token.
 
     Raises:
-        RuntimeError: None runs in this thread.
+        RuntimeError: anyio does not run in this thread.
     """
     loop = asyncio_mount.running() or trio_token()
     if loop is None:
@@ -39,21 +39,21 @@ def loop_of(host: object) -> object:
 
 
 def native_of(_host: object) -> NativeLoop | None:
-    """Return that of asyncio's loop, if it runs on a selector of ours."""
+    """Return the native loop of asyncio's loop, if that runs on a fdmux.Selector."""
     return asyncio_mount.native_of(asyncio_mount.running())
 
 
-def attach(host: object, served: Watched) -> Attachment:
-    """Serve it as the backend does, for as long as the group lives."""
+def attach(host: object, watched: Watched) -> Attachment:
+    """Watch the descriptor as the backend's module does, until the group ends."""
     loop = asyncio_mount.running()
     if loop is None:
-        from fdmux.hosts import trio  # noqa: PLC0415 - trio is what runs
+        from fdmux.hosts import trio  # noqa: PLC0415 - trio runs, so it is imported
 
-        return trio.attach_to_group(host, served)
+        return trio.attach_to_group(host, watched)
     errors: list[Exception] = []
     is_over = sys.modules["anyio"].Event()
-    attachment = asyncio_mount.attach(loop, served)
-    host.start_soon(hold, served, is_over, errors, name="fdmux")  # type: ignore[attr-defined] # a group
+    attachment = asyncio_mount.attach(loop, watched)
+    host.start_soon(hold, watched, is_over, errors, name="fdmux")  # type: ignore[attr-defined] # a task group
 
     def detach() -> None:
         is_over.set()
@@ -66,20 +66,20 @@ def attach(host: object, served: Watched) -> Attachment:
     return Attachment(detach, report, attachment.has_ended)
 
 
-async def hold(served: Watched, is_over: object, errors: list[Exception]) -> None:
-    """Unmount when the group is cancelled; hand it the error of a native function."""
+async def hold(watched: Watched, is_over: object, errors: list[Exception]) -> None:
+    """Unmount when the group ends; raise the error of a native function in it."""
     try:
         await is_over.wait()  # type: ignore[attr-defined] # an anyio.Event
         if errors:
             raise errors[0]
     finally:
-        served.unmount()
+        watched.unmount()
 
 
 def trio_token() -> object | None:
-    """Return that of the trio that runs here."""
+    """Return the token of the trio run in this thread, if there is one."""
     if "trio" not in sys.modules:
         return None
-    from fdmux.hosts import trio  # noqa: PLC0415 - only where trio is
+    from fdmux.hosts import trio  # noqa: PLC0415 - only if trio is imported
 
     return trio.running()

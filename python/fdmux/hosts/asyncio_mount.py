@@ -1,11 +1,12 @@
-"""asyncio, and the loops that are like it: uvloop, and tornado's.
+"""asyncio as a host, and loops with the same interface: uvloop's, and tornado's.
 
-Its one rule: draining happens in the reader's callback, never in a task, which would
-run only after the loop has polled again and found the same descriptor readable.
+Its one rule: the reader's callback dispatches, never a task. A task would run only
+after the loop had polled again and found the same descriptor readable.
 
-Who ends the mount: ``loop.shutdown_asyncgens()``, which asyncio.run, Runner and
-uvloop.run call, closes a generator that is kept open for that. A loop that is closed
-without it drops the reader, which alone holds the `Watched`.
+The end of the loop unmounts: ``loop.shutdown_asyncgens()``, which asyncio.run, Runner
+and uvloop.run call, closes an asynchronous generator that `attach` keeps open. A loop
+that is closed without it drops the reader, which holds the only reference to the
+`Watched`.
 """
 
 from __future__ import annotations
@@ -26,20 +27,23 @@ if TYPE_CHECKING:
 
 
 def running() -> object | None:
-    """Return asyncio's loop, if one runs in this thread."""
-    return asyncio._get_running_loop()  # noqa: SLF001 - documented for such checks
+    """Return the loop of asyncio that runs in this thread, if there is one."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 def accepts(host: object) -> bool:
-    """Whether it is an asyncio loop, whoever made it."""
+    """Whether ``host`` is a loop with the interface of asyncio's."""
     return isinstance(host, asyncio.AbstractEventLoop)
 
 
 def loop_of(host: object) -> object:
-    """Return the loop, which must be this thread's if it runs.
+    """Return the loop itself.
 
     Raises:
-        RuntimeError: It is closed, or runs in another thread.
+        RuntimeError: It is closed, or it runs in another thread.
     """
     loop = cast("asyncio.AbstractEventLoop", host)
     if loop.is_closed():
@@ -54,14 +58,14 @@ def loop_of(host: object) -> object:
 
 def runs_elsewhere(loop: asyncio.AbstractEventLoop) -> bool:
     """Whether another thread runs the loop."""
-    thread: int | None = getattr(loop, "_thread_id", None)  # uvloop keeps its to itself
+    thread: int | None = getattr(loop, "_thread_id", None)  # uvloop hides its own
     if thread is not None:
         return thread != threading.get_ident()
     return loop.is_running() and running() is not loop
 
 
 def native_of(host: object) -> NativeLoop | None:
-    """Return that of the selector, if the loop runs on one of ours."""
+    """Return the native loop of its selector, if that is a fdmux.Selector."""
     native = getattr(host, "native", None)
     if isinstance(native, NativeLoop):
         return native
@@ -69,18 +73,22 @@ def native_of(host: object) -> NativeLoop | None:
     return selector.native if isinstance(selector, Selector) else None
 
 
-def attach(host: object, served: Watched) -> Attachment:
-    """Watch the descriptor as a reader."""
+def attach(host: object, watched: Watched) -> Attachment:
+    """Add a reader for the descriptor.
+
+    Raises:
+        RuntimeError: The loop cannot watch descriptors.
+    """
     loop = cast("asyncio.AbstractEventLoop", host)
-    fd = served.fileno()
+    fd = watched.fileno()
     try:
-        loop.add_reader(fd, served.watcher())
+        loop.add_reader(fd, watched.watcher())
     except NotImplementedError:
         raise RuntimeError(
             f"mount on {loop!r}: it cannot watch descriptors (Windows' Proactor loop "
             "cannot); run asyncio.SelectorEventLoop(fdmux.Selector()) instead"
         ) from None
-    until_shutdown = hold_open(served)
+    until_shutdown = hold_open(watched)
     if running() is loop:
         begin(until_shutdown)
     else:
@@ -99,26 +107,26 @@ def attach(host: object, served: Watched) -> Attachment:
 
 
 def new_event() -> object:
-    """Make what tasks wait for."""
+    """Return an event that a task can wait for."""
     return asyncio.Event()
 
 
-async def hold_open(served: Watched) -> AsyncGenerator[None, None]:
+async def hold_open(watched: Watched) -> AsyncGenerator[None, None]:
     """Unmount when the loop closes its asynchronous generators."""
     try:
         yield
     finally:
-        served.unmount()
+        watched.unmount()
 
 
 def begin(generator: AsyncGenerator[None, None]) -> None:
-    """Run it to its yield, so that the loop that runs knows of it."""
+    """Run the generator to its yield: the running loop then knows that it is open."""
     with contextlib.suppress(StopIteration, StopAsyncIteration):
         generator.__anext__().__await__().__next__()
 
 
 def end(generator: AsyncGenerator[None, None]) -> None:
-    """Finish it, unless that is what is happening."""
-    if not generator.ag_running:  # type: ignore[attr-defined] # it is a native one
+    """Close the generator, unless it is being closed."""
+    if not generator.ag_running:  # type: ignore[attr-defined] # typeshed lacks it
         with contextlib.suppress(StopIteration):
             generator.aclose().__await__().__next__()

@@ -1,4 +1,4 @@
-"""SelectorEventLoop as a host: it has a native loop on every selector."""
+"""SelectorEventLoop as a host: it has a native loop of its own, on every selector."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ loop_of = same_loop
 
 
 def running() -> object | None:
-    """Return the loop whose callback runs."""
+    """Return the loop that runs a callback in this thread, if there is one."""
     return ours.loop
 
 
 def accepts(host: object) -> bool:
-    """Whether it is a loop of ours."""
+    """Whether ``host`` is a SelectorEventLoop."""
     return isinstance(host, SelectorEventLoop)
 
 
 def native_of(host: object) -> NativeLoop:
-    """Return the loop's own."""
+    """Return the native loop of the SelectorEventLoop."""
     return host.native  # type: ignore[attr-defined, no-any-return] # a SelectorEventLoop
 
 
-def attach(_host: object, _mounted: Watched) -> Attachment:
-    """Do nothing: it serves its own loop."""
+def attach(_host: object, _watched: Watched) -> Attachment:
+    """Do nothing: a SelectorEventLoop dispatches its native loop itself."""
     return Attachment(lambda: None, log_error)

@@ -1,7 +1,8 @@
 """gevent as a host: an io watcher of the hub's loop, whose callback runs in the hub.
 
-gevent tells nobody when a hub is destroyed. So a program that does that unmounts
-before; else the mount ends when the hub's memory does, or at the next `fdmux.mount`.
+gevent does not report that a hub is destroyed. So a program should unmount before it
+destroys its hub; otherwise the mount ends when the hub is garbage, or at the next call
+of `fdmux.mount`.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ native_of = no_native
 
 
 def running() -> object | None:
-    """Return the hub if this is a greenlet of gevent's, or blocking calls are patched.
+    """Return the hub if this is a greenlet of gevent, or the socket module is patched.
 
-    The main greenlet of a program that only imports gevent is not enough: asking for
-    its hub would make one that perhaps nobody runs.
+    In the main greenlet of a program that only imports gevent this returns ``None``:
+    asking for the hub would create one, which the program may never run.
     """
     gevent = sys.modules["gevent"]
     monkey = sys.modules.get("gevent.monkey")
@@ -40,59 +41,59 @@ def running() -> object | None:
 
 
 def accepts(host: object) -> bool:
-    """Whether it is a hub."""
+    """Whether ``host`` is a hub of gevent."""
     hub = sys.modules.get("gevent.hub")
     return hub is not None and isinstance(host, hub.Hub)
 
 
 def loop_of(host: object) -> object:
-    """Return the hub, which must be this thread's.
+    """Return the hub itself.
 
     Raises:
-        RuntimeError: It was destroyed, or is another thread's.
+        RuntimeError: It was destroyed, or it belongs to another thread.
     """
     if host.loop is None:  # type: ignore[attr-defined] # a hub
         raise RuntimeError(f"mount on {host!r}: it was destroyed; mount on a new hub")
     if host.thread_ident != threading.get_ident():  # type: ignore[attr-defined] # the same
         raise RuntimeError(
-            f"mount on {host!r}: it is another thread's; mount there, or on "
+            f"mount on {host!r}: it belongs to another thread; mount there, or on "
             "gevent.get_hub()"
         )
     return host
 
 
-def attach(host: object, served: Watched) -> Attachment:
-    """Watch the descriptor in the loop of the hub."""
-    watcher = host.loop.io(served.fileno(), READ)  # type: ignore[attr-defined] # a hub
-    at_end = weakref.finalize(host, served.unmount)
+def attach(host: object, watched: Watched) -> Attachment:
+    """Start an io watcher for the descriptor in the loop of the hub."""
+    watcher = host.loop.io(watched.fileno(), READ)  # type: ignore[attr-defined] # a hub
+    at_end = weakref.finalize(host, watched.unmount)
     at_end.atexit = False
 
     def detach() -> None:
         at_end.detach()
-        with contextlib.suppress(ValueError):  # the loop was destroyed
+        with contextlib.suppress(ValueError):  # the hub's loop was destroyed
             watcher.stop()
             watcher.close()
 
-    def serve(dispatch: Callable[[], None]) -> None:
+    def on_ready(dispatch: Callable[[], None]) -> None:
         dispatch()
-        if not served.is_mounted:
-            detach()  # in a forked child, whose hub has a kernel set of its own by now
+        if not watched.is_mounted:
+            detach()  # in a forked child, whose hub has its own kernel set
 
-    watcher.start(serve, served.watcher())
+    watcher.start(on_ready, watched.watcher())
 
     def report(error: Exception, source: object) -> None:
-        hub = served.host
+        hub = watched.host
         if hub is not None:
             hub.handle_error(source, type(error), error, error.__traceback__)  # type: ignore[attr-defined] # a hub
 
     def has_ended() -> bool:
-        hub = served.host
+        hub = watched.host
         return hub is None or hub.loop is None  # type: ignore[attr-defined] # a hub
 
     return Attachment(detach, report, has_ended)
 
 
 def new_event() -> object:
-    """Make what greenlets wait for."""
+    """Return an event that a greenlet can wait for."""
     event: object = importlib.import_module("gevent.event").Event()
     return event

@@ -1,4 +1,4 @@
-"""GLib as a host, by PyGObject: a source in the context."""
+"""GLib as a host, by PyGObject: a source in the main context."""
 
 from __future__ import annotations
 
@@ -13,42 +13,41 @@ if TYPE_CHECKING:
 
 native_of = no_native
 
-# PyGObject makes another object for the same context each time it is asked. Here is the
-# one that stands for it as long as it is mounted.
+# PyGObject returns a new object for the same context each time. This maps the address
+# of a context to the object that stands for it while it is mounted.
 contexts: weakref.WeakValueDictionary[object, object] = weakref.WeakValueDictionary()
 
 
 def running() -> object | None:
-    """Return nothing: what runs GLib must be given."""
+    """Return nothing: a host of GLib must be passed."""
     return None
 
 
 def accepts(host: object) -> bool:
-    """Whether it is a context or main loop of GLib."""
+    """Whether ``host`` is a main context or main loop of GLib."""
     glib = sys.modules.get("gi.repository.GLib")
     return glib is not None and isinstance(host, (glib.MainContext, glib.MainLoop))
 
 
 def loop_of(host: object) -> object:
-    """Return the context; the same object for the same one."""
+    """Return the main context: always the same object for the same context."""
     glib = sys.modules["gi.repository.GLib"]
     is_loop = isinstance(host, glib.MainLoop)
     context: object = host.get_context() if is_loop else host  # type: ignore[attr-defined] # a MainLoop
     return contexts.setdefault(hash(context), context)  # its address
 
 
-def attach(host: object, served: Watched) -> Attachment:
+def attach(host: object, watched: Watched) -> Attachment:
     """Add a source that watches the descriptor."""
     glib = sys.modules["gi.repository.GLib"]
     context = loop_of(host)
-
-    watcher = served.watcher()
+    watcher = watched.watcher()
 
     def on_ready(*_event: object) -> bool:
         watcher()
-        return True  # keeps the source
+        return True  # GLib keeps the source
 
-    source = glib.unix_fd_source_new(served.fileno(), glib.IOCondition.IN)
+    source = glib.unix_fd_source_new(watched.fileno(), glib.IOCondition.IN)
     source.set_callback(on_ready)
     source.attach(context)
 

@@ -1,7 +1,7 @@
-"""Mounted: a native loop that a loop of Python serves.
+"""Mounted: a native loop that is mounted on a loop of Python.
 
-Its one rule: it ends for native code as any loop does: every watcher is ended, and its
-``destroyed`` called once.
+Its one rule: unmounting ends the native loop as closing it does: every watcher ends,
+and its ``destroyed`` is called once.
 """
 
 from __future__ import annotations
@@ -22,14 +22,16 @@ class Mounted(Watched):
     """A `NativeLoop` on a loop of Python; made by `fdmux.mount`.
 
     Attributes:
-        native: The native loop. It is the host's to run: do not close it, `unmount`.
-        error_hook: ``None``: the error that a native function returned goes where the
-            host takes errors of callbacks (asyncio's exception handler, gevent's
-            ``Hub.handle_error``; else the logger ``fdmux.hosts``). A callable: it gets
-            ``(error, mounted)``. The loop stays usable in either case.
+        native: The native loop. The host runs it; to end it call `unmount`, not its
+            `close`.
+        error_hook: Called with ``(error, mounted)`` when a native function returns an
+            error. While it is ``None``, the host gets the error: asyncio's exception
+            handler, gevent's ``Hub.handle_error``, the nursery or task group that was
+            passed, the caller of a selector's ``key.data()``; otherwise the logger
+            ``fdmux.hosts``. The loop stays usable in every case.
 
-    Threads: The host's. Native code may use the loop from any thread, as always.
-    Fork:    A child of fork() mounts anew; the parent's is left alone there.
+    Threads: The host's. Native code may use the native loop from any thread.
+    Fork: A forked child calls `mount` again; the parent's `Mounted` does nothing there.
     """
 
     def __init__(self, host: object, native: NativeLoop, *, is_owner: bool) -> None:
@@ -37,8 +39,9 @@ class Mounted(Watched):
         self.native = native
         self._is_owner = is_owner
         if is_owner:
-            # Also while somebody holds `native` itself; and at exit before Python's
-            # modules go, for what is called then may be a callback of ctypes or cffi.
+            # This closes the loop even if the program keeps `native`. At exit it runs
+            # before Python clears its modules: `destroyed` may be a callback of ctypes
+            # or cffi.
             weakref.finalize(self, native.close)
 
     def __repr__(self) -> str:
@@ -46,7 +49,7 @@ class Mounted(Watched):
         return f"<fdmux.Mounted {self.native!r} on {self.host!r}{state}>"
 
     def __fdmux_loop__(self) -> object:
-        """Hand out the loop to native code, see `NativeLoop`."""
+        """Return the capsule of the native loop for native code; see `NativeLoop`."""
         return self.native.__fdmux_loop__()
 
     def __enter__(self) -> Self:
@@ -61,16 +64,16 @@ class Mounted(Watched):
         self.unmount()
 
     def fileno(self) -> int:
-        """Return the descriptor that the host watches."""
+        """Return the descriptor that the host watches for reading."""
         return self.native.fileno()
 
     def unmount(self) -> None:
-        """Leave the host, and close the native loop. Idempotent.
+        """Stop the host from watching, and close the native loop. Idempotent.
 
-        Every native watcher is ended and its ``destroyed`` called, before this returns
-        or, called within a native function, when that has returned. Where the host has
-        a native loop of its own (it runs on a `fdmux.Selector`) there is nothing to
-        leave, and the loop is the host's to close.
+        Every native watcher ends and its ``destroyed`` is called before this returns;
+        called inside a native function, after that function has returned. If the host
+        has a native loop of its own (it runs on a `fdmux.Selector`), this changes
+        nothing: the host closes that loop.
         """
         super().unmount()
 

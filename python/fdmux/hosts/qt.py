@@ -18,12 +18,12 @@ native_of = no_native
 
 
 def running() -> object | None:
-    """Return nothing: what runs Qt must be given."""
+    """Return nothing: a host of Qt must be passed."""
     return None
 
 
 def binding_of(host: object) -> ModuleType | None:
-    """Return the QtCore that the object is of."""
+    """Return the QtCore module whose QObject ``host`` is, if it is one."""
     for name in BINDINGS:
         module = sys.modules.get(name)
         if module is not None and isinstance(host, module.QObject):
@@ -32,15 +32,16 @@ def binding_of(host: object) -> ModuleType | None:
 
 
 def accepts(host: object) -> bool:
-    """Whether it is a QObject: an application, an event loop, a window."""
+    """Whether ``host`` is a QObject: an application, an event loop, a window."""
     return binding_of(host) is not None
 
 
 def loop_of(host: object) -> object:
-    """Return the event dispatcher of this thread, which must be the host's.
+    """Return the event dispatcher of this thread.
 
     Raises:
-        RuntimeError: It is another thread's, or Qt does not run here yet.
+        RuntimeError: The object belongs to another thread, or this thread has no event
+            dispatcher yet.
     """
     core = binding_of(host)
     if core is None or host.thread() != core.QThread.currentThread():  # type: ignore[attr-defined] # a QObject
@@ -57,13 +58,13 @@ def loop_of(host: object) -> object:
     return dispatcher
 
 
-def attach(host: object, served: Watched) -> Attachment:
+def attach(host: object, watched: Watched) -> Attachment:
     """Watch the descriptor with a notifier that lives as long as the dispatcher."""
     core = binding_of(host)
-    assert core is not None  # noqa: S101 - for mypy: accepts() has said so
+    assert core is not None  # noqa: S101 - for mypy; find() has called accepts()
     dispatcher = loop_of(host)
     notifier = core.QSocketNotifier(
-        served.fileno(), core.QSocketNotifier.Type.Read, dispatcher
+        watched.fileno(), core.QSocketNotifier.Type.Read, dispatcher
     )
 
     def detach(_dispatcher: object = dispatcher) -> None:
@@ -71,7 +72,7 @@ def attach(host: object, served: Watched) -> Attachment:
             notifier.setEnabled(False)
             notifier.deleteLater()
         except RuntimeError:
-            pass  # Qt has deleted it, with the dispatcher
+            pass  # Qt has deleted the notifier, with the dispatcher
 
-    notifier.activated.connect(served.watcher())
+    notifier.activated.connect(watched.watcher())
     return Attachment(detach, log_error)

@@ -1,7 +1,7 @@
-"""Which loop runs here, and which file of this folder mounts a native loop on it.
+"""Which loop runs in this thread, and which file of this folder mounts on it.
 
-Its one rule: no library is imported in order to ask whether its loop runs. A loop that
-runs has imported its own library; a host that is given was made by one.
+Its one rule: it imports no library to ask whether the library's loop runs. The program
+of a loop that runs, or of a host that is passed, has imported the library already.
 """
 
 from __future__ import annotations
@@ -59,27 +59,28 @@ mounts: weakref.WeakKeyDictionary[object, weakref.ref[Mounted]] = (
 
 
 def mount(host: object = None) -> Mounted:
-    """Let a loop of Python serve native code: once for each loop.
+    """Mount a native loop on a loop of Python, the host; once for each host.
 
     The host watches one descriptor, which stands for all native descriptors, timers and
-    calls, and dispatches them inside its own callback, without the GIL. Mounted again,
-    a loop gives what it gave before.
+    posted calls. When it is readable, the host's callback dispatches them in C, without
+    the GIL. Mounting a host again returns the same `Mounted`.
 
     Args:
-        host: ``None`` finds the loop that runs in this thread: our own, asyncio's (also
-            uvloop, tornado), trio's, gevent's; anyio is one of these. Else what loop to
-            use: an asyncio loop, a tornado ``IOLoop``, a gevent hub, a selector whose
-            user calls ``key.data()``, an object of Qt or ``GLib.MainContext`` of this
-            thread, a trio nursery or anyio task group, whose end unmounts it and which
-            takes the errors of native functions.
+        host: The loop to mount on: a `SelectorEventLoop`, an asyncio or uvloop loop, a
+            tornado ``IOLoop``, a gevent hub, a selector whose user calls
+            ``key.data()``, a ``QObject`` of this thread, a ``GLib.MainContext`` or
+            ``MainLoop``; or a trio nursery or anyio task group, whose end unmounts and
+            in which errors of native functions are raised. ``None``: the loop that runs
+            in this thread, of fdmux, asyncio, uvloop, tornado, trio, anyio or gevent.
 
     Returns:
-        What `unmount` is called on; the end of the host does so as well.
+        The mount. `Mounted.unmount` ends it, and so does the end of the host.
 
     Raises:
-        RuntimeError: No loop runs here, or one that cannot watch descriptors.
-        TypeError: ``host`` is nothing one can mount on.
-        OSError: The kernel has no descriptors to give.
+        RuntimeError: No loop runs in this thread, or the host is closed, belongs to
+            another thread or cannot watch descriptors.
+        TypeError: ``host`` is none of these.
+        OSError: The process has no more descriptors.
 
     Threads: The host's.
     """
@@ -99,19 +100,21 @@ def mount(host: object = None) -> Mounted:
 def current() -> NativeLoop:
     """Return the `NativeLoop` of the loop that runs in this thread.
 
-    That is the `SelectorEventLoop` whose callback is running, or the native loop that
-    serves the running asyncio, uvloop, tornado, trio or gevent loop: the first call
-    mounts it, as `mount` does. It lives as long as that loop.
+    In a callback of a `SelectorEventLoop` it is that loop's own. In an asyncio, uvloop,
+    tornado, trio, anyio or gevent loop it is the native loop that is mounted there; the
+    first call mounts it, as `mount` does. It lives as long as the running loop.
 
     Raises:
-        RuntimeError: No loop runs here, or one that cannot watch descriptors.
+        RuntimeError: No loop runs in this thread, or it cannot watch descriptors.
+
+    Threads: Any.
     """
     loop = running_here.loop
     return loop.native if loop is not None else mount().native
 
 
 def running() -> object | None:
-    """Return the loop that runs in this thread, of whatever library, or ``None``."""
+    """Return the loop that runs in this thread, or ``None``, as `mount` finds it."""
     try:
         return find_running()[1]
     except RuntimeError:
@@ -169,7 +172,7 @@ def module_of(known: KnownHost) -> HostModule:
 
 
 def make(module: HostModule, host: object) -> Mounted:
-    """Mount on a host that has nothing of ours yet."""
+    """Mount on a host for the first time."""
     native = module.native_of(host)
     if native is not None:
         return Mounted(host, native, is_owner=False)
@@ -185,7 +188,7 @@ def make(module: HostModule, host: object) -> Mounted:
 
 
 def check_fd(native: NativeLoop, host: object) -> None:
-    """Say what to do where there is no descriptor to watch."""
+    """Raise a RuntimeError that helps if the backend has no descriptor."""
     try:
         native.fileno()
     except OSError as error:
@@ -198,7 +201,7 @@ def check_fd(native: NativeLoop, host: object) -> None:
 
 
 def drop_ended() -> None:
-    """Unmount what is left of hosts that were closed without telling anybody."""
+    """Unmount from hosts that were closed without a call of `Mounted.unmount`."""
     with registry:
         references = list(mounts.values())
     for reference in references:

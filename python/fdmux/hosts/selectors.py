@@ -1,4 +1,4 @@
-"""Any `selectors.BaseSelector` as a host, run by whoever calls ``key.data()``."""
+"""Any `selectors.BaseSelector` as a host, whose user calls ``key.data()``."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 
 def running() -> object | None:
-    """Return nothing: a selector does not run by itself."""
+    """Return nothing: a selector must be passed."""
     return None
 
 
 def accepts(host: object) -> bool:
-    """Whether it is a selector."""
+    """Whether ``host`` is a selector."""
     return isinstance(host, BaseSelector)
 
 
 def loop_of(host: object) -> object:
-    """Return the selector.
+    """Return the selector itself.
 
     Raises:
         RuntimeError: It is closed.
@@ -36,18 +36,18 @@ def loop_of(host: object) -> object:
 
 
 def native_of(host: object) -> NativeLoop | None:
-    """Return that of a selector of ours."""
+    """Return the native loop of a fdmux.Selector."""
     return host.native if isinstance(host, Selector) else None
 
 
-def attach(host: object, served: Watched) -> Attachment:
-    """Register the descriptor, with what to call as its data."""
+def attach(host: object, watched: Watched) -> Attachment:
+    """Register the descriptor; its key's data is the function to call."""
     selector = cast("BaseSelector", host)
-    fd = served.fileno()
-    selector.register(fd, EVENT_READ, served.watcher())
+    fd = watched.fileno()
+    selector.register(fd, EVENT_READ, watched.watcher())
 
     def detach() -> None:
-        # A closed selector has no map; it has forgotten the descriptor by itself.
+        # A closed selector has no map, and has forgotten the descriptor.
         if selector.get_map() is not None:
             with contextlib.suppress(KeyError):
                 selector.unregister(fd)
@@ -56,5 +56,5 @@ def attach(host: object, served: Watched) -> Attachment:
 
 
 def raise_error(error: Exception, _source: object) -> None:
-    """Let it come out of ``key.data()``."""
+    """Raise the error out of ``key.data()``."""
     raise error

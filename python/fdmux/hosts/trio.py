@@ -1,7 +1,7 @@
-"""trio as a host: a task that waits for the descriptor and dispatches right there.
+"""trio as a host: a task that waits for the descriptor, and dispatches itself.
 
-Its one rule: an error of native code never reaches trio from a system task, where it
-would be a TrioInternalError. In a nursery that was given, it goes up as any other.
+Its one rule: a system task never raises the error of a native function, which trio
+would turn into a TrioInternalError. A task in the caller's nursery does raise it.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ native_of = no_native
 
 
 def running() -> object | None:
-    """Return the token of the trio that runs in this thread."""
+    """Return the token of the trio run in this thread, if there is one."""
     lowlevel = sys.modules["trio"].lowlevel
     return lowlevel.current_trio_token() if lowlevel.in_trio_run() else None
 
 
 def accepts(host: object) -> bool:
-    """Whether it is a nursery."""
+    """Whether ``host`` is a nursery of trio."""
     return isinstance(host, sys.modules["trio"].Nursery)
 
 
 def loop_of(host: object) -> object:
-    """Return the token of the run that the host belongs to.
+    """Return the token of the trio run in this thread.
 
     Raises:
-        RuntimeError: A nursery was given outside of trio.
+        RuntimeError: trio does not run in this thread.
     """
     token = running()
     if token is None:
@@ -40,48 +40,54 @@ def loop_of(host: object) -> object:
     return token
 
 
-def attach(host: object, served: Watched) -> Attachment:
-    """Start the task that serves the loop."""
+def attach(host: object, watched: Watched) -> Attachment:
+    """Start the task: in the nursery that was passed, or as a system task."""
     if accepts(host):
-        return attach_to_group(host, served)
+        return attach_to_group(host, watched)
     trio = sys.modules["trio"]
-    fd = served.fileno()
-    trio.lowlevel.spawn_system_task(serve, served, fd, None, name="fdmux")
+    fd = watched.fileno()
+    trio.lowlevel.spawn_system_task(keep_dispatching, watched, fd, None, name="fdmux")
     return Attachment(lambda: let_go(fd), log_error)
 
 
-def attach_to_group(group: object, served: Watched) -> Attachment:
-    """Start it in a nursery or task group, which then takes the errors."""
+def attach_to_group(group: object, watched: Watched) -> Attachment:
+    """Start the task in a nursery or task group, in which it raises errors."""
     errors: list[Exception] = []
-    fd = served.fileno()
-    group.start_soon(serve, served, fd, errors, name="fdmux")  # type: ignore[attr-defined] # either has it
+    fd = watched.fileno()
+    group.start_soon(keep_dispatching, watched, fd, errors, name="fdmux")  # type: ignore[attr-defined] # both have it
     return Attachment(lambda: let_go(fd), lambda error, _: errors.append(error))
 
 
-async def serve(served: Watched, fd: int, errors: list[Exception] | None) -> None:
-    """Dispatch until the loop is unmounted, or the run or nursery ends."""
+async def keep_dispatching(
+    watched: Watched, fd: int, errors: list[Exception] | None
+) -> None:
+    """Dispatch when the descriptor is readable, until unmounted or cancelled.
+
+    Raises:
+        Exception: The first of ``errors``, to which others append.
+    """
     trio = sys.modules["trio"]
     try:
-        while served.is_mounted:
+        while watched.is_mounted:
             await trio.lowlevel.wait_readable(fd)
-            served.dispatch()
+            watched.dispatch()
             if errors:
                 raise errors[0]
     except trio.ClosedResourceError:
-        if served.is_mounted:
+        if watched.is_mounted:
             raise
     finally:
-        served.unmount()
+        watched.unmount()
 
 
 def new_event() -> object:
-    """Make what tasks wait for."""
+    """Return an event that a task can wait for."""
     event: object = sys.modules["trio"].Event()
     return event
 
 
 def let_go(fd: int) -> None:
-    """Wake the task that waits, if trio still runs."""
+    """Wake the task that waits for ``fd``, if trio still runs."""
     lowlevel = sys.modules["trio"].lowlevel
     if lowlevel.in_trio_run():
         lowlevel.notify_closing(fd)

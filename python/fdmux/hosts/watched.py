@@ -1,8 +1,9 @@
-"""Watched: something with a descriptor that a loop of Python watches for us.
+"""Watched: an object with a descriptor that a loop of Python, its host, watches.
 
-Its one rule: what the host calls is held by the host alone, and keeps the `Watched`
-alive. So a host that goes away takes it along, and is not held back. How one watches a
-descriptor in a certain host is in that host's own file.
+Its one rule: only the host holds the function that it calls (`Watched.watcher`), and
+that function holds the `Watched`. So the end of the host ends the `Watched`, and the
+`Watched` never keeps its host alive. The file of each host says how that host watches a
+descriptor.
 """
 
 from __future__ import annotations
@@ -27,59 +28,65 @@ logger = logging.getLogger("fdmux.hosts")
 
 
 class Attachment(NamedTuple):
-    """How a host lets go, takes errors, and has ended unnoticed."""
+    """What `HostModule.attach` returns.
+
+    Attributes:
+        detach: Stops the host from watching. Called once, by `Watched.unmount`.
+        report: Gives an error to the host; called with ``(error, watched)``.
+        has_ended: Whether the host was closed without a call of `Watched.unmount`.
+    """
 
     detach: Callable[[], object]
     report: ErrorHook
-    has_ended: Callable[[], bool] = bool  # no
+    has_ended: Callable[[], bool] = bool  # False
 
 
 class HostModule(Protocol):
-    """What each file of this folder that knows a host has."""
+    """The functions of each file of this folder that mounts on a host."""
 
     def running(self) -> object | None:
-        """Return the host that runs in this thread, if there is one."""
+        """Return the host that runs in this thread, or ``None``."""
 
     def accepts(self, host: object) -> bool:
-        """Whether ``host`` is one of this library."""
+        """Whether ``host`` is a host of this library."""
 
     def loop_of(self, host: object) -> object:
-        """Return what a loop is mounted on once: ``host``, or what it belongs to."""
+        """Return the loop that ``host`` is or belongs to; one loop is mounted once."""
 
     def native_of(self, host: object) -> NativeLoop | None:
-        """Return the native loop that the host has anyway."""
+        """Return the native loop that the host has already, or ``None``."""
 
-    def attach(self, host: object, served: Watched) -> Attachment:
-        """Have the host watch ``served.fileno()`` and call ``served.watcher()``."""
+    def attach(self, host: object, watched: Watched) -> Attachment:
+        """Have the host watch ``watched.fileno()`` and call ``watched.watcher()``."""
 
 
 def no_native(_host: object) -> None:
-    """Say as `HostModule.native_of` that this kind of host never has one."""
+    """Implement `HostModule.native_of` for hosts that never have a native loop."""
 
 
 def same_loop(host: object) -> object:
-    """Say as `HostModule.loop_of` that the host is the loop."""
+    """Implement `HostModule.loop_of` for hosts that are the loop."""
     return host
 
 
 def log_error(error: Exception, source: object) -> None:
-    """Report an error where the host has no place for it."""
+    """Log an error; for hosts that do not take errors of callbacks."""
     logger.error("error in %r", source, exc_info=error)
 
 
 def unmount_if_there(reference: weakref.ref[Watched]) -> None:
-    """Unmount, if there is still something that is mounted."""
-    served = reference()
-    if served is not None:
-        served.unmount()
+    """Unmount the object, if it still exists."""
+    watched = reference()
+    if watched is not None:
+        watched.unmount()
 
 
 class Watched(abc.ABC):
-    """What a host serves, from `attach` to `unmount`.
+    """An object that a host watches, from `attach` to `unmount`.
 
     Attributes:
-        error_hook: ``None``: an error goes where the host takes those of callbacks. A
-            callable: it gets ``(error, served)``.
+        error_hook: Called with ``(error, watched)`` when dispatching fails. While it is
+            ``None``, the host gets the error as one of a callback.
     """
 
     def __init__(self, host: object) -> None:
@@ -95,29 +102,29 @@ class Watched(abc.ABC):
 
     @abc.abstractmethod
     def _serve(self) -> object:
-        """Do what there is to do, without waiting."""
+        """Do the work that is ready, without waiting."""
 
     @abc.abstractmethod
     def _close(self) -> None:
-        """Release what is ours; the host has let go."""
+        """Release the object's resources; the host no longer watches."""
 
     @property
     def host(self) -> object | None:
-        """What it is mounted on; ``None`` when that is gone."""
+        """The host it is mounted on; ``None`` when that no longer exists."""
         return self._host()
 
     @property
     def is_mounted(self) -> bool:
-        """Whether the host serves it: before `unmount`, in the process it is of."""
+        """Whether it is mounted: before `unmount`, and not in a forked child."""
         return self._is_mounted and self._pid == os.getpid()
 
     @property
     def has_ended(self) -> bool:
-        """Whether the host was closed without letting go."""
+        """Whether the host was closed without a call of `unmount`."""
         return self._attachment is not None and self._attachment.has_ended()
 
     def attach(self, host_module: HostModule, host: object) -> None:
-        """Begin to be served; what fails has no effect."""
+        """Have the host watch this; if that fails, unmount and raise the error."""
         try:
             self._attachment = host_module.attach(host, self)
         except BaseException:
@@ -125,32 +132,34 @@ class Watched(abc.ABC):
             raise
 
     def watcher(self) -> functools.partial[None]:
-        """Return what the host shall call; when it drops that, the mount ends."""
+        """Return the function for the host to call; dropping it unmounts."""
         watcher = functools.partial(self.dispatch)
         at_end = weakref.finalize(watcher, unmount_if_there, weakref.ref(self))
         at_end.atexit = False
         return watcher
 
     def dispatch(self, *_event: object) -> None:
-        """Serve, without waiting. For the host; others need not call it."""
+        """Do the work that is ready, without waiting. Called by the host."""
         try:
             self._serve()
         except ForkedLoop as error:
             self._report(error)
         except LoopClosed:
-            self.unmount()  # closed by what was called, or behind our back
-        except Exception as error:  # noqa: BLE001 - whatever a native function returned
+            self.unmount()  # a function of the loop has closed it, or the program
+        except Exception as error:  # noqa: BLE001 - any error of a native function
             self._report(error)
 
     def unmount(self) -> None:
-        """Leave the host, and release what is ours. Idempotent."""
+        """Stop the host from watching, and release the resources. Idempotent."""
         if not self._is_mounted:
             return
-        is_ours = self.is_mounted  # a child must not touch what it shares with another
+        is_own_process = (
+            self.is_mounted
+        )  # a forked child must not touch the parent's host
         self._is_mounted = False
         attachment, self._attachment = self._attachment, None
         try:
-            if attachment is not None and is_ours:
+            if attachment is not None and is_own_process:
                 attachment.detach()
         finally:
             self._close()

@@ -1,24 +1,25 @@
 """Guest: asyncio inside a loop of another kind: Qt's, GLib's, libuv's, a game's.
 
-Its one rule: the selector never blocks. It notes until when asyncio would have waited,
-and lets the loop stop after that iteration; a timer of the core stands for the time
-noted. So the one descriptor of the core polls readable whenever asyncio has something
-to do.
+Its one rule: the selector never blocks. It records the deadline until which asyncio
+would have waited, and stops the loop after that iteration; a timer of the core is armed
+for the deadline. So the core's one descriptor polls readable whenever asyncio has
+something to do.
 """
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, TypeVar
 
 from fdmux._ffi import lib
 from fdmux._native import LoopClosed, timeout_ns
+from fdmux.hosts import asyncio_mount
 from fdmux.hosts.asyncio.coroutines import check_coroutine
 from fdmux.hosts.asyncio.loop import EventLoop, finish
 from fdmux.hosts.asyncio.selector import StreamSelector
 from fdmux.loop.guest_base import GuestBase
 
 if TYPE_CHECKING:
+    import asyncio
     import contextvars
     from collections.abc import Awaitable, Callable, Coroutine
     from typing import TypeVarTuple
@@ -29,20 +30,22 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-# A dispatch goes on for so long while one thing leads to another, then the host has its
-# turn: what a message sets off takes asyncio three or four iterations.
+# A dispatch does at most this many iterations of asyncio, then returns to the host.
+# What one message starts takes asyncio three or four.
 ITERATIONS_MAX = 8
 NEVER = -1
 
 
 class AskedSelector(StreamSelector):
-    """A selector that polls, and notes until when it was asked to wait.
+    """A selector that polls, and records until when it was asked to wait.
 
     Attributes:
-        stop: Called by each `select`: the `stop` of the loop. ``None`` lets it wait.
-        deadline_ns: Until when the last `select` was asked to wait, on the core's
-            clock; `NEVER`: for ever.
-        is_idle: Nothing has happened since it was asked, and nothing was due.
+        stop: The `stop` of the loop, called by each `select`. While it is ``None``,
+            `select` waits.
+        deadline_ns: Until when the last `select` was asked to wait, in ns on the core's
+            clock; `NEVER`: without limit.
+        is_idle: Whether the last `select` was asked to wait, found nothing ready, and
+            nothing was scheduled since.
     """
 
     def __init__(self) -> None:
@@ -52,17 +55,18 @@ class AskedSelector(StreamSelector):
         self.is_idle = False
 
     def select(self, timeout: float | None = None) -> list[Pair]:  # type: ignore[explicit-any] # SelectorKey.data
-        """Poll, and let the loop end with this iteration."""
+        """Poll, and stop the loop after this iteration."""
         if self.stop is None:
             return super().select(timeout)
         self.is_idle = False
         wait_ns = timeout_ns(timeout)
-        # Now: what native functions and protocols take in here makes no timer late.
+        # Read the clock now: native functions and protocols that run in `select` below
+        # must not delay the timer.
         self.deadline_ns = (
             NEVER if wait_ns < 0 else lib.fdmux_loop_now(self._c_loop) + wait_ns
         )
         self.stop()
-        # Protocols that are called in here may call for more, and take this back.
+        # Protocols called in `select` below may schedule work, which resets this.
         self.is_idle = wait_ns != 0
         ready = super().select(0)
         if ready:
@@ -71,7 +75,7 @@ class AskedSelector(StreamSelector):
 
 
 class GuestLoop(EventLoop):
-    """The loop of a guest: it tells its host of whatever is asked of it."""
+    """The loop of a guest: it wakes the host when something is scheduled."""
 
     def __init__(self, selector: AskedSelector) -> None:
         super().__init__(selector)
@@ -84,9 +88,9 @@ class GuestLoop(EventLoop):
         *args: *Arguments,
         context: contextvars.Context | None = None,
     ) -> asyncio.Handle:
-        """Call soon, as asyncio does; outside of `Guest.dispatch` the host is told."""
+        """Call soon, as asyncio does; outside of `Guest.dispatch`, wake the host."""
         handle = super().call_soon(callback, *args, context=context)
-        self.tell_host()
+        self.wake_host()
         return handle
 
     def call_at(
@@ -96,13 +100,13 @@ class GuestLoop(EventLoop):
         *args: *Arguments,
         context: contextvars.Context | None = None,
     ) -> asyncio.TimerHandle:
-        """Call later, as asyncio does; outside of `Guest.dispatch` the host is told."""
+        """Call later, as asyncio does; outside of `Guest.dispatch`, wake the host."""
         handle = super().call_at(when, callback, *args, context=context)
-        self.tell_host()
+        self.wake_host()
         return handle
 
-    def tell_host(self) -> None:
-        """Let the descriptor poll readable: there is something to do."""
+    def wake_host(self) -> None:
+        """Make the descriptor poll readable, as the loop has something to do."""
         self._asked.is_idle = False
         if self.is_hosted and not self.is_running():
             self._asked.native.wake()
@@ -111,7 +115,7 @@ class GuestLoop(EventLoop):
         """Refuse: the host runs this loop.
 
         Raises:
-            RuntimeError: Always, as long as the guest is open.
+            RuntimeError: Always, while the guest is open.
         """
         self._check_unhosted("run_forever")
         super().run_forever()
@@ -122,13 +126,13 @@ class GuestLoop(EventLoop):
         """Refuse, as `run_forever`; see `Guest.start`.
 
         Raises:
-            RuntimeError: Always, as long as the guest is open.
+            RuntimeError: Always, while the guest is open.
         """
         self._check_unhosted("run_until_complete")
         return super().run_until_complete(future)
 
     def iterate(self) -> None:
-        """Do one iteration; the selector stops it."""
+        """Do one iteration; the selector stops the loop."""
         super().run_forever()
 
     def _check_unhosted(self, attempted: str) -> None:
@@ -143,8 +147,8 @@ class Guest(GuestBase):
     """An asyncio loop inside a loop of another kind.
 
     The host watches `fileno` for reading, level-triggered, and calls `dispatch` each
-    time it is readable. That is all: timers, callbacks and calls from other threads
-    make the descriptor readable as well.
+    time it is readable. Timers, callbacks and calls from other threads make the
+    descriptor readable too, so the host needs nothing else.
 
     >>> with fdmux.hosts.asyncio.Guest() as guest:
     ...     task = guest.start(main())
@@ -152,17 +156,17 @@ class Guest(GuestBase):
     ...     notifier.activated.connect(guest.dispatch)
     ...     application.exec()
 
-    Callbacks of the host may use the loop and what belongs to it: create tasks, set
-    results, write to transports. The descriptor polls readable then, and the next
-    dispatch does it.
+    Callbacks of the host may use the loop and its objects: create tasks, set results,
+    write to transports. The descriptor polls readable then, and the next dispatch runs
+    what they have scheduled.
 
     Attributes:
-        loop: The loop: an `EventLoop`, with transports on streams of C. It cannot be
-            run by itself; its `stop` ends the iteration under way, and no more.
+        loop: The loop, an `EventLoop`. It refuses to be run by itself. Its `stop` ends
+            only the iteration under way.
 
-    Threads: Everything belongs to one thread at a time, the host's; other threads have
-        the loop's ``call_soon_threadsafe`` and `asyncio.run_coroutine_threadsafe`. The
-        host releases the GIL while it waits.
+    Threads: One thread at a time may use the guest: the host's. Other threads call the
+        loop's ``call_soon_threadsafe`` or `asyncio.run_coroutine_threadsafe`. The host
+        must release the GIL while it waits.
     Fork: As with any loop of asyncio: the child makes a new one.
     """
 
@@ -177,20 +181,24 @@ class Guest(GuestBase):
         self._tasks: set[asyncio.Task[object]] = set()
         self._selector.stop = self.loop.stop
         self.loop.is_hosted = True
-        self._native.wake()  # whatever asyncio has begun with
+        self._native.wake()  # asyncio may have scheduled something already
 
     def start(
         self, main: Coroutine[object, object, Result], *, name: str | None = None
     ) -> asyncio.Task[Result]:
-        """Let a coroutine run in the loop.
+        """Start a coroutine in the loop, as a task.
+
+        Args:
+            main: The coroutine.
+            name: The name of the task; ``None``: as asyncio names tasks.
 
         Returns:
-            Its task: `add_done_callback` tells the host of its result. The guest keeps
-            it until then, so the caller need not.
+            The task. The guest keeps a reference to it until it is done, so the caller
+            need not. ``add_done_callback`` reports its result to the host.
 
         Raises:
             TypeError: ``main`` is no coroutine.
-            LoopClosed: After `close`.
+            LoopClosed: The guest is closed.
         """
         check_coroutine("start in a guest", main)
         self._check_open("start a coroutine in a guest")
@@ -200,19 +208,19 @@ class Guest(GuestBase):
         return task
 
     def dispatch(self) -> None:
-        """Do what there is to do, a few iterations of asyncio at most, without waiting.
+        """Run what is ready without waiting: at most eight iterations of asyncio.
 
-        Callbacks run as in any asyncio program: `asyncio.get_running_loop` is the loop.
-        Calling it once too often does no harm.
+        Callbacks run as in any asyncio program: `asyncio.get_running_loop` returns the
+        loop. Calling `dispatch` when nothing is ready does nothing.
 
         Raises:
-            KeyboardInterrupt: Or `SystemExit`, of a callback. The loop stays usable,
-                and the descriptor readable. Other exceptions end a task, or go to the
-                loop's exception handler.
+            KeyboardInterrupt: A callback raised it, or `SystemExit`. The loop stays
+                usable, and the descriptor readable. Other exceptions end a task, or go
+                to the loop's exception handler.
             RuntimeError: Called in a callback of the loop, or in a coroutine of another
                 loop that runs in this thread.
             OSError: A native function returned this error.
-            LoopClosed: After `close`.
+            LoopClosed: The guest is closed.
         """
         self._check_open("dispatch a guest")
         self._check_idle("dispatch a guest")
@@ -222,16 +230,18 @@ class Guest(GuestBase):
                 if self._selector.is_idle:
                     break
         except BaseException:
-            self._selector.is_idle = False  # whatever waits behind what has raised
+            self._selector.is_idle = (
+                False  # callbacks after the one that raised are ready
+            )
             raise
         finally:
             self._prepare_wait()
 
     def close(self) -> None:
-        """End it as `asyncio.run` does: cancel its tasks, close the loop. Idempotent.
+        """Cancel the tasks and close the loop, as `asyncio.run` does. Idempotent.
 
-        This waits for tasks to end, without the host, and for threads of the default
-        executor. Stop watching the descriptor first.
+        This blocks until the tasks and the threads of the default executor have ended;
+        the host does not run meanwhile. Stop watching the descriptor first.
 
         Raises:
             RuntimeError: Called in a callback of the loop, or in a coroutine of another
@@ -257,14 +267,12 @@ class Guest(GuestBase):
     def _check_idle(self, attempted: str) -> None:
         if self.loop.is_running():
             raise RuntimeError(f"{attempted} in a callback of its own loop")
-        try:
-            other = asyncio.get_running_loop()
-        except RuntimeError:  # none runs in this thread, as it should be
-            return
-        raise RuntimeError(f"{attempted} while another loop runs here: {other!r}")
+        other = asyncio_mount.running()
+        if other is not None:
+            raise RuntimeError(f"{attempted} while another loop runs here: {other!r}")
 
     def _prepare_wait(self) -> None:
-        """Let the descriptor tell the truth about when asyncio wants to go on."""
+        """Make the descriptor poll readable now, or when asyncio's timer is due."""
         if not self._selector.is_idle:
             self._native.wake()
             return

@@ -1,7 +1,7 @@
 """EventLoop: the loop of asyncio on the C core, and how such a loop is ended.
 
-Its one rule: it is asyncio's. What is overridden is where connections get their
-transport; what asks for more than asyncio has asked for so far is left to asyncio.
+Its one rule: it is asyncio's. It overrides only the methods that make transports. If
+asyncio calls one with arguments that 3.11 to 3.13 do not use, asyncio's method runs.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ class EventLoop(SelectorEventLoop):
     Native watchers, timers and posted calls run inside `select`, without the GIL.
     Connections of `create_server`, `create_connection`, `create_unix_server`,
     `create_unix_connection` and `connect_accepted_socket`, and so asyncio's streams,
-    are served by C: one call of Python a message.
+    have transports in C, which make one call into Python for each message.
 
     Args:
-        selector: What to wait with. With anything but the `StreamSelector` that is made
-            for ``None``, the transports are asyncio's own.
+        selector: The selector to wait with. ``None`` makes a `StreamSelector`; with any
+            other kind of selector, the transports are asyncio's own.
 
     Raises:
         TypeError: ``selector`` is no `selectors.BaseSelector`.
 
     Threads: As in asyncio.
-    Fork: A child makes a new loop; the parent's does nothing there when it is dropped.
+    Fork: A forked child makes a new loop. It can drop the parent's without effect.
     """
 
-    # What carries connections.
+    # The class of the transports of connections.
     transport_type: type[StreamTransport] = StreamTransport
 
     def __init__(self, selector: BaseSelector | None = None) -> None:
@@ -70,15 +70,15 @@ class EventLoop(SelectorEventLoop):
         if pid == _getpid():
             super().__del__()  # warns if it is open, and closes it
         elif pid is not None and not self.is_closed():
-            # A forked child. What `close` would tell the kernel, the parent would feel.
+            # A forked child: `close` would change the epoll set of the parent.
             self._ssock.close()
             self._csock.close()
 
     def __fdmux_loop__(self) -> object:
-        """Hand out the core loop, in a capsule for native code.
+        """Return the capsule of the native loop, for native code.
 
         Raises:
-            RuntimeError: The loop is closed, or its selector is none of ours.
+            RuntimeError: The loop is closed, or its selector is no `fdmux.Selector`.
         """
         hand_out = getattr(self._selector, "__fdmux_loop__", None)
         if hand_out is None:
@@ -86,7 +86,7 @@ class EventLoop(SelectorEventLoop):
         return hand_out()
 
     def run_forever(self) -> None:
-        """Run until `stop`; what transports have written by then is sent."""
+        """Run until `stop`; then send what transports have written."""
         selector = self._selector
         if not CAN_SERVE or not isinstance(selector, StreamSelector):
             super().run_forever()
@@ -101,12 +101,12 @@ class EventLoop(SelectorEventLoop):
             streams.leave()
 
     def stop(self) -> None:
-        """Stop after this iteration, also when it is serving transports."""
+        """Stop after this iteration, also if C is calling protocols in it."""
         super().stop()
         if isinstance(self._selector, StreamSelector):
             self._selector.end_batch()
 
-    # A socket that the user has made stays in the user's hands, who may close it.
+    # The caller may close a socket that it has passed: the transport gets a duplicate.
 
     async def create_connection(
         self,
@@ -115,7 +115,7 @@ class EventLoop(SelectorEventLoop):
         sock: socket.socket | None = None,
         **options: object,
     ) -> tuple[asyncio.Transport, ProtocolT]:
-        """Connect, as asyncio does; ``sock`` may be closed by whoever has made it."""
+        """Connect, as asyncio does; the caller may close ``sock`` afterwards."""
         with self._sharing(sock):
             return await super().create_connection(
                 protocol_factory, *address, sock=sock, **options
@@ -128,7 +128,7 @@ class EventLoop(SelectorEventLoop):
         sock: socket.socket | None = None,
         **options: object,
     ) -> tuple[asyncio.Transport, ProtocolT]:
-        """Connect, as asyncio does; ``sock`` may be closed by whoever has made it."""
+        """Connect, as asyncio does; the caller may close ``sock`` afterwards."""
         with self._sharing(sock):
             return await super().create_unix_connection(
                 protocol_factory, *path, sock=sock, **options
@@ -140,7 +140,7 @@ class EventLoop(SelectorEventLoop):
         sock: socket.socket,
         **options: object,
     ) -> tuple[asyncio.Transport, ProtocolT]:
-        """Serve ``sock``, as asyncio does; whoever has made it may close it."""
+        """Make a transport of ``sock``, which the caller may close afterwards."""
         with self._sharing(sock):
             return await super().connect_accepted_socket(
                 protocol_factory, sock, **options
@@ -157,7 +157,7 @@ class EventLoop(SelectorEventLoop):
         finally:
             self._shared_sockets.discard(sock)
 
-    # asyncio's own names; what asks for more than they have had so far is asyncio's.
+    # Methods that asyncio calls. With arguments unknown here, asyncio's own run.
 
     def _make_socket_transport(
         self,
@@ -190,7 +190,7 @@ class EventLoop(SelectorEventLoop):
         return transport
 
     def _forget_stale(self, fd: int) -> None:
-        """Forget a transport whose user has closed this number behind its back."""
+        """Forget a transport whose descriptor the program has closed itself."""
         transport = self._transports.get(fd)
         if isinstance(transport, StreamTransport) and not transport.is_at(fd):
             del self._transports[fd]
@@ -198,7 +198,7 @@ class EventLoop(SelectorEventLoop):
     async def _sendfile_native(
         self, transp: asyncio.Transport, file: IO[bytes], offset: int, count: int
     ) -> int:
-        """Send a file through the socket; ends with an error if that is closed."""
+        """Send a file through the socket; raises if the connection ends meanwhile."""
         sock = transp._sock if isinstance(transp, StreamTransport) else None  # noqa: SLF001 - ours
         if not isinstance(transp, StreamTransport) or sock is None:
             return await super()._sendfile_native(transp, file, offset, count)
@@ -248,13 +248,14 @@ class EventLoop(SelectorEventLoop):
             return tls._app_transport  # noqa: SLF001 - as asyncio's own loop does
 
 
-# What asyncio's own transports call: a class that has its own is not to be bypassed.
+# The methods that asyncio's own transports call. If a subclass of socket overrides one,
+# C must not bypass it.
 SOCKET_METHODS = ("recv", "recv_into", "send", "sendmsg")
 CAN_SERVE = HAS_TRANSPORTS and can_serve()
 
 
 def is_carried(sock: socket.socket) -> bool:
-    """Whether our transport serves this: a real socket, and a stream of bytes."""
+    """Whether our transport can carry it: a plain socket of type SOCK_STREAM."""
     return (
         CAN_SERVE
         and isinstance(sock, socket.socket)
@@ -267,17 +268,17 @@ def is_carried(sock: socket.socket) -> bool:
 
 
 def finish(loop: asyncio.AbstractEventLoop) -> None:
-    """End all that ``loop`` has, as `asyncio.run` does before it closes it."""
+    """End tasks, generators and the executor, as `asyncio.run` does at its end."""
     cancel_all_tasks(loop)
     loop.run_until_complete(loop.shutdown_asyncgens())
     loop.run_until_complete(loop.shutdown_default_executor())
 
 
 def cancel_all_tasks(loop: asyncio.AbstractEventLoop) -> None:
-    """Cancel what is left, and report what that has not ended well."""
+    """Cancel the tasks that are left, and report the exceptions they raise."""
     tasks = asyncio.all_tasks(loop)
     if not tasks:
-        return  # what gathers nothing would ask for a loop
+        return  # gather() without arguments needs a running loop
     for task in tasks:
         task.cancel()
     loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))

@@ -1,7 +1,8 @@
-"""What our loop and transports use of asyncio beyond its public API, with its types.
+"""The private names of asyncio that our loop and transports use, with their types.
 
-Its one rule: whatever is private there is named here. It has been the same from 3.11 to
-3.13; where it is missing, `HAS_TRANSPORTS` says so, and asyncio's own transports serve.
+Its one rule: every private name that they use is declared here. All are the same in
+Python 3.11 to 3.13. Where one is missing, `HAS_TRANSPORTS` is false, and `EventLoop`
+has asyncio's own transports.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ if TYPE_CHECKING:
     ProtocolT = TypeVar("ProtocolT", bound=asyncio.BaseProtocol)
 
     class Server(asyncio.Server):
-        """A server counts its transports; since 3.13 it knows them."""
+        """A server, which counts its transports; since 3.13 it holds them in a set."""
 
         def _attach(self, *transport: object) -> None: ...
         def _detach(self, *transport: object) -> None: ...
 
     class SelectorEventLoop(asyncio.SelectorEventLoop):
-        """The loop of asyncio on a selector, which makes its transports itself."""
+        """The loop of asyncio on a selector, and its methods that make transports."""
 
         _selector: selectors.BaseSelector | None
         _transports: MutableMapping[int, asyncio.Transport]
@@ -63,7 +64,7 @@ if TYPE_CHECKING:
             sock: socket.socket,
             **options: object,
         ) -> tuple[asyncio.Transport, ProtocolT]:
-            """Serve a connection."""
+            """Make a transport of a connected socket."""
 
         async def _sendfile_native(
             self, transp: asyncio.Transport, file: IO[bytes], offset: int, count: int
@@ -97,7 +98,7 @@ if TYPE_CHECKING:
         def _maybe_resume_protocol(self) -> None: ...
 
     class SSLProtocol(asyncio.Protocol):
-        """The protocol between a transport and the protocol of TLS's user."""
+        """The protocol of TLS, between a transport and the program's protocol."""
 
         _app_transport: asyncio.Transport
 
@@ -118,7 +119,7 @@ else:
     Server = asyncio.Server
     SelectorEventLoop = asyncio.SelectorEventLoop
     FlowControl = getattr(transports, "_FlowControlMixin", transports.Transport)
-    SENDFILE_MODE = constants._SendfileMode.TRY_NATIVE  # noqa: SLF001 - this is the place
+    SENDFILE_MODE = constants._SendfileMode.TRY_NATIVE  # noqa: SLF001 - private names belong here
 
 __all__ = [
     "HAS_TRANSPORTS",
@@ -135,7 +136,7 @@ LOST_WRITES_MAX = constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES
 
 
 def has_what_transports_need() -> bool:
-    """Whether this asyncio makes its transports where those of 3.11 to 3.13 do."""
+    """Whether this asyncio has the names by which 3.11 to 3.13 make transports."""
     loop = selector_events.BaseSelectorEventLoop
     makers = ("_make_socket_transport", "_make_ssl_transport")
     return (
@@ -146,7 +147,7 @@ def has_what_transports_need() -> bool:
 
 
 def server_arguments() -> int:
-    """How many arguments a server takes to count a transport: 1 since 3.13."""
+    """Return how many arguments `Server._attach` takes: 0, or 1 since 3.13."""
     attach = getattr(base_events.Server, "_attach", None)
     return 0 if attach is None else attach.__code__.co_argcount - 1
 

@@ -1,6 +1,7 @@
 """The reading side of a transport: which protocol C calls, and in which context.
 
-Who takes the data is decided when something changes, never for each message.
+The function that takes the data is looked up when the protocol or the state of the
+transport changes, not for each message.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ logger = logging.getLogger("asyncio")
 
 
 class ReadingTransport(WritingTransport):
-    """A transport as far as it reads and writes; transport.py has the whole.
+    """The reading and writing of a transport; transport.py has the rest.
 
     A protocol's `data_received` is looked up when the connection is made, and when
     `set_protocol` is called, not for each message.
@@ -40,7 +41,7 @@ class ReadingTransport(WritingTransport):
 
         def _fatal_error(self, exc: BaseException, message: str = ...) -> None: ...
         def close(self) -> None:
-            """Close it; as in transport.py."""
+            """Close the transport; see transport.py."""
 
     def __init__(
         self,
@@ -58,17 +59,17 @@ class ReadingTransport(WritingTransport):
     # The protocol ------------------------------------------------------------------
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        """Let another protocol take what comes from now on."""
+        """Give data and events to another protocol from now on."""
         self._protocol = protocol
         self._protocol_connected = True
         self._bind()
 
     def get_protocol(self) -> asyncio.BaseProtocol:
-        """Return whoever takes what comes."""
+        """Return the protocol that gets data and events."""
         return self._protocol
 
     def _bind(self) -> None:
-        """Tell C which function takes the data, as things stand now."""
+        """Tell C which function takes the data in the present state."""
         core = self._core
         core._run = self._context.run  # noqa: SLF001 - ours
         core._on_data = None  # noqa: SLF001 - ours
@@ -100,11 +101,11 @@ class ReadingTransport(WritingTransport):
         return take_and_time
 
     def callback_failed(self, error: BaseException, what: str) -> None:
-        """End the connection, as a method of the protocol has raised; called from C."""
+        """End the connection because the protocol raised ``error``; called from C."""
         self._fatal_error(error, f"Fatal error: protocol.{what}() call failed.")
 
     def _take_end(self) -> None:
-        """Tell the protocol that the peer has ended its side."""
+        """Call ``eof_received``, as the peer has shut down its writing side."""
         if self._closing:
             return
         if self._loop.get_debug():
@@ -124,13 +125,13 @@ class ReadingTransport(WritingTransport):
     # Pausing -----------------------------------------------------------------------
 
     def is_reading(self) -> bool:
-        """Whether data may come."""
+        """Whether the transport is receiving: neither paused nor closing."""
         return not self._closing and not self._paused
 
     def pause_reading(self) -> None:
-        """Let no data come until `resume_reading`. Idempotent.
+        """Receive nothing until `resume_reading`. Idempotent.
 
-        What has not been received stays in the kernel.
+        Data that has not been received stays in the kernel.
         """
         if not self.is_reading():
             return
@@ -146,7 +147,7 @@ class ReadingTransport(WritingTransport):
         self._paused = False
         if self._loop.is_closed():
             raise RuntimeError("Event loop is closed")
-        # As asyncio does, which makes a new handle here.
+        # As in asyncio, which makes a new handle here.
         self._context = contextvars.copy_context()
         self._bind()
         self._core.resume_reading()

@@ -1,8 +1,8 @@
-"""The selector of our asyncio loop, which serves its transports inside `select`.
+"""The selector of our asyncio loop: inside `select`, C does the work of transports.
 
-C receives, calls the protocols and sends, for as long as asyncio has nothing else to
-do; asyncio sees only events that no transport handles. What transports wrote outside of
-a protocol's callback is sent before the wait.
+C receives, calls the protocols and sends until asyncio has something else to do;
+asyncio sees only events that no transport handles. Before it waits, `select` sends what
+transports wrote outside of a protocol's callback.
 """
 
 from __future__ import annotations
@@ -21,15 +21,18 @@ if TYPE_CHECKING:
     from fdmux.hosts.asyncio.private import SelectorEventLoop
     from fdmux.selector import Pair
 
-# asyncio bounds queues by asking the protocol to pause, not by closing connections; so
-# these are as far off as numbers go.
+# asyncio bounds queues by asking the protocol to pause, not by closing connections. So
+# these limits of the core are the largest that their types hold.
 QUEUE_MAX = (1 << 31) - 1
 TOTAL_MAX = (1 << 63) - 1
-RECEIVE_MAX = 1 << 18  # as asyncio's own transports
+RECEIVE_MAX = 1 << 18  # as asyncio's own transports have
 
 
 def can_serve() -> bool:
-    """Whether this is the main interpreter, and C sees the sizes of queues."""
+    """Whether C can run transports here.
+
+    It can in the main interpreter, if it can read the lengths of asyncio's queues.
+    """
     return (
         _delivery.is_main_interpreter()
         and _delivery.size_of(collections.deque((1, 2, 3))) == 3
@@ -38,7 +41,7 @@ def can_serve() -> bool:
 
 
 def transport_options() -> CStreamOptions:
-    """Return the options that each transport's stream is made with."""
+    """Return the options of every transport's stream."""
     options = ffi.new("struct fdmux_stream_options *")
     options.struct_size = ffi.sizeof("struct fdmux_stream_options")
     options.queue_max = options.queue_high = QUEUE_MAX
@@ -48,11 +51,11 @@ def transport_options() -> CStreamOptions:
 
 
 class StreamSelector(Selector):
-    """A `fdmux.Selector` that serves the transports of an asyncio loop in `select`.
+    """A `fdmux.Selector` that runs the transports of an asyncio loop in `select`.
 
     Attributes:
-        streams: What it serves; None until there is a transport.
-        options: What their streams are made with.
+        streams: What the streams of the transports share; ``None`` before the first.
+        options: The options of their streams.
     """
 
     def __init__(self, backend: str | None = None) -> None:
@@ -62,7 +65,7 @@ class StreamSelector(Selector):
         self._loop: SelectorEventLoop | None = None
 
     def serve(self, loop: SelectorEventLoop) -> Delivery:
-        """Return what the transports of ``loop``, whose selector this is, share."""
+        """Return what the transports of ``loop`` share; it runs on this selector."""
         if self.streams is None:
             streams = Delivery(self.native.__fdmux_loop__())
             streams.is_gathering = True
@@ -74,21 +77,22 @@ class StreamSelector(Selector):
         return self.streams
 
     def select(self, timeout: float | None = None) -> list[Pair]:  # type: ignore[explicit-any] # SelectorKey.data
-        """Wait as `Selector.select`, and serve the transports meanwhile.
+        """Wait as `Selector.select` does, and run the transports meanwhile.
 
-        Returns when something else than transports wants a turn: a descriptor, the
-        time, or what a protocol has called for.
+        Returns:
+            The ready keys of descriptors that no transport has. The list is empty after
+            the timeout, or when a protocol has scheduled a callback or timer.
         """
         if self.streams is not None and self._loop is not None:
             self.streams.before_wait(self._loop._scheduled)  # noqa: SLF001 - see private.py
         return super().select(timeout)
 
     def end_batch(self) -> None:
-        """Let a `select` that is calling protocols return: asyncio has work to do."""
+        """Make a `select` that is calling protocols return after this batch."""
         lib.fdmux_py_end_batch(self._c_loop)
 
     def close(self) -> None:
-        """Close it; transports that nobody has closed are forgotten, as in asyncio."""
+        """Close the selector, and forget transports still open, as asyncio does."""
         streams, self.streams = self.streams, None
         if streams is not None:
             streams.flush()

@@ -1,12 +1,12 @@
 """A transport of asyncio whose connection is a stream of the C core.
 
-Its one rule: whatever asyncio's own transport promises holds here, to the exception and
-its message. It keeps the socket, which C only borrows; C keeps the bytes that the
-kernel does not take at once. The two sides are reading.py and
-writing.py; here a transport begins and ends.
+Its one rule: it keeps every promise of asyncio's own transport, down to the exceptions
+and their messages. The transport owns the socket, which C borrows; C owns the bytes
+that the kernel does not take at once. reading.py and writing.py have the two
+directions; this file opens and closes.
 
-Names with an underscore that nothing here reads are read by asyncio: sslproto.py and
-the `sendfile` of its loops use them on any transport.
+asyncio reads some names with an underscore that are not read here: sslproto.py and the
+`sendfile` of loops use them on any transport.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from fdmux.hosts.asyncio.private import SelectorEventLoop, Server
 
     class Warn(Protocol):
-        """`warnings.warn`, which is gone when the interpreter ends."""
+        """`warnings.warn`, kept as a default for the end of the interpreter."""
 
         def __call__(
             self, message: str, category: type[Warning], *, source: object
@@ -52,7 +52,7 @@ INTERNET = frozenset({socket.AF_INET, socket.AF_INET6})
 
 
 class TransportSocket(trsock.TransportSocket):
-    """What ``get_extra_info("socket")`` gives: shutting it down loses no bytes."""
+    """The socket of ``get_extra_info("socket")``; its `shutdown` loses no bytes."""
 
     __slots__ = ("_core",)
 
@@ -61,7 +61,7 @@ class TransportSocket(trsock.TransportSocket):
         self._core = core
 
     def shutdown(self, how: int) -> None:
-        """Shut down; the writing side when what was written before has been sent."""
+        """Shut down; the writing side only after all queued bytes are sent."""
         core = self._core
         if how != socket.SHUT_RD and core._stats()[2]:  # noqa: SLF001 - ours
             core.shutdown()
@@ -72,16 +72,16 @@ class TransportSocket(trsock.TransportSocket):
 
 
 class StreamTransport(ReadingTransport):
-    """What `EventLoop.create_server`, `create_connection` and the like make.
+    """The transport that `EventLoop.create_server`, `create_connection` etc. make.
 
     Args:
-        sock: The socket, which is the transport's from now on.
-        given: The same connection in the hands of the user, who may close it at any
-            time; then ``sock`` is a duplicate. Closed with the transport.
+        sock: The socket. The transport owns it from now on.
+        given: The socket that the caller passed, if ``sock`` is a duplicate of it. The
+            caller may close it at any time; otherwise the transport closes it too.
     """
 
-    # All in slots, since every message looks at some; whoever adds attributes of their
-    # own gets the dictionary that is empty otherwise.
+    # Slots, since every message reads some of these. Programs that set attributes of
+    # their own use the dictionary, which is empty otherwise.
     __slots__ = (
         "__dict__",
         "__weakref__",
@@ -106,7 +106,9 @@ class StreamTransport(ReadingTransport):
         extra: dict[str, object] | None,
         given: socket.socket | None = None,
     ) -> None:
-        self._sock: socket.socket | None = None  # until nothing can fail any more
+        self._sock: socket.socket | None = (
+            None  # set last, when nothing can fail any more
+        )
         super().__init__(loop, streams, protocol, extra)
         self._options = options
         self._describe(sock)
@@ -117,7 +119,7 @@ class StreamTransport(ReadingTransport):
         self._sock = sock
 
     def begin(self, server: Server | None, waiter: asyncio.Future[None] | None) -> None:
-        """Let `connection_made` be called soon; and then ``waiter`` be done."""
+        """Schedule `connection_made`, and after it the end of ``waiter``."""
         loop = self._loop
         connection_made = self._protocol.connection_made  # raises for no protocol
         self._server = server
@@ -133,7 +135,7 @@ class StreamTransport(ReadingTransport):
             loop.call_soon(set_unless_cancelled, waiter)
 
     def is_at(self, fd: int) -> bool:
-        """Whether ``fd`` is this transport's number, and not somebody else's by now."""
+        """Whether ``fd`` still is a descriptor of this transport."""
         given = self._given
         return fd == self._sock_fd or (given is not None and given.fileno() == fd)
 
@@ -178,7 +180,7 @@ class StreamTransport(ReadingTransport):
     # Beginning ---------------------------------------------------------------------
 
     def _begin(self, connection_made: Callable[[asyncio.Transport], object]) -> None:
-        """Call `connection_made`, then let data come."""
+        """Call `connection_made`, then start to receive."""
         if not self._closing:
             self._open()
         try:
@@ -189,7 +191,7 @@ class StreamTransport(ReadingTransport):
             self._bind()
 
     def _open(self) -> None:
-        """Lend the socket to C, unless that is done."""
+        """Make the C stream that borrows the socket, unless it exists."""
         core = self._core
         if core._token:  # noqa: SLF001 - ours
             return
@@ -203,13 +205,13 @@ class StreamTransport(ReadingTransport):
         if self._paused:
             core.pause_reading()
 
-    # What C tells ------------------------------------------------------------------
+    # Events from C -----------------------------------------------------------------
 
     def event(self, kind: int, detail: int) -> None:
-        """Take an event that is not data; called from C."""
+        """Handle an event other than data; called from C."""
         if kind in (CLOSED, LOST):
             if kind == CLOSED:
-                self._core._owner = None  # noqa: SLF001 - ours; no cycle any more
+                self._core._owner = None  # noqa: SLF001 - ours; ends the cycle
             if not self._conn_lost:
                 error = OSError(detail, os.strerror(detail))
                 self._fatal_error(error, "Fatal error on socket transport")
@@ -225,11 +227,11 @@ class StreamTransport(ReadingTransport):
     # The end -----------------------------------------------------------------------
 
     def is_closing(self) -> bool:
-        """Whether the connection is closed, or was asked to."""
+        """Whether the transport is closed or closing."""
         return self._closing
 
     def close(self) -> None:
-        """Send what was written, then close; `connection_lost` follows. Idempotent."""
+        """Send all queued bytes, then close; `connection_lost` follows. Idempotent."""
         if self._closing:
             return
         self._closing = True
@@ -239,13 +241,13 @@ class StreamTransport(ReadingTransport):
             self._lose(None)
 
     def abort(self) -> None:
-        """Close at once, and drop what was not sent; `connection_lost` follows."""
+        """Close now, and drop the queued bytes; `connection_lost` follows."""
         self._force_close(None)
 
     def _fatal_error(
         self, exc: BaseException, message: str = "Fatal error on transport"
     ) -> None:
-        """Report what ends the connection, and end it."""
+        """Report the error that ends the connection, and end it."""
         if isinstance(exc, OSError):
             if self._loop.get_debug():
                 logger.debug("%r: %s", self, message, exc_info=exc)
@@ -265,7 +267,7 @@ class StreamTransport(ReadingTransport):
     def _force_close(self, exc: BaseException | None) -> None:
         if self._conn_lost:
             return
-        self._core._flush()  # noqa: SLF001 - written before: sent as far as possible
+        self._core._flush()  # noqa: SLF001 - ours; sends what the kernel takes
         self._closing = True
         self._bind()
         self._lose(exc)
@@ -285,8 +287,8 @@ class StreamTransport(ReadingTransport):
             self._give_back()
             self._close_socket()
             self._leave_server()
-            # As asyncio's own: what uses it now fails, and there is no cycle.
-            self._protocol = None  # type: ignore[assignment] # the last there is
+            # As in asyncio: later calls fail, and no cycle is left.
+            self._protocol = None  # type: ignore[assignment] # not used any more
             self._loop = None  # type: ignore[assignment] # the same
             if self._empty_waiter is not None and not self._empty_waiter.done():
                 self._empty_waiter.set_exception(
@@ -294,7 +296,7 @@ class StreamTransport(ReadingTransport):
                 )
 
     def _give_back(self) -> None:
-        """Take the socket back from C; what is queued is dropped."""
+        """Take the socket back from C, which drops the queued bytes."""
         core = self._core
         core._run = core._on_data = None  # noqa: SLF001 - ours
         core.abort()
@@ -308,7 +310,7 @@ class StreamTransport(ReadingTransport):
     # sendfile ----------------------------------------------------------------------
 
     def begin_sendfile(self) -> asyncio.Future[None]:
-        """Return what is done when the connection is lost meanwhile."""
+        """Return a future that fails if the connection is lost meanwhile."""
         self._sending_file = self._loop.create_future()
         return self._sending_file
 
@@ -317,13 +319,13 @@ class StreamTransport(ReadingTransport):
         self._sending_file = None
 
     def _end_sendfile(self, exc: BaseException | None) -> None:
-        """Let a `sendfile` under way end: the number is about to be closed."""
+        """End a `sendfile` under way, as the descriptor is about to be closed."""
         waiter, self._sending_file = self._sending_file, None
         if waiter is None or waiter.done():
             return
         self._loop._remove_writer(self._sock_fd)  # noqa: SLF001 - see private.py
         waiter.set_exception(exc or ConnectionAbortedError("Connection was closed"))
-        waiter.exception()  # whoever sends may be gone
+        waiter.exception()  # retrieved: the sender may not wait any more
 
     def _leave_server(self) -> None:
         server, self._server = self._server, None
@@ -332,13 +334,13 @@ class StreamTransport(ReadingTransport):
 
 
 def set_no_delay(sock: socket.socket) -> None:
-    """Let small messages of TCP leave at once."""
+    """Set TCP_NODELAY, as asyncio does."""
     if sock.family in INTERNET and sock.proto == socket.IPPROTO_TCP:
-        with contextlib.suppress(OSError):  # reset meanwhile
+        with contextlib.suppress(OSError):  # the peer has reset it
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def set_unless_cancelled(waiter: asyncio.Future[None]) -> None:
-    """Wake whoever waits for the transport."""
+    """End the wait for a new transport."""
     if not waiter.cancelled():
         waiter.set_result(None)

@@ -1,7 +1,7 @@
-"""The writing side of a transport: what is written, and when the protocol must pause.
+"""The writing side of a transport: writes, and when the protocol must pause.
 
-A write goes to C (csrc/python/write.c). Here is what is rare: data that is not
-bytes-like, a transport that cannot be written to, a queue that is too long.
+C does the usual writes (csrc/python/write.c). This file handles the rare cases: data
+that is not bytes-like, a transport that cannot write, a queue over its limit.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ NO_LIMIT = (1 << 31) - 1
 
 
 class WritingTransport(FlowControl):
-    """A transport as far as it writes; transport.py has the whole."""
+    """The writing of a transport; transport.py has the rest."""
 
     __slots__ = (
         "_closing",
@@ -62,12 +62,12 @@ class WritingTransport(FlowControl):
         self._core._set_flow(self._high_water)  # noqa: SLF001 - ours
 
     def write(self, data: Buffer) -> None:
-        """Send ``data``: as a protocol's callback returns, or before the loop waits."""
+        """Send ``data`` as the protocol's callback returns or before the loop waits."""
         if self._core.write(data) is not None:  # NotImplemented
             self._write_slowly(data)
 
     def _write_slowly(self, data: Buffer) -> None:
-        """Write what is not bytes-like, or when C cannot."""
+        """Write where C has refused: raise, count, or open the stream first."""
         if not isinstance(data, (bytes, bytearray, memoryview)):
             raise TypeError(
                 "data argument must be a bytes-like object, "
@@ -88,13 +88,13 @@ class WritingTransport(FlowControl):
         self._core._write(bytes(data))  # noqa: SLF001 - ours
 
     def _send_without_loop(self, data: bytes) -> None:
-        """Send what the kernel takes at once, as asyncio does on a closed loop."""
+        """Send as much as the kernel takes, as asyncio does on a closed loop."""
         sent = 0 if self._sock is None else self._sock.send(data)
         if sent < len(data):
             raise RuntimeError("Event loop is closed")
 
     def _is_lost(self) -> bool:
-        """Whether nothing can be written any more; counts the attempts."""
+        """Whether the connection is lost; counts the writes after that."""
         if not self._conn_lost:
             return False
         if self._conn_lost >= LOST_WRITES_MAX:
@@ -103,7 +103,7 @@ class WritingTransport(FlowControl):
         return True
 
     def writelines(self, list_of_data: Iterable[Buffer]) -> None:
-        """Send each of them, in as few system calls as one."""
+        """Send all items as one write."""
         if self._eof:
             raise RuntimeError("Cannot call writelines() after write_eof()")
         if self._empty_waiter is not None:
@@ -111,7 +111,7 @@ class WritingTransport(FlowControl):
         self.write(b"".join(list_of_data))
 
     def write_eof(self) -> None:
-        """End the writing side after what was written; reading goes on."""
+        """Shut down the writing side once all is sent; reading goes on."""
         if self._closing or self._eof:
             return
         self._open()
@@ -125,7 +125,7 @@ class WritingTransport(FlowControl):
     # Flow control ------------------------------------------------------------------
 
     def _queue_is_full(self) -> None:
-        """Pause the protocol, until the queue is short again."""
+        """Pause the protocol until the queue is below its lower limit."""
         self._maybe_pause_protocol()
         if self._protocol_paused:
             core = self._core
@@ -133,7 +133,7 @@ class WritingTransport(FlowControl):
             core._await_writable(self._low_water)  # noqa: SLF001 - ours
 
     def _sent_some(self) -> None:
-        """Go on, as the queue of C has become short enough, or empty."""
+        """Resume the protocol, as C's queue is below its lower limit or empty."""
         was_paused = self._protocol_paused
         self._maybe_resume_protocol()  # which may write more
         if self._conn_lost:
@@ -150,7 +150,7 @@ class WritingTransport(FlowControl):
             self._lose(None)
 
     def get_write_buffer_size(self) -> int:
-        """Return how many bytes the kernel has not taken yet."""
+        """Return how many bytes are queued: written, and not taken by the kernel."""
         if self._conn_lost:
             return 0
         return self._core._stats()[2]  # noqa: SLF001 - ours
@@ -158,7 +158,7 @@ class WritingTransport(FlowControl):
     def set_write_buffer_limits(
         self, high: int | None = None, low: int | None = None
     ) -> None:
-        """Say when the protocol is to be paused and resumed; see asyncio."""
+        """Set the sizes at which the protocol is paused and resumed, as in asyncio."""
         super().set_write_buffer_limits(high, low)
         core = self._core
         if self._protocol_paused:
@@ -166,10 +166,10 @@ class WritingTransport(FlowControl):
         else:
             core._set_flow(self._high_water)  # noqa: SLF001 - ours
 
-    # What asyncio's sendfile asks for ------------------------------------------------
+    # For asyncio's sendfile ----------------------------------------------------------
 
     def _make_empty_waiter(self) -> asyncio.Future[None]:
-        """Return what is done when nothing is queued any more."""
+        """Return a future that is done when the queue is empty."""
         if self._empty_waiter is not None:
             raise RuntimeError("Empty waiter is already set")
         self._empty_waiter = self._loop.create_future()
