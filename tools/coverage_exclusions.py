@@ -189,7 +189,7 @@ KIT_LINES = (
     ("cases_life.py", "if not contains(error, OSError):", "raise"),
     ("cases_life.py", "except BaseException as error:  # noqa: BLE001 - rai", "abort"),
     ("cases_life.py", "if errors:", "raise errors[0]"),
-    ("cases_life.py", 'if not hasattr(os, "fork"):', 'return "no fork here"'),
+    ("cases_life.py", 'if not hasattr(os, "fork"):', 'return "this system'),
     ("cases_life.py", 'raise AssertionError("the child dispatched', ""),
     ("cases_life.py", "if threading.current_thread() is not", "return "),
     ("cases_life.py", "if not contains(error, KeyboardInterrupt):", "raise"),

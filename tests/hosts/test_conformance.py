@@ -78,7 +78,7 @@ def test_host_that_fails_makes_the_command_fail(
     assert main(["--host", "failing", "--case", "fd_ready"]) == 1
     printed = capsys.readouterr().out
     assert re.search(r"^\| failing \| .* \| FAIL \|$", printed, re.MULTILINE)
-    assert "FAIL failing, fd_ready:\nthe process said nothing of it" in printed
+    assert "FAIL failing, fd_ready:\nthe process ended without a result" in printed
     assert "no host 'failing'" in printed
 
 

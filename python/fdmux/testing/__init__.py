@@ -1,13 +1,14 @@
-"""fdmux.testing: does a loop host native code as it should?
+"""fdmux.testing: the conformance kit for hosts of native code.
 
-The kit runs the same cases on every host. ``python -m fdmux.testing`` prints the table
-for those that fdmux knows; authors of others write a `Host` and run it as well:
+The kit runs the same cases on every host. ``python -m fdmux.testing`` prints a table
+for the hosts that fdmux knows. Authors of other hosts write a `Host` class and run the
+cases on it:
 
 >>> @pytest.mark.parametrize("name", fdmux.testing.CASES)
 ... def test_conformance(name):
 ...     fdmux.testing.run_case(MyHost, name)
 
-Nothing here needs a compiler or pytest.
+The kit needs neither a compiler nor pytest.
 """
 
 from fdmux.testing.cases import CASES, run_case

@@ -1,6 +1,7 @@
-"""python -m fdmux.testing: the table of hosts and cases.
+"""python -m fdmux.testing: print the table of hosts and cases.
 
-Its exit code is 1 if a case has failed; hosts that are not installed do not count.
+Exit codes: 0 if all cases passed on all installed hosts, 1 if a case failed, 2 if a
+named host does not exist.
 """
 
 from __future__ import annotations
@@ -20,30 +21,30 @@ if TYPE_CHECKING:
 
 
 def summary_of(case: str) -> str:
-    """Return the first line of what a case says it is."""
+    """Return the first line of a case's docstring."""
     return (CASES[case].__doc__ or "").partition("\n")[0]
 
 
 def legend(cases: Sequence[str]) -> Iterable[str]:
-    """Say what the columns are."""
+    """Return the lines that explain the columns."""
     for number, case in enumerate(cases, 1):
         yield f"{number}. `{case}`: {summary_of(case)}"
 
 
 def mark(result: Result) -> str:
-    """Say in one word how a case ended."""
+    """Return the cell of one case."""
     return "FAIL" if result.error else "ok"
 
 
 def row(report: Report, cases: Sequence[str]) -> list[str]:
-    """Return the cells of one host."""
+    """Return the row of one host."""
     if report.missing:
         return [report.host, report.missing, *("-" for _ in cases)]
     return [report.host, report.version, *map(mark, report.results)]
 
 
 def table(reports: Sequence[Report], cases: Sequence[str]) -> Iterable[str]:
-    """Lay out the table; it is Markdown as well."""
+    """Return the lines of the table, in Markdown."""
     numbers = [str(number) for number in range(1, len(cases) + 1)]
     rows = [["host", "version", *numbers], *(row(report, cases) for report in reports)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -54,7 +55,7 @@ def table(reports: Sequence[Report], cases: Sequence[str]) -> Iterable[str]:
 
 
 def remarks(reports: Iterable[Report]) -> Iterable[str]:
-    """Say what failed, and what the cases had to say."""
+    """Return the errors and remarks of the cases."""
     for report in reports:
         for result in report.results:
             if result.error:
@@ -67,7 +68,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m fdmux.testing",
-        description="Does a loop host native code as it should? Host by case.",
+        description="Run the conformance cases on hosts of native code.",
         epilog=f"Hosts: {', '.join(HOSTS)}.",
     )
     parser.add_argument(
@@ -78,13 +79,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def say(line: str) -> None:
-    """Write a line at once: some hosts take a second."""
+    """Write a line and flush it, as some hosts take a second."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Examine hosts and print what came out; returns the exit code."""
+    """Run the cases, print the table, and return the exit code."""
     options = parse(arguments)
     names: list[str] = options.host or list(HOSTS)
     cases: list[str] = options.case or list(CASES)

@@ -1,8 +1,8 @@
 """CASES: what native code may rely on under every host, one function each.
 
-Its one rule: a case uses what any host has (host.py) and what any native code has
-(native.py). Each gets the class of a host, makes one or more, and closes them; it
-returns a remark for the table, or nothing.
+Its one rule: a case uses only what every host has (host.py) and what native code has
+(native.py). A case gets the class of a host, makes one or more of them, and closes
+them. It returns a remark to print, or nothing.
 """
 
 from __future__ import annotations
@@ -46,11 +46,13 @@ def run_case(host: type[Host], name: str) -> str | None:
     """Run one case on a host.
 
     Raises:
-        AssertionError: What was promised does not hold.
-        Exception: Something else went wrong.
+        AssertionError: The host does not do what the case requires.
+        Exception: The host failed in another way.
         KeyError: There is no such case.
         RuntimeError: Python runs with -O, without asserts.
     """
     if not __debug__:
-        raise RuntimeError("run a case: they are made of asserts; run without -O")
+        raise RuntimeError(
+            "run a case: Python runs with -O, which removes the asserts of the case"
+        )
     return CASES[name](host)

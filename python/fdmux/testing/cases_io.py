@@ -1,4 +1,4 @@
-"""Cases about descriptors."""
+"""Conformance cases about descriptors."""
 # ruff: noqa: S101 - cases are made of asserts; run_case refuses to run without them
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FAIR_EVENTS = 10_000
 
 @contextlib.contextmanager
 def session_of(kind: type[Host]) -> Iterator[Session]:
-    """Make a host and a session, and close it whatever happens."""
+    """Make a host and a session on it, and close both at the end."""
     session = Session(kind())
     try:
         yield session
@@ -32,7 +32,7 @@ def session_of(kind: type[Host]) -> Iterator[Session]:
 
 @contextlib.contextmanager
 def socket_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Make two connected sockets that do not block."""
+    """Make two connected, non-blocking sockets."""
     left, right = socket.socketpair()
     with left, right:
         left.setblocking(False)
@@ -94,7 +94,7 @@ def several_watchers(kind: type[Host]) -> None:
 
 
 def fd_reuse(kind: type[Host]) -> None:
-    """A descriptor closed without removal does not harm the next of its number."""
+    """A descriptor closed without removal does not affect the next of its number."""
     got: list[bytes] = []
     with session_of(kind) as session, contextlib.ExitStack() as stack:
         left, right = stack.enter_context(socket_pair())
@@ -126,7 +126,7 @@ def half_close(kind: type[Host]) -> None:
 
         def on_ready(token: int, events: int) -> None:
             seen.append(events)
-            session.code.unwatch(token)  # the end stays readable
+            session.code.unwatch(token)  # end of file stays readable
             assert left.recv(10) == b""
             left.send(b"still there")
             session.stop()
@@ -141,7 +141,7 @@ def half_close(kind: type[Host]) -> None:
 
 
 def hangup_error_priority(kind: type[Host]) -> None:
-    """HANGUP, ERROR and PRIORITY arrive, which few hosts can say."""
+    """HANGUP, ERROR and PRIORITY arrive, which few hosts report themselves."""
     seen: dict[str, int] = {}
     with session_of(kind) as session, contextlib.ExitStack() as stack:
         left, right = stack.enter_context(socket_pair())
@@ -171,7 +171,7 @@ def hangup_error_priority(kind: type[Host]) -> None:
 
 
 def tcp_pair(stack: contextlib.ExitStack) -> tuple[socket.socket, socket.socket]:
-    """Make a connection over loopback; out-of-band data is TCP's alone."""
+    """Make a TCP connection on loopback; only TCP has out-of-band data."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         client = stack.enter_context(socket.create_connection(server.getsockname()))
         return stack.enter_context(server.accept()[0]), client
@@ -208,7 +208,7 @@ def removal_in_callbacks(kind: type[Host]) -> None:
 
 
 def fairness(kind: type[Host]) -> str:
-    """While 10,000 native events are served, Python has its turn as well."""
+    """While 10,000 native events are dispatched, Python callbacks run as well."""
     counts = {"events": 0, "turns": 0}
     with session_of(kind) as session, contextlib.ExitStack() as stack:
         pairs = [stack.enter_context(socket_pair()) for _ in range(FAIR_FDS)]

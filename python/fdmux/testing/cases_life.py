@@ -1,4 +1,4 @@
-"""Cases about errors, the end of a loop, threads, processes and signals."""
+"""Conformance cases about errors, closing, threads, processes and signals."""
 # ruff: noqa: S101 - cases are made of asserts; run_case refuses to run without them
 
 from __future__ import annotations
@@ -27,11 +27,14 @@ if TYPE_CHECKING:
 
 
 class PlannedError(Exception):
-    """What a callback of Python raises on purpose."""
+    """The error that a Python callback raises on purpose."""
 
 
-def serve_once(session: Session, then: Callback | None = None) -> None:
-    """See that the loop serves a native descriptor; call in the loop."""
+def dispatch_once(session: Session, then: Callback | None = None) -> None:
+    """Watch a readable native descriptor; when called back, stop or call ``then``.
+
+    Called in the loop.
+    """
     left, right = (end.detach() for end in socket.socketpair())
 
     def on_ready(token: int, _events: int) -> None:
@@ -40,12 +43,12 @@ def serve_once(session: Session, then: Callback | None = None) -> None:
         os.close(right)
         (then or session.stop)()
 
-    session.code.watch(left, READ, on_ready, "served")
+    session.code.watch(left, READ, on_ready, "once")
     os.write(right, b"x")
 
 
 def python_exception(kind: type[Host]) -> None:
-    """An exception of a Python callback does not harm what is mounted."""
+    """An exception of a Python callback does not affect mounted native code."""
     with session_of(kind) as session:
 
         def fail() -> None:
@@ -57,11 +60,11 @@ def python_exception(kind: type[Host]) -> None:
         except BaseException as error:
             if not contains(error, PlannedError):
                 raise
-        session.run(lambda: serve_once(session))
+        session.run(lambda: dispatch_once(session))
 
 
 def native_error(kind: type[Host]) -> None:
-    """What a native function returns below 0 is reported, and harms nobody."""
+    """The error of a native function is reported, and affects nothing else."""
     with session_of(kind) as session, socket_pair() as (left, right):
 
         def main() -> None:
@@ -70,17 +73,17 @@ def native_error(kind: type[Host]) -> None:
 
         def fail_once(token: int, _events: int) -> int:
             session.code.unwatch(token)
-            serve_once(session)
+            dispatch_once(session)
             return -errno.EPROTO
 
         try:
             session.run(main)
         except BaseException as error:
-            # A loop that has the native one inside lets it out, and can go on.
+            # A loop that dispatches its native loop itself raises the error.
             if not contains(error, OSError):
                 raise
             session.reported.append(error)
-            session.run(lambda: serve_once(session))
+            session.run(lambda: dispatch_once(session))
     (reported,) = session.reported
     assert isinstance(reported, OSError)
     assert reported.errno == errno.EPROTO
@@ -88,7 +91,7 @@ def native_error(kind: type[Host]) -> None:
 
 
 def closed_with_watchers(kind: type[Host]) -> None:
-    """A host that ends calls each ``destroyed`` once, and nothing after."""
+    """Closing a host calls each ``destroyed`` once, and no function after that."""
     called: list[str] = []
     with socket_pair() as (left, right):
         session = Session(kind())
@@ -115,20 +118,20 @@ def closed_with_watchers(kind: type[Host]) -> None:
 
 
 def run_twice(kind: type[Host]) -> None:
-    """A loop that runs again serves native code again."""
+    """A loop that runs again dispatches native code again."""
     with session_of(kind) as session:
         for _ in range(2):
-            session.run(lambda: serve_once(session))
+            session.run(lambda: dispatch_once(session))
 
 
 def two_threads(kind: type[Host]) -> None:
-    """Two loops in two threads do not know of each other."""
+    """Two loops in two threads do not affect each other."""
     threads: dict[str, set[int]] = {"one": set(), "two": set()}
     loops: set[int] = set()
     errors: list[BaseException] = []
     both = threading.Barrier(2, timeout=TIME_LIMIT)
 
-    def serve(name: str) -> None:
+    def run(name: str) -> None:
         with session_of(kind) as session:
 
             def main() -> None:
@@ -138,21 +141,21 @@ def two_threads(kind: type[Host]) -> None:
 
             def step(left: int) -> None:
                 threads[name].add(threading.get_ident())
-                serve_once(session, (lambda: step(left - 1)) if left else None)
+                dispatch_once(session, (lambda: step(left - 1)) if left else None)
 
             session.run(main)
-            both.wait()  # so that the addresses are those of two at a time
+            both.wait()  # both loops exist at once, so their addresses differ
 
-    def serve_and_tell(name: str) -> None:
+    def run_and_report(name: str) -> None:
         try:
-            serve(name)
+            run(name)
         except BaseException as error:  # noqa: BLE001 - raised below
             errors.append(error)
             both.abort()
 
-    other = threading.Thread(target=serve_and_tell, args=("two",), daemon=True)
+    other = threading.Thread(target=run_and_report, args=("two",), daemon=True)
     other.start()
-    serve_and_tell("one")
+    run_and_report("one")
     other.join(TIME_LIMIT)
     if errors:
         raise errors[0]
@@ -162,15 +165,15 @@ def two_threads(kind: type[Host]) -> None:
 
 
 def fork(kind: type[Host]) -> str | None:
-    """A forked child cannot use the loop by mistake, and leaves the parent's alone."""
+    """A forked child cannot use the parent's loop, and does not affect it."""
     if not hasattr(os, "fork"):
-        return "no fork here"
+        return "this system has no fork"
     with session_of(kind) as session, socket_pair() as (left, right):
 
         def main() -> None:
             session.code.watch(left.fileno(), READ, on_ready, "parent")
             status = wait_for_child(lambda: check_child(session))
-            assert status == 0, f"the child says {status}"
+            assert status == 0, f"the child ended with {status}"
             assert session.code.destroyed["parent"] == 0
             right.send(b"x")
 
@@ -182,7 +185,7 @@ def fork(kind: type[Host]) -> str | None:
 
 
 def wait_for_child(work: Callback) -> int:
-    """Do ``work`` in a child that is forked now; return how it ended."""
+    """Fork, do ``work`` in the child, and return the child's exit code."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # hosts with threads
         pid = os.fork()
@@ -197,7 +200,7 @@ def wait_for_child(work: Callback) -> int:
 
 
 def check_child(session: Session) -> None:
-    """See what the child can and cannot do."""
+    """Check what a forked child can and cannot do."""
     try:
         session.mounted.native.dispatch()
     except fdmux.ForkedLoop:
@@ -212,7 +215,7 @@ def check_child(session: Session) -> None:
 
 
 def keyboard_interrupt(kind: type[Host]) -> str:
-    """Ctrl-C is served while native functions are busy."""
+    """Ctrl-C is handled while native functions are busy."""
     if threading.current_thread() is not threading.main_thread():
         return "signals belong to the main thread"
     sent: list[float] = []
@@ -228,7 +231,7 @@ def keyboard_interrupt(kind: type[Host]) -> str:
             os.kill(os.getpid(), signal.SIGINT)
 
         def handle(_signal: int, _frame: FrameType | None) -> None:
-            session.stop()  # as an application of such a host does it
+            session.stop()  # as an application of such a host does
 
         with interrupts(
             signal.default_int_handler if kind.raises_interrupt else handle
@@ -247,7 +250,7 @@ def keyboard_interrupt(kind: type[Host]) -> str:
 
 @contextlib.contextmanager
 def interrupts(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
-    """Have another handler for SIGINT for a while."""
+    """Set another handler for SIGINT inside the block."""
     before = signal.signal(signal.SIGINT, handler)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Cases about timers, and calls from other threads."""
+"""Conformance cases about timers, and calls from other threads."""
 # ruff: noqa: S101 - cases are made of asserts; run_case refuses to run without them
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ THREADS, POSTS = 4, 250
 
 
 def timer_of_200_us(kind: type[Host]) -> str:
-    """Native timers of 0.2 ms are never early, however coarse the host's are."""
+    """Native timers of 0.2 ms are never early, even if the host counts in ms."""
     late: list[float] = []
     with session_of(kind) as session:
         deadline = 0
@@ -97,13 +97,13 @@ def posts_from_threads(kind: type[Host]) -> None:
         try:
             session.run(main)
         finally:
-            join_started(threads)  # while there is still something to post to
+            join_started(threads)  # before the loop closes
     assert seen == [list(range(POSTS))] * THREADS
     assert ran_in == {threading.get_ident()}
 
 
 def join_started(threads: list[threading.Thread]) -> None:
-    """Wait for those that ``main`` came to start."""
+    """Join the threads that ``main`` has started."""
     for thread in threads:
         if thread.ident is not None:
             thread.join()

@@ -1,7 +1,7 @@
-"""Host: what the kit must be able to do with a loop, to test it as a host.
+"""Host: what the kit needs from a loop to test it as a host.
 
-Its one rule: it says nothing about fdmux but how one mounts. Whoever brings another
-loop writes such a class, of some thirty lines, and runs the same cases.
+Its one rule: it knows nothing of fdmux but what to mount on. To test another loop,
+write such a class, of about thirty lines, and run the same cases.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ if TYPE_CHECKING:
 
 
 class Host(abc.ABC):
-    """One loop of a library, from its making to its end. Made without arguments.
+    """One loop of a library, from its construction to `close`. Takes no arguments.
 
     Attributes:
-        name: What it is called in the table.
-        module: What must be importable, such as ``"trio"``; none for the stdlib.
-        package: What one installs to get it, such as ``"trio"``.
-        raises_interrupt: Whether Ctrl-C comes out of `run` as a KeyboardInterrupt. If
-            not, an application of that library has to handle the signal itself.
-        ends_mount: Whether `close` also ends what is mounted. If not, an application of
-            that library has to call `fdmux.Mounted.unmount`.
+        name: The name in the table.
+        module: The module that must be importable, such as ``"trio"``.
+        package: The package to install for it, such as ``"trio"``; empty for the
+            standard library.
+        raises_interrupt: Whether `run` raises KeyboardInterrupt on Ctrl-C. If not, an
+            application of that library has to handle the signal itself.
+        ends_mount: Whether `close` unmounts. If not, an application of that library has
+            to call `fdmux.Mounted.unmount`.
     """
 
     name: str
@@ -41,8 +42,8 @@ class Host(abc.ABC):
     def run(self, main: Callback) -> None:
         """Run the loop, call ``main()`` in it, and return after `stop`.
 
-        Called again for the same object, it runs the same loop, or a new one if that
-        is all the library has.
+        A second call for the same object runs the same loop, or a new one if the
+        library cannot run a loop twice.
         """
 
     @abc.abstractmethod
@@ -51,30 +52,31 @@ class Host(abc.ABC):
 
     @abc.abstractmethod
     def call_later(self, delay: float, callback: Callback) -> None:
-        """Call ``callback()`` in the loop after so many seconds; 0 is: soon.
+        """Call ``callback()`` in the loop after ``delay`` seconds; 0: soon.
 
-        What it raises goes where the library has it: out of `run`, or to a log.
+        The library decides where an exception of the callback goes: out of `run`, or to
+        a log.
         """
 
     def close(self) -> None:  # noqa: B027 - some loops have nothing to close
-        """End the loop. Not running any more; called once."""
+        """Close the loop. Called once, while it does not run."""
 
     def target(self) -> object:
-        """Return what `fdmux.mount` is to be given; ``None`` when it has to find it."""
+        """Return the argument for `fdmux.mount`; ``None`` if it can find the loop."""
         return None
 
     @classmethod
     def missing(cls) -> str:
-        """Return why it cannot be tested here, or nothing."""
+        """Return why the host cannot be tested here; empty if it can."""
         try:
             found = importlib.util.find_spec(cls.module) is not None
-        except ModuleNotFoundError:  # of the package around it
+        except ModuleNotFoundError:  # the parent package is missing
             found = False
         return "" if found else f"needs {cls.package}"
 
     @classmethod
     def version(cls) -> str:
-        """Return the version that is tested."""
+        """Return the version of the library, or of Python."""
         if cls.package:
             return importlib.metadata.version(cls.package)
         return f"Python {platform.python_version()}"

@@ -1,8 +1,8 @@
 """NativeCode: what an extension does with a loop, without a compiler.
 
-Its one rule: it knows fdmux.h alone. The function table comes out of the capsule, as
-for C; the functions it gives to the loop are ctypes callbacks, which the core takes for
-C. So a case of the kit reads as a test in Python, and tests the way through C.
+Its one rule: it uses only fdmux.h. It takes the function table from the capsule, as C
+does, and gives the loop ctypes callbacks, which the core calls as C functions. So a
+case of the kit is written in Python, and tests the interface of C.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ DESTROYED_FN = ctypes.CFUNCTYPE(None, POINTER)
 
 
 class HasLoop(Protocol):
-    """Anything an extension takes for a loop."""
+    """An object from which an extension can take a loop."""
 
     def __fdmux_loop__(self) -> object:
-        """Hand out the capsule."""
+        """Return the capsule of the loop."""
 
 
 class IoOptions(ctypes.Structure):
@@ -71,13 +71,13 @@ TOKEN_POINTER = ctypes.POINTER(ctypes.c_uint64)
 
 
 def function(result: type, *arguments: type) -> type[CFuncPtr]:
-    """Return the type of a function."""
+    """Return the ctypes type of a C function."""
     return ctypes.CFUNCTYPE(result, *arguments)
 
 
 INT, U32, U64, I64 = ctypes.c_int, ctypes.c_uint32, ctypes.c_uint64, ctypes.c_int64
 
-# The members of struct fdmux_api that are used here; POINTER stands for the others.
+# struct fdmux_api up to the last member that is used; POINTER stands for unused ones.
 TABLE: list[tuple[str, object]] = [
     ("abi_major", U32),
     ("abi_minor", U32),
@@ -118,24 +118,24 @@ TABLE: list[tuple[str, object]] = [
 
 
 class Api(ctypes.Structure):
-    """struct fdmux_api, as far as it is needed."""
+    """The beginning of struct fdmux_api."""
 
-    _fields_: ClassVar = TABLE  # type: ignore[assignment] # all are types of ctypes
+    _fields_: ClassVar = TABLE  # type: ignore[assignment] # typed as object above
 
 
 class Handle(ctypes.Structure):
-    """struct fdmux_loop_ref and fdmux_queue_handle: what capsules point at."""
+    """struct fdmux_loop_ref and fdmux_queue_handle, to which capsules point."""
 
     _fields_: ClassVar = [("api", ctypes.POINTER(Api)), ("object", POINTER)]
 
 
-# C may call these as long as the process lives, which is longer than this module does.
+# C may call these until the process ends, which is after this module is cleared.
 kept: list[object] = []
 ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
 
 
 def open_capsule(capsule: object, name: bytes) -> tuple[Api, int]:
-    """Take the table and a loop or queue out, as fdmux_python.h does."""
+    """Return the function table, and the address of the loop or queue."""
     get_pointer = ctypes.pythonapi.PyCapsule_GetPointer
     get_pointer.restype = ctypes.c_void_p
     get_pointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
@@ -144,17 +144,21 @@ def open_capsule(capsule: object, name: bytes) -> tuple[Api, int]:
 
 
 def check(result: int, attempted: str) -> None:
-    """Raise what a C function returned."""
+    """Raise an OSError if a C function returned one.
+
+    Raises:
+        OSError: ``result`` is negative, a -errno.
+    """
     if result < 0:
         raise OSError(-result, attempted)
 
 
 class NativeCode:
-    """A library in "C" that has got hold of one loop.
+    """A stand-in for a library in C that uses one loop.
 
     Attributes:
-        errors: What its functions raised; a mistake of a case.
-        destroyed: How often each watcher's ``destroyed`` was called, by its name.
+        errors: The exceptions that its functions raised: mistakes in a case.
+        destroyed: How often ``destroyed`` of each watcher was called, by its name.
     """
 
     def __init__(self, owner: HasLoop) -> None:
@@ -170,7 +174,7 @@ class NativeCode:
         fn: Callable[[int, int], int | None],
         name: str = "watcher",
     ) -> int:
-        """Have ``fn(token, events)`` called when ``fd`` is ready; returns a token."""
+        """Call ``fn(token, events)`` when ``fd`` is ready; return the token."""
         options = IoOptions(
             struct_size=ctypes.sizeof(IoOptions),
             fd=fd,
@@ -184,9 +188,9 @@ class NativeCode:
         return token.value
 
     def watch_busily(self, fd: int) -> int:
-        """Have a function of C, without Python, called for as long as ``fd`` is ready.
+        """Call a C function, without Python, while ``fd`` is readable.
 
-        It is getpid(), which minds no arguments and never fails.
+        The function is getpid(), which ignores arguments and never fails.
         """
         options = IoOptions(
             struct_size=ctypes.sizeof(IoOptions),
@@ -199,11 +203,11 @@ class NativeCode:
         return token.value
 
     def unwatch(self, token: int) -> int:
-        """Remove a watcher; returns what C returned."""
+        """Remove a watcher; return the result of C."""
         return int(self._api.io_remove(self._loop, token))
 
     def timer(self, fn: Callable[[int], int | None], name: str = "timer") -> int:
-        """Add a timer that calls ``fn(token)``; returns its token."""
+        """Add a timer that calls ``fn(token)``; return its token."""
         options = TimerOptions(
             struct_size=ctypes.sizeof(TimerOptions),
             fn=TIMER_FN(lambda _loop, token, _data: self._call(fn, token)),
@@ -215,17 +219,17 @@ class NativeCode:
         return token.value
 
     def arm(self, timer: int, delay: float) -> int:
-        """Arm a timer ``delay`` seconds from now; returns its deadline in ns."""
+        """Arm a timer ``delay`` seconds from now; return its deadline in ns."""
         deadline = self.now() + int(delay * 1e9)
         check(self._api.timer_arm(self._loop, timer, deadline, 0), "arm a timer")
         return deadline
 
     def now(self) -> int:
-        """Read the clock of the loop, in ns."""
+        """Return the time of the loop's clock, in ns."""
         return int(self._api.loop_now(self._loop))
 
     def post(self, fn: Callable[[], object]) -> int:
-        """Have ``fn()`` called by the loop's thread. Any thread; returns C's result."""
+        """Post a call of ``fn()``, from any thread; return the result of C."""
         function = POST_FN(lambda loop, _data: self._call(fn) if loop else 0)
         kept.append(function)
         return int(self._api.post(self._loop, function, None))
@@ -238,7 +242,7 @@ class NativeCode:
     ) -> int:
         try:
             result = fn(*args, **kwargs)
-        except BaseException as error:  # noqa: BLE001 - no frame of C may see it
+        except BaseException as error:  # noqa: BLE001 - no exception may pass through C
             self.errors.append(error)
             return 0
         return result if isinstance(result, int) else 0
@@ -253,7 +257,7 @@ class NativeCode:
 
 
 class NativeJob:
-    """What native code does with a `fdmux.aio.Completion`: finish it, in any thread."""
+    """A stand-in for native code that completes a `fdmux.aio.Completion`."""
 
     def __init__(self, completion: Completion) -> None:
         self._api, queue = open_capsule(completion.__fdmux_queue__(), b"fdmux.queue")
@@ -262,7 +266,7 @@ class NativeJob:
         self._address = completion.address
 
     def finish(self, result: int) -> int:
-        """Deliver the result; returns what C returned. Once."""
+        """Deliver the result, from any thread, once; return the result of C."""
         self._place.value = result
         put = int(self._api.queue_put(self._queue, self._address))
         self._queue = self._api.queue_unref(self._queue)

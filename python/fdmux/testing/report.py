@@ -1,7 +1,7 @@
-"""Report: the cases on one host, in a process of its own.
+"""Report: the results of the cases on one host, which run in a process of their own.
 
-Its one rule: a host that crashes, hangs or leaves something behind spoils no other. The
-child says a line of JSON for each case; what it did not say has failed.
+Its one rule: a host that crashes, hangs or leaks does not affect other hosts. The child
+prints a line of JSON for each case; a case without a line has failed.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ class Result:
     """How one case ended.
 
     Attributes:
-        error: The traceback; empty when the case has passed.
-        remark: What the case had to say, or nothing.
+        seconds: How long the case took.
+        remark: The text that the case returned, or empty.
+        error: The traceback; empty if the case passed.
     """
 
     case: str
@@ -42,10 +43,10 @@ class Result:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What the kit found out about a host.
+    """The results of the cases on one host.
 
     Attributes:
-        missing: Why it was not examined; then there are no results.
+        missing: Why the host was not tested; then there are no results.
     """
 
     host: str
@@ -60,10 +61,11 @@ class Report:
 
 
 def find_host(name: str) -> type[Host]:
-    """Find a known host by its name, or any by ``module:Class``.
+    """Return the host of that name, known to fdmux or written ``module:Class``.
 
     Raises:
-        LookupError: There is none.
+        LookupError: There is no such host.
+        ImportError: The module cannot be imported.
     """
     if name in HOSTS:
         return HOSTS[name]
@@ -71,37 +73,37 @@ def find_host(name: str) -> type[Host]:
     found = getattr(importlib.import_module(module), attribute) if attribute else None
     if not (isinstance(found, type) and issubclass(found, Host)):
         known = ", ".join(HOSTS)
-        raise LookupError(  # noqa: TRY004 - of no name, whatever it is
+        raise LookupError(  # noqa: TRY004 - the name is wrong, not a type
             f"no host {name!r}: name a module:Class, or one of {known}"
         )
     return found
 
 
 def examine(name: str, cases: tuple[str, ...] = ()) -> Report:
-    """Run cases on a host, all unless they are named, in a process of its own."""
+    """Run the named cases on a host, or all, in a process of its own."""
     host = find_host(name)
     if host.missing():
         return Report(host.name, missing=host.missing())
     wanted = cases or tuple(CASES)
     output, errors = run_child([name, *wanted])
-    said = {}
+    results = {}
     for line in output.splitlines():
         with contextlib.suppress(ValueError, TypeError):
             result = Result(**json.loads(line))
-            said[result.case] = result
-    why = f"the process said nothing of it; its last words:\n{errors[-2000:]}"
+            results[result.case] = result
+    why = f"the process ended without a result; its last output:\n{errors[-2000:]}"
     return Report(
         host.name,
         host.version(),
-        results=tuple(said.get(case, Result(case, error=why)) for case in wanted),
+        results=tuple(results.get(case, Result(case, error=why)) for case in wanted),
     )
 
 
 def run_child(arguments: list[str]) -> tuple[str, str]:
-    """Return what the child wrote to its output, and to its error output."""
+    """Run the child; return its standard output and standard error."""
     root = str(Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-    child = subprocess.Popen(  # noqa: S603 - ourselves
+    child = subprocess.Popen(  # noqa: S603 - this module itself
         [sys.executable, "-m", "fdmux.testing.report", *arguments],
         env={**os.environ, "PYTHONPATH": path},
         stdin=subprocess.DEVNULL,
@@ -115,18 +117,18 @@ def run_child(arguments: list[str]) -> tuple[str, str]:
         except subprocess.TimeoutExpired:
             child.kill()
             output, errors = child.communicate()
-            return output, f"{errors}\nended after {TIMEOUT} s"
+            return output, f"{errors}\nkilled after {TIMEOUT} s"
 
 
 def run_here(name: str, cases: list[str]) -> None:
-    """Be the child: run the cases, and say how each ended."""
+    """Run the cases in the child; print the result of each."""
     faulthandler.enable()
     host = find_host(name)
     for case in cases:
         started = time.monotonic()
         try:
             result = Result(case, remark=run_case(host, case) or "")
-        except BaseException:  # noqa: BLE001 - whatever it is, it is the result
+        except BaseException:  # noqa: BLE001 - any error is the result
             result = Result(case, error=traceback.format_exc())
         took = round(time.monotonic() - started, 3)
         line = json.dumps(dataclasses.asdict(dataclasses.replace(result, seconds=took)))

@@ -1,7 +1,7 @@
-"""Session: one run of one host, in which a case does its work.
+"""Session: a running host and native code on it, for one case.
 
-Its one rule: a case ends by itself, and with the error that explains it: what its
-callbacks raise, in Python or in "C", comes out of `run`, and so does its time limit.
+Its one rule: a case always ends. `run` raises the exceptions of its callbacks, in
+Python or native code, and a TimeoutError at the time limit.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ class Session:
     """A host that runs, with native code on it.
 
     Attributes:
-        mounted: What `fdmux.mount` gave.
-        code: Native code that has got hold of the loop.
-        reported: Errors of native functions that reached Python: by the error hook, or
-            out of the host's own run where it has a native loop itself.
+        mounted: The result of `fdmux.mount`.
+        code: Native code that uses the mounted loop.
+        reported: Errors of native functions: those that the error hook got, and those
+            that `run` of a host with its own native loop raised.
     """
 
     mounted: fdmux.Mounted
@@ -43,7 +43,12 @@ class Session:
         self._is_mounted = False
 
     def run(self, main: Callback) -> None:
-        """Mount, call ``main()`` in the loop, and return when `stop` was called."""
+        """Mount, call ``main()`` in the loop, and return after `stop`.
+
+        Raises:
+            BaseException: A callback raised it.
+            TimeoutError: `stop` was not called within `TIME_LIMIT` seconds.
+        """
         self._run += 1
         self._is_stopping = False
         number, deadline = self._run, time.monotonic() + TIME_LIMIT
@@ -68,29 +73,29 @@ class Session:
         self.check()
 
     def close(self) -> None:
-        """Close the host as an application does."""
+        """Unmount if the host does not, and close the host, as applications do."""
         if self._is_mounted and not self.host.ends_mount:
             self.mounted.unmount()
         self.host.close()
 
     def check(self) -> None:
-        """Raise what a callback has raised."""
+        """Raise the first exception of a callback."""
         if self._error is not None:
             raise self._error
         for error in self.code.errors:
             raise error
 
     def stop(self) -> None:
-        """End the run; in a native function as well, and as often as one likes."""
+        """End the run. Callable in a native function too. Idempotent."""
         if not self._is_stopping:
             self._is_stopping = True
             self.host.stop()
         if self._is_mounted:
             with contextlib.suppress(fdmux.LoopClosed):
-                self.mounted.native.wake()  # whose dispatch would go on meanwhile
+                self.mounted.native.wake()  # ends a dispatch under way
 
     def guard(self, callback: Callback) -> Callable[[], None]:
-        """Wrap a callback of Python so that its error ends the run."""
+        """Wrap a Python callback so that its exception ends the run."""
 
         def guarded() -> None:
             try:
@@ -102,11 +107,11 @@ class Session:
         return guarded
 
     def call_later(self, delay: float, callback: Callback) -> None:
-        """Call ``callback()`` after so many seconds."""
+        """Call ``callback()`` after ``delay`` seconds."""
         self.host.call_later(delay, self.guard(callback))
 
 
 def contains(error: BaseException, kind: type[BaseException]) -> bool:
-    """Whether it is of that kind, or a group with such a one, as trio makes them."""
+    """Whether ``error`` is of that kind, or a group that contains such an error."""
     parts = getattr(error, "exceptions", ())
     return isinstance(error, kind) or any(contains(part, kind) for part in parts)

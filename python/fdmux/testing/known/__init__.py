@@ -1,8 +1,7 @@
 """The hosts that fdmux knows, as the kit runs them.
 
-Each file of `fdmux.hosts` that mounts on a loop has one of the same name here, whose
-`HOSTS` are the classes to test it with. None of them imports its library before a host
-is made.
+Each file of `fdmux.hosts` that mounts on a host has a file of the same name here. Its
+`HOSTS` are the classes to test it with. They import the library when an object is made.
 """
 
 from __future__ import annotations

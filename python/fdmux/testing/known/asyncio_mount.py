@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Asyncio(Host):
-    """asyncio on the selector it takes by itself."""
+    """asyncio on its default selector."""
 
     name = "asyncio"
 
@@ -50,7 +50,7 @@ class AsyncioOnOurs(Asyncio):
 
 
 class AsyncioOurs(Asyncio):
-    """The asyncio loop of fdmux, which has its own transports."""
+    """`fdmux.hosts.asyncio.EventLoop`, which has transports of its own."""
 
     name = "fdmux.hosts.asyncio"
     module = "fdmux.hosts.asyncio"

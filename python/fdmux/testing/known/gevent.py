@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 class Gevent(Host):
-    """gevent's hub, with nothing patched."""
+    """gevent's hub, in a program that patches nothing."""
 
     name = module = package = "gevent"
-    ends_mount = False  # a hub tells nobody that it is destroyed
+    ends_mount = False  # a hub does not report that it is destroyed
 
     def __init__(self) -> None:
         self.gevent = import_module("gevent")
@@ -33,7 +33,7 @@ class Gevent(Host):
         self.gevent.spawn_later(delay, callback)
 
     def close(self) -> None:
-        self.gevent.sleep(0)  # lets a hub that was interrupted end its callback
+        self.gevent.sleep(0)  # lets an interrupted hub end its callback
         self.gevent.get_hub().destroy(destroy_loop=True)
 
 

@@ -20,12 +20,12 @@ class Qt(Host):
     name = "Qt (PySide6)"
     module = "PySide6.QtCore"
     package = "PySide6-Essentials"
-    raises_interrupt = False  # PySide prints it, and goes on
+    raises_interrupt = False  # PySide prints it, and the loop goes on
     ends_mount = False
 
     def __init__(self) -> None:
         self.core: ModuleType = import_module(self.module)
-        # There is one in a process, and it must outlive everything.
+        # A process has one application, which must live until the process ends.
         self.app = self.core.QCoreApplication.instance()
         if self.app is None:
             type(self).the_app = self.app = self.core.QCoreApplication([])
@@ -48,7 +48,7 @@ class Qt(Host):
 
 
 class PyQt(Qt):
-    """The same by PyQt6, where an exception in a slot aborts unless there is a hook."""
+    """Qt by PyQt6, which aborts on an exception in a slot unless there is a hook."""
 
     name = "Qt (PyQt6)"
     module = "PyQt6.QtCore"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class PlainSelector(Host):
-    """A loop of twenty lines on `selectors`."""
+    """A loop of twenty lines on `selectors.DefaultSelector`."""
 
     name = "selectors.DefaultSelector"
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Trio(Host):
-    """trio, by its system task."""
+    """trio, mounted on the run: a system task dispatches."""
 
     name = module = package = "trio"
 
@@ -39,7 +39,7 @@ class Trio(Host):
 
 
 class TrioNursery(Trio):
-    """trio, by a task in a nursery."""
+    """trio, mounted on a nursery: a task in it dispatches."""
 
     name = "trio nursery"
 
