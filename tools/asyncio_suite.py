@@ -5,10 +5,10 @@
     python tools/asyncio_suite.py --python ~/py312/bin/python --jobs 2
     python tools/asyncio_suite_all.py                # both, on every CPython there is
 
-Every test runs with the standard library's class and with ours, module by module, each
-in a process of its own. A test whose outcome differs is repeated alone, both ways, and
-counts only if no two outcomes agree. Those that are known to differ, each for a reason,
-stand in tools/asyncio_suite_known.txt. Exit status: 0 if no other test differs, else 1.
+Every test runs with the standard library's class and with ours, each module in a
+process of its own. A test whose outcome differs is repeated alone, with both classes,
+and counts only if no two outcomes agree. tools/asyncio_suite_known.txt lists the tests
+that are known to differ, with reasons. Exit status: 0 if no other test differs, else 1.
 
 The interpreter must have the package `test`, and be able to import fdmux.
 """
@@ -53,23 +53,23 @@ REPEATS = 3
 
 
 class Recorder(unittest.TestResult):
-    """Keeps the outcome of each test, and why it failed; its methods are unittest's."""
+    """Keeps the outcome of each test, and why it failed; unittest calls the methods."""
 
     def __init__(self) -> None:
         super().__init__()
         self.outcomes: Outcomes = {}
 
-    def addSuccess(self, test: unittest.TestCase) -> None:  # noqa: D102, N802
+    def addSuccess(self, test: unittest.TestCase) -> None:  # noqa: D102, N802 - unittest's name
         self.outcomes.setdefault(test.id(), ("passed", ""))
 
-    def addError(self, test: unittest.TestCase, err: Error) -> None:  # noqa: D102, N802
+    def addError(self, test: unittest.TestCase, err: Error) -> None:  # noqa: D102, N802 - unittest's name
         self.addFailure(test, err)
 
-    def addFailure(self, test: unittest.TestCase, err: Error) -> None:  # noqa: D102, N802
+    def addFailure(self, test: unittest.TestCase, err: Error) -> None:  # noqa: D102, N802 - unittest's name
         text = "".join(traceback.format_exception(*err))
         self.outcomes[test.id()] = ("failed", text)
 
-    def addSubTest(  # noqa: D102, N802
+    def addSubTest(  # noqa: D102, N802 - unittest's name
         self,
         test: unittest.TestCase,
         _subtest: unittest.TestCase,
@@ -78,13 +78,13 @@ class Recorder(unittest.TestResult):
         if err is not None:
             self.addFailure(test, err)
 
-    def addSkip(self, test: unittest.TestCase, reason: str) -> None:  # noqa: D102, N802
+    def addSkip(self, test: unittest.TestCase, reason: str) -> None:  # noqa: D102, N802 - unittest's name
         self.outcomes[test.id()] = ("skipped", reason)
 
-    def addExpectedFailure(self, test: unittest.TestCase, _err: Error) -> None:  # noqa: D102, N802
+    def addExpectedFailure(self, test: unittest.TestCase, _err: Error) -> None:  # noqa: D102, N802 - unittest's name
         self.outcomes[test.id()] = ("failed as expected", "")
 
-    def addUnexpectedSuccess(self, test: unittest.TestCase) -> None:  # noqa: D102, N802
+    def addUnexpectedSuccess(self, test: unittest.TestCase) -> None:  # noqa: D102, N802 - unittest's name
         self.outcomes[test.id()] = ("passed unexpectedly", "")
 
 
@@ -102,21 +102,21 @@ def put_in_place(loop: str) -> None:
         for module in (importlib.import_module("asyncio"), unix):
             for name in ("SelectorEventLoop", "EventLoop"):
                 setattr(module, name, host.EventLoop)
-        policy = unix._UnixDefaultEventLoopPolicy  # noqa: SLF001 - there is no other way
+        policy = unix._UnixDefaultEventLoopPolicy  # noqa: SLF001 - the tests replace no public name
         policy._loop_factory = host.EventLoop  # noqa: SLF001 - the same
 
 
 def run_tests(loop: str, report: str, names: list[str]) -> None:
     """Run the named modules or tests, and write the outcomes to a file."""
     put_in_place(loop)
-    # What regrtest has when it is asked for nothing.
+    # As regrtest sets it without the option -u.
     vars(importlib.import_module("test.support"))["use_resources"] = []
     recorder = Recorder()
     with tempfile.TemporaryDirectory() as directory:
         os.chdir(directory)
         try:
             unittest.defaultTestLoader.loadTestsFromNames(names).run(recorder)
-        except unittest.SkipTest as reason:  # a module says that it is not for here
+        except unittest.SkipTest as reason:  # the module cannot run here
             recorder.outcomes[names[0]] = ("skipped", str(reason))
         finally:
             os.chdir("/")
@@ -134,7 +134,7 @@ class Suite:
     loop: str
 
     def ask(self, code: str) -> str:
-        """Return what the interpreter prints for a line of code."""
+        """Run a line of code in the interpreter; return what it prints."""
         done = subprocess.run(
             [self.python, "-c", code], capture_output=True, check=True, text=True
         )
@@ -162,7 +162,8 @@ class Suite:
         """Repeat one test alone.
 
         Returns:
-            Stock's outcomes, ours, and why ours; None if they agree now and then.
+            The outcomes of stock and of ours, and the reason of ours; ``None`` if they
+            agree in at least one repetition.
         """
         stock: set[str] = set()
         ours: set[str] = set()
@@ -177,7 +178,7 @@ class Suite:
         return "/".join(sorted(stock)), "/".join(sorted(ours)), reason
 
     def known(self) -> dict[str, str]:
-        """Read which tests may differ here, as patterns, and why."""
+        """Return the patterns of tests that may differ on this Python, with reasons."""
         version = self.ask("import sys; print('%d.%d' % sys.version_info[:2])")
         found = {}
         for line in KNOWN.read_text(encoding="utf-8").splitlines():
@@ -192,7 +193,7 @@ class Suite:
 
 
 def run_bounded(command: list[str]) -> str:
-    """Run a program; return how it ended."""
+    """Run a program within the time limit; return how it ended."""
     try:
         done = subprocess.run(
             command,
@@ -207,7 +208,7 @@ def run_bounded(command: list[str]) -> str:
 
 
 def main() -> int:
-    """Compare, print what differs and the counts."""
+    """Compare; print the differences and the counts; return the exit status."""
     options = parse()
     suite = Suite(options.python, options.loop)
     modules = [name for name in suite.modules() if is_chosen(name, options.patterns)]
@@ -237,7 +238,7 @@ def main() -> int:
 
 
 def report(verdicts: dict[str, Verdict | None], known: dict[str, str]) -> int:
-    """Print each difference; return how many nobody knows of."""
+    """Print each difference; return how many are not known."""
     count = 0
     for name, verdict in verdicts.items():
         if verdict is None:
@@ -256,7 +257,7 @@ def report(verdicts: dict[str, Verdict | None], known: dict[str, str]) -> int:
 
 
 def count_broken(outcomes: Outcomes) -> int:
-    """Print which modules ended before their tests did; return how many."""
+    """Print the modules whose process ended early; return how many."""
     broken = {
         name: why for name, (what, why) in outcomes.items() if what == "broke off"
     }
@@ -266,7 +267,7 @@ def count_broken(outcomes: Outcomes) -> int:
 
 
 def is_chosen(name: str, patterns: list[str]) -> bool:
-    """Whether a module fits one of the patterns, or there are none."""
+    """Whether a module matches one of the patterns, or there are no patterns."""
     return not patterns or any(fnmatch.fnmatch(name, f"*{p}*") for p in patterns)
 
 
@@ -277,9 +278,9 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--python", default=sys.executable, help="whose tests to run")
     parser.add_argument(
-        "--loop", choices=LOOPS, default="selector", help="what of ours"
+        "--loop", choices=LOOPS, default="selector", help="which of our classes to test"
     )
-    # Two for a core: most of these tests spend their time asleep.
+    # Two for each core, as most of these tests sleep most of the time.
     jobs = 2 * (os.cpu_count() or 1)
     parser.add_argument("--jobs", type=int, default=jobs, help="processes")
     parser.add_argument(

@@ -1,12 +1,12 @@
-"""Run tools/asyncio_suite.py with both kinds of ours on every supported CPython.
+"""Run tools/asyncio_suite.py with both of our classes on every supported CPython.
 
     python tools/asyncio_suite_all.py                        # minutes for each CPython
     python tools/asyncio_suite_all.py --minors 3.12 --wheel dist/fdmux.whl
 
-A CPython is looked for in pyenv and on the PATH. Each gets a virtual environment in a
-temporary folder, with fdmux from a wheel that is built of this tree first. At the end
-stands the table of docs/testing.md. Exit status: 0 if nothing differs anywhere and at
-least one CPython was there, else 1.
+It looks for each CPython in pyenv and on the PATH, and makes a virtual environment in a
+temporary folder, with fdmux from a wheel that it builds of this tree first. At the end
+it prints the table of docs/testing.md. Exit status: 0 if no test differs and at least
+one CPython was found, else 1.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ COUNTS = re.compile(r"^ours +(\d+) tests: .*\n(\d+) differ or broke off$", re.MU
 
 
 def find_python(minor: str) -> str | None:
-    """Return the path of a CPython of that minor version which has its own tests."""
+    """Return the path of a CPython of that version that has the package `test`."""
     root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
     found = [str(path) for path in root.glob(f"versions/{minor}.*/bin/python")]
     on_path = shutil.which(f"python{minor}")
@@ -51,14 +51,14 @@ def is_usable(python: str, minor: str) -> bool:
 
 
 def build_wheel(folder: Path) -> Path:
-    """Build this tree, for all of them: it is one wheel of the stable ABI."""
+    """Build a wheel of this tree; with the stable ABI, one is enough for all."""
     pip = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps"]
     subprocess.run([*pip, "-w", str(folder), str(ROOT)], check=True)
     return next(folder.glob("*.whl"))
 
 
 def prepare(python: str, wheel: Path, folder: Path) -> str:
-    """Make an environment with fdmux; return its interpreter."""
+    """Make a virtual environment with fdmux; return its interpreter."""
     subprocess.run([python, "-m", "venv", str(folder)], check=True)
     own = str(folder / "bin" / "python")
     subprocess.run(
@@ -70,7 +70,7 @@ def prepare(python: str, wheel: Path, folder: Path) -> str:
 
 
 def compare(python: str, loop: str, more: list[str]) -> tuple[int, int] | None:
-    """Run the suite; return how many tests there were and differed, if it got there."""
+    """Run the suite; return how many tests ran and differed; ``None``: it failed."""
     suite = str(ROOT / "tools" / "asyncio_suite.py")
     done = subprocess.run(
         [sys.executable, suite, "--python", python, "--loop", loop, *more],
@@ -85,7 +85,7 @@ def compare(python: str, loop: str, more: list[str]) -> tuple[int, int] | None:
 
 
 def table(results: dict[str, dict[str, tuple[int, int] | None]]) -> list[str]:
-    """Write the results as Markdown."""
+    """Return the lines of the results, in Markdown."""
     head = "".join(f" tests with our {loop} | differ |" for loop in LOOPS)
     lines = [f"| CPython |{head}", "|---|" + "---|---|" * len(LOOPS)]
     for minor, found in results.items():
@@ -95,7 +95,7 @@ def table(results: dict[str, dict[str, tuple[int, int] | None]]) -> list[str]:
 
 
 def main() -> int:
-    """Compare everywhere, and print the table."""
+    """Compare on every CPython, print the table, and return the exit status."""
     options = parse()
     more = ["--patterns", *options.patterns] if options.patterns else []
     more += ["--jobs", str(options.jobs)] if options.jobs else []
@@ -106,7 +106,7 @@ def main() -> int:
         for minor in options.minors:
             python = find_python(minor)
             if python is None:
-                print(f"CPython {minor}: none here that has the package `test`")
+                print(f"CPython {minor}: none found that has the package `test`")
                 continue
             own = prepare(python, wheel, folder / minor)
             results[minor] = {}

@@ -1,12 +1,12 @@
-"""Every check of a wheel, and of a source archive, before they are given away.
+"""Every check of a wheel and of a source archive before a release.
 
     python tools/audit_wheel.py dist/*.whl dist/*.tar.gz
     python tools/audit_wheel.py --repair-to DIR dist/*.whl    keep the repaired wheel
 
 All tools come from the extra ``audit``, installed for the Python that runs this. Every
-check runs, whatever the ones before it said; the exit code is 1 if any of them failed.
-The wheel must need no library but the system's: repairing it may change its platform
-tag, to the oldest manylinux that the symbols it needs allow, and nothing else.
+check runs, even if one before it failed; the exit code is 1 if any of them failed. The
+wheel must need only libraries of the system: repairing it may change its platform tag,
+to the oldest manylinux that the symbols it needs allow, and nothing else.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 
 ABI3 = "-abi3-"
 POLICY = re.compile(r'platform tag:\s+"((?:many|musl)linux_\w+)"')
-SHOWN = (".so", ".a", ".h")  # the sizes of these are told apart
+SHOWN = (".so", ".a", ".h")  # the sizes of these are printed one by one
 
 
 class Audit:
@@ -37,7 +37,7 @@ class Audit:
         )
 
     def run(self, *command: str | Path) -> str:
-        """Run a tool; return what it printed if it succeeded, else nothing."""
+        """Run a tool; return its output if it succeeded, otherwise an empty string."""
         name = " ".join(map(str, command[:2]))
         tool = shutil.which(command[0], path=self._path)
         if tool is None:
@@ -57,7 +57,7 @@ class Audit:
         return done.stdout if is_ok else ""
 
     def tell(self, name: str, text: str, *, ok: bool) -> None:
-        """Print how a check ended."""
+        """Print and record the result of a check."""
         print(f"{'ok     ' if ok else 'FAILED '} {name}", flush=True)
         if not ok:
             print(text)
@@ -65,7 +65,7 @@ class Audit:
 
 
 def check_wheel(audit: Audit, wheel: Path, kept: Path | None) -> str:
-    """Check one wheel; return the policy whose systems it runs on."""
+    """Check one wheel; return its manylinux or musllinux policy."""
     audit.run("check-wheel-contents", wheel)
     if ABI3 in wheel.name:
         audit.run("abi3audit", "--strict", wheel)
@@ -83,7 +83,7 @@ def check_wheel(audit: Audit, wheel: Path, kept: Path | None) -> str:
 
 
 def check_repaired(audit: Audit, wheel: Path, repaired: Path) -> None:
-    """Nothing was added to it, such as a copy of a library it needs."""
+    """Check that the repair has added no file, such as a copy of a library."""
     before, after = set(contents(wheel)), set(contents(repaired))
     files = {name for name in after - before if not name.endswith("/")}
     added = sorted(name for name in files if "/sboms/" not in name)
@@ -91,13 +91,13 @@ def check_repaired(audit: Audit, wheel: Path, repaired: Path) -> None:
 
 
 def contents(wheel: Path) -> dict[str, int]:
-    """Return the size of each file in it."""
+    """Return the size of each file in the wheel, in bytes."""
     with zipfile.ZipFile(wheel) as archive:
         return {info.filename: info.file_size for info in archive.infolist()}
 
 
 def sizes(wheel: Path) -> str:
-    """Say in one line how large it is."""
+    """Return the sizes of the wheel and of its large files, as one line."""
     files = contents(wheel)
     unpacked = sum(files.values())
     told = [f"{wheel.stat().st_size:,} bytes", f"unpacked {unpacked:,}"]
@@ -110,7 +110,7 @@ def sizes(wheel: Path) -> str:
 
 
 def main() -> int:
-    """Check what was named; return 1 if anything is wrong."""
+    """Check the files of the command line; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repair-to", type=Path, metavar="DIR", help="keep it there")
     parser.add_argument("files", type=Path, nargs="+", help="wheels, source archives")

@@ -4,8 +4,8 @@
     python tools/c_api.py --check    exit with 1 if --write would change them
 
 The headers are the source: a comment belongs to the declarations that follow it without
-an empty line. Reads our headers' disciplined style, no other: every declaration starts
-at the left edge. `parse` serves the tests of the ABI too.
+an empty line. This reads only the style of our headers: every declaration starts at the
+left edge. The tests of the ABI use `parse` too.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ SPECIAL = re.compile(r"([<>\[\]]|(?<!\w)\*(?!\w+\*))")  # but *emphasis*
 
 @dataclasses.dataclass(frozen=True)
 class Declaration:
-    """One thing that a header declares, as it stands there."""
+    """One declaration of a header, with its source text."""
 
     kind: str
     name: str
@@ -68,23 +68,23 @@ class Declaration:
 
     @property
     def anchor(self) -> str:
-        """Where its page explains it; a function may have the name of a structure."""
+        """The anchor on its page; a function and a structure may have the same name."""
         return f"struct-{self.name}" if self.kind == "struct" else self.name
 
     @property
     def is_forward(self) -> bool:
-        """Whether it names a structure without saying what is in it."""
+        """Whether it is a forward declaration of a structure."""
         return self.kind == "struct" and "{" not in self.code
 
     @property
     def is_forwarding(self) -> bool:
-        """Whether it is a macro that takes a function's name and arguments."""
+        """Whether it is a macro that forwards to a function of the same name."""
         return self.kind == "macro" and f"{self.name}(...)" in self.code
 
 
 @dataclasses.dataclass
 class Entry:
-    """A comment and what it is about; one heading of the reference."""
+    """A comment and its declarations: one heading of the reference."""
 
     comment: str
     section: str
@@ -92,13 +92,13 @@ class Entry:
 
     @property
     def anchors(self) -> list[str]:
-        """Where the page explains what it declares, in the header's order."""
+        """The anchors of its declarations, in the header's order."""
         return [declaration.anchor for declaration in self.declarations]
 
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """What a header says: its opening comment, and its entries in order."""
+    """A header: its opening comment, and its entries in order."""
 
     name: str
     opening: str
@@ -106,7 +106,7 @@ class Header:
 
     @property
     def declarations(self) -> list[Declaration]:
-        """Everything it declares, in order."""
+        """All declarations, in order."""
         return [found for entry in self.entries for found in entry.declarations]
 
 
@@ -114,14 +114,14 @@ class Header:
 
 
 def prose(comment: str) -> str:
-    """Strip a comment of its frame; its lines stay as they are."""
+    """Return the text of a comment without its frame, line by line."""
     inside = comment.strip()[2:-2]
     lines = [re.sub(r"^ ?\*? ?", "", line).rstrip() for line in inside.split("\n")]
     return "\n".join(lines).strip()
 
 
 class Reader:
-    """Puts comments and declarations together, one token after another."""
+    """Joins comments and declarations into entries, token by token."""
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
@@ -139,7 +139,7 @@ class Reader:
             self.is_open = False
 
     def take_comment(self, text: str) -> None:
-        """Keep a comment for what follows; some are rulers, and name a section."""
+        """Keep a comment for the next declaration; a ruler starts a section instead."""
         section = SECTION.match(text)
         if section:
             self.section = section[1].strip()
@@ -148,7 +148,7 @@ class Reader:
         self.is_open = False
 
     def take_declaration(self, kind: str, text: str) -> None:
-        """Add a declaration to the entry it stands beside, or to a new one."""
+        """Add a declaration to the entry before it without a gap, or to a new one."""
         found = NAME_OF[kind].search(text)
         if found is None:
             raise SystemExit(f"no name in this declaration:\n{text}")
@@ -165,7 +165,7 @@ class Reader:
 
 
 def body_of(text: str) -> str:
-    """Cut off the include guard, which is no part of the interface."""
+    """Remove the include guard, which is not part of the interface."""
     return re.sub(r"^#define FDMUX_\w*H\n", "", text, count=1, flags=re.MULTILINE)
 
 
@@ -180,7 +180,7 @@ def parse(path: Path) -> Header:
         token = TOKENS.match(body, at)
         if token is None:
             line = text.count("\n") - body.count("\n", at) + 1
-            raise SystemExit(f"{path}:{line}: what is this?\n{body[at : at + 80]}")
+            raise SystemExit(f"{path}:{line}: cannot parse:\n{body[at : at + 80]}")
         reader.take(str(token.lastgroup), token[0])
         at = token.end()
     summary = prose(opening).removeprefix(f"{path.name}: ")
@@ -192,12 +192,12 @@ def parse(path: Path) -> Header:
 
 
 def page_name(header: str) -> str:
-    """Name the page of a header."""
+    """Return the file name of a header's page."""
     return header.removesuffix(".h") + ".md"
 
 
 def heading(entry: Entry) -> str:
-    """Name an entry by what it declares; many names by the first and the last."""
+    """Return the heading of an entry: its names, or the first and last of many."""
     titles = [
         f"`{KEYWORDS.get(found.kind, '')}{found.name}`" for found in entry.declarations
     ]
@@ -233,7 +233,7 @@ class Page:
         return "\n\n".join(parts) + "\n"
 
     def is_wanted(self, entry: Entry) -> bool:
-        """Tell what is explained here from what another header tells more about."""
+        """Whether this page explains the entry, and not the page of another header."""
         return not all(
             found.is_forward and not self.places[found.anchor].startswith(self.page)
             for found in entry.declarations
@@ -260,12 +260,12 @@ class Page:
         return ["### By name", self.markdown(entry.comment, set()), "\n".join(items)]
 
     def markdown(self, comment: str, own: set[str]) -> str:
-        """Make Markdown of a comment; names lead to where they are explained."""
+        """Return a comment as Markdown, with names as links."""
         paragraphs = [itemised(part) for part in comment.split("\n\n")]
         return "\n\n".join(self.marked(part, own) for part in paragraphs)
 
     def marked(self, text: str, own: set[str]) -> str:
-        """Mark what is code in a paragraph, and escape the rest."""
+        """Mark the code in a paragraph, and escape the rest."""
         pieces = []
         at = 0
         for match in CODE.finditer(text):
@@ -297,7 +297,7 @@ def itemised(paragraph: str) -> str:
 
 
 def shown(declaration: Declaration) -> str:
-    """Cut a declaration down to what its user must know."""
+    """Return a declaration without its body and export macro."""
     if declaration.kind == "inline":
         return declaration.code.split("\n{")[0] + ";"
     if declaration.kind == "function":
@@ -327,7 +327,7 @@ def index(headers: list[Header]) -> str:
 
 
 def places_of(headers: list[Header]) -> dict[str, str]:
-    """Say on which page each anchor is."""
+    """Return the page and anchor of each declaration and header."""
     names = {
         found.anchor: f"{page_name(header.name)}#{found.anchor}"
         for header in headers
@@ -338,7 +338,7 @@ def places_of(headers: list[Header]) -> dict[str, str]:
 
 
 def pages(folder: Path = HEADERS) -> dict[str, str]:
-    """Write all pages: file name to text."""
+    """Return the text of each page, by file name."""
     headers = [parse(folder / name) for name in NAMES]
     places = places_of(headers)
     written = {page_name(one.name): Page(one, places).text() for one in headers}
@@ -349,7 +349,7 @@ def pages(folder: Path = HEADERS) -> dict[str, str]:
 
 
 def differences(written: dict[str, str]) -> list[str]:
-    """Compare with what docs/c-api holds."""
+    """Return how the pages differ from those in docs/c-api."""
     found: list[str] = []
     for name, text in written.items():
         path = PAGES / name
@@ -363,7 +363,7 @@ def differences(written: dict[str, str]) -> list[str]:
 
 
 def main() -> int:
-    """Do what the command line says."""
+    """Write or check the pages; return the exit code."""
     summary = (__doc__ or "").splitlines()[0]
     parser = argparse.ArgumentParser(description=summary)
     action = parser.add_mutually_exclusive_group(required=True)

@@ -1,13 +1,13 @@
-"""How much of csrc and of python/fdmux the tests reach, faults included.
+"""Measure how much of csrc and of python/fdmux the tests reach, faults included.
 
     python tools/coverage.py            builds, runs, prints two tables: ten minutes
     python tools/coverage.py --list     the same, with the lines that were not reached
     python tools/coverage.py --report   what the last run has measured, once more
 
-The C tests and the Python suite add to the same counters of csrc (coverage_native.py,
-by gcov); the Python suite alone to those of python/fdmux (coverage_python.py, by
-coverage.py, which is to be installed). What need not be reached stands, each with its
-reason, in coverage_exclusions.py and in the output. Status 1 if a limit is not met.
+gcov measures csrc under the C tests and the Python suite (coverage_native.py);
+coverage.py, which must be installed, measures python/fdmux under the Python suite
+(coverage_python.py). coverage_exclusions.py lists the lines that tests need not reach,
+with reasons, which are printed too. Exit status 1 if a limit is not met.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[0] = str(ROOT)  # not this folder: its coverage.py would hide the other
+sys.path[0] = str(ROOT)  # not this folder, whose coverage.py would hide the package
 
-from tools import coverage_native, coverage_python  # noqa: E402 - by path
-from tools.coverage_exclusions import EXCLUSIONS  # noqa: E402 - by path
+from tools import coverage_native, coverage_python  # noqa: E402 - after the change of sys.path
+from tools.coverage_exclusions import EXCLUSIONS  # noqa: E402 - after the change of sys.path
 
 if TYPE_CHECKING:
     from tools.coverage_reached import Reached
@@ -33,7 +33,7 @@ LIMITS = {"csrc": (100.0, 95.0), "python/fdmux": (100.0, 95.0)}
 
 
 def apply_exclusions(files: dict[str, Reached]) -> list[str]:
-    """Leave out what is excluded in these files; returns what is wrong with that."""
+    """Leave out excluded lines of these files; return exclusions that match no line."""
     problems = []
     for exclusion in EXCLUSIONS:
         reached = files.get(exclusion.file)
@@ -49,18 +49,18 @@ def apply_exclusions(files: dict[str, Reached]) -> list[str]:
 
 
 def percent(counts: list[int]) -> float:
-    """How many of them are not 0, of a hundred."""
+    """Return the percentage of counts that are not 0."""
     return 100 * sum(map(bool, counts)) / len(counts) if counts else 100.0
 
 
 def share(counts: list[int]) -> str:
-    """Say how many of them are not 0."""
+    """Return the number and percentage of counts that are not 0, as text."""
     reached = sum(map(bool, counts))
     return f"{reached:>6} of {len(counts):>5} {percent(counts):6.2f} %"
 
 
 def print_table(title: str, files: dict[str, Reached], *, with_lines: bool) -> None:
-    """Print what was reached, a source a line."""
+    """Print one line for each source."""
     print(f"\n{title:38}{'lines':>24}   {'branches':>24}")
     for name, reached in sorted(files.items()):
         if not reached.lines:
@@ -75,7 +75,7 @@ def print_table(title: str, files: dict[str, Reached], *, with_lines: bool) -> N
 
 
 def judge(title: str, files: dict[str, Reached]) -> bool:
-    """Print the sums against their limits; tell whether both are met."""
+    """Print the sums and their limits; return whether both are met."""
     lines = [n for one in files.values() for n in one.lines.values()]
     branches = [n for one in files.values() for n in one.branches.values()]
     is_met = True
@@ -90,7 +90,7 @@ def judge(title: str, files: dict[str, Reached]) -> bool:
 
 
 def print_exclusions(title: str) -> None:
-    """Print each with its reason."""
+    """Print each exclusion with its reason."""
     ours = [one for one in EXCLUSIONS if one.file.startswith(title)]
     print(f"\nexcluded in {title}: {len(ours)}")
     for exclusion in ours:
@@ -100,7 +100,7 @@ def print_exclusions(title: str) -> None:
 
 
 def main() -> int:
-    """Measure, and print."""
+    """Measure, print, and return the exit status."""
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     parser.add_argument("--list", action="store_true", help="with line numbers")
     parser.add_argument("--report", action="store_true", help="run nothing")
@@ -109,8 +109,8 @@ def main() -> int:
     if importlib.util.find_spec("coverage") is None:
         parser.error("needs coverage.py: pip install coverage")
     if not arguments.report:
-        # A shell starts what is to run in the background with Ctrl-C ignored, which
-        # children would inherit, and tests raise it.
+        # A shell starts background jobs with SIGINT ignored. Children inherit that, but
+        # some tests need SIGINT.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         coverage_native.build()
         failed = coverage_native.run_cases() + coverage_python.run_suites()

@@ -1,11 +1,11 @@
-"""What need not be reached, each with its reason: the only place that says so."""
+"""The lines that tests need not reach, with reasons. No other file excludes any."""
 
 from __future__ import annotations
 
 from tools.coverage_reached import Exclusion
 
 RACE = "between two instructions: another thread closes the loop just there"
-NO_MEMORY = "Python is out of memory, which nothing here can bring about"
+NO_MEMORY = "Python is out of memory, which no test can cause"
 TOUR = "the tour has found the library at fault"
 KIT = "the conformance kit has found a host at fault; those of the suite pass"
 
@@ -115,7 +115,7 @@ NATIVE = (
     Exclusion(
         "csrc/python/glue.c",
         "if (PyCapsule_SetContext(capsule, owner) < 0)",
-        "fails for what is no capsule, and this is one",
+        "fails only for an object that is no capsule",
         through="return -ENOMEM;",
     ),
     Exclusion(
@@ -158,13 +158,13 @@ PYTHON = (
     Exclusion(
         "python/fdmux/hosts/asyncio/transport.py",
         'extra["sockname"] = sock.getsockname()',
-        "getsockname(2) fails for want of memory only",
+        "getsockname(2) fails only if there is no memory",
         through='extra["sockname"] = None',
     ),
     Exclusion(
         "python/fdmux/hosts/qt.py",
         "except RuntimeError:",
-        "Qt has deleted the notifier first, which depends on how the process ends",
+        "if Qt deletes the notifier first, which depends on how the process ends",
         through="pass",
     ),
     Exclusion(
@@ -210,14 +210,14 @@ EXCLUSIONS: tuple[Exclusion, ...] = (
     Exclusion(
         "python/fdmux/testing/cases_life.py",
         "try:",
-        "in a child of fork(2) of a process that is measured no more",
+        "in a forked child, after coverage.py has stopped there",
         within="pid = os.fork()",
         through="os._exit(0)",
     ),
     Exclusion(
         "python/fdmux/testing/known/qt.py",
         "def run(self, main: Callback) -> None:",
-        "PyQt6, whose licence keeps it out of the suite's own environment",
+        "PyQt6 is not installed for the suite, because of its licence",
         within='name = "Qt (PyQt6)"',
         through="sys.excepthook = before",
     ),

@@ -1,8 +1,8 @@
-"""How much of csrc is reached: a build that counts, and what gcov reads from it.
+"""Measure how much of csrc is reached: make a build with counters, and run gcov on it.
 
-One build holds the core, the extension and the C tests, with faults; so whatever runs,
-C test or Python, adds to the same counters. Its one rule: it begins from nothing, as
-counters outlive what they have counted.
+One build has the core, the extension and the C tests, with faults; so C tests and
+Python tests add to the same counters. Its one rule: it deletes the old build first, as
+counters of old sources would remain.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FLAGS = "--coverage -O0 -fprofile-update=atomic"
 
 
 class Branch(TypedDict):
-    """One way out of a line, as gcov writes it."""
+    """A branch of a line, as gcov writes it."""
 
     count: int
 
@@ -51,7 +51,7 @@ class File(TypedDict):
 
 
 def build() -> None:
-    """Build everything with counters, and a package of it that Python can import."""
+    """Build everything with counters, and install it as a package for Python."""
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
     at_exit = FOLDER / "coverage_exit.o"
@@ -78,7 +78,7 @@ def build() -> None:
 
 
 def run_cases() -> list[str]:
-    """Run each case of the C tests; names those that failed."""
+    """Run each case of the C tests; return the names of those that failed."""
     failed = []
     for source in sorted((ROOT / "tests" / "core").glob("test_*.c")):
         program = FOLDER / "tests" / "core" / source.stem
@@ -98,7 +98,7 @@ def run_cases() -> list[str]:
 
 
 def reached_files() -> dict[str, Reached]:
-    """Read the counters; what only test builds contain is left out."""
+    """Return the counts of each source that release builds contain."""
     found: dict[str, Reached] = defaultdict(Reached)
     for file in gcov():
         path = Path(file["file"])
@@ -109,7 +109,7 @@ def reached_files() -> dict[str, Reached]:
 
 
 def add(reached: Reached, lines: list[Line]) -> None:
-    """Count what one object has counted."""
+    """Add the counts of one object."""
     for line in lines:
         number = line["line_number"]
         reached.add_line(number, line["count"])
@@ -118,7 +118,7 @@ def add(reached: Reached, lines: list[Line]) -> None:
 
 
 def gcov() -> Iterator[File]:
-    """Read what each object of the core and of the extension has counted."""
+    """Return the counts of each object of the core and of the extension."""
     for notes in sorted(FOLDER.rglob("*.gcno")):
         if not {"fdmux_core.dir", "_ffi.dir"}.intersection(notes.parts):
             continue

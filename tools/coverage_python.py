@@ -1,7 +1,7 @@
-"""How much of python/fdmux the Python tests reach: coverage.py, and what it has read.
+"""Measure how much of python/fdmux the Python tests reach, with coverage.py.
 
-The default suite and the commit tier run on the package that coverage_native.py has
-made; processes that they start or fork are measured too.
+The default suite and the commit tier run on the package that coverage_native.py makes.
+Processes that they start or fork are measured too.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from tests.core.conftest import ROOT
 from tools.coverage_native import FOLDER, PACKAGES
 from tools.coverage_reached import Reached
 
-# Left out: a storm of signals that hits the measuring as well, and ends of interpreters
-# that are to be silent, where what is measured is still to be written.
+# Left out: a test whose signals interrupt coverage.py as well, and tests in which an
+# interpreter must end without output, while coverage.py writes its data.
 SUITES = (
     ["tests/python", "tests/hosts"],
     [
@@ -55,14 +55,14 @@ class File(TypedDict):
 
 
 def coverage(*arguments: str) -> list[str]:
-    """Make a command of coverage.py; with our settings, like all of them."""
+    """Return the command line of coverage.py for a command, with our settings."""
     verb, *others = arguments
     settings = f"--rcfile={FOLDER / 'coverage.ini'}"
     return [sys.executable, "-m", "coverage", verb, settings, *others]
 
 
 def run_suites() -> list[str]:
-    """Run the tests; names what failed, in pytest's words."""
+    """Run the tests; return the lines in which pytest names failures."""
     (FOLDER / "coverage.ini").write_text(SETTINGS, encoding="utf-8")
     failed = []
     for suite in SUITES:
@@ -84,7 +84,7 @@ def run_suites() -> list[str]:
 
 
 def reached_files() -> dict[str, Reached]:
-    """Read what was measured, of all processes together."""
+    """Return the counts of each module, of all processes together."""
     report = FOLDER / "python.json"
     for command in (
         coverage("combine", "--quiet", "--keep"),
@@ -96,7 +96,7 @@ def reached_files() -> dict[str, Reached]:
 
 
 def reached(file: File) -> Reached:
-    """Count once what was reached at all: coverage.py keeps no numbers."""
+    """Return counts of 0 or 1, as coverage.py keeps no numbers."""
     found = Reached()
     for count, lines in enumerate((file["missing_lines"], file["executed_lines"])):
         for number in lines:

@@ -1,7 +1,7 @@
-"""What was reached in one source: lines, and the ways out of them; and what counts.
+"""The lines and branches of one source that tests reach, and those they need not.
 
-Its one rule: an exclusion names its line by what stands there, so it follows the line
-about, and one that names nothing any more is an error (`Exclusion.range_in`).
+Its one rule: an exclusion names its lines by their text. So it stays valid when lines
+move, and one that matches no line is an error (`Exclusion.range_in`).
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Exclusion:
-    """Lines that need not be reached, or ways out of a line, and why.
+    """Lines, or branches of lines, that tests need not reach, and why.
 
-    The first line is the first that holds ``text``, below the first that holds
-    ``within``; the last one is the first from there on that holds ``through``.
+    The first line is the first that contains ``text``, after the first that contains
+    ``within``. The last line is the first from there on that contains ``through``.
     """
 
     file: str
@@ -25,7 +25,7 @@ class Exclusion:
     is_of_branches: bool = False
 
     def range_in(self, source: list[str]) -> range | None:
-        """Find the numbers of its lines; ``None`` if they are there no more."""
+        """Return the numbers of its lines; ``None`` if ``source`` has no such lines."""
         start = find(source, self.within, 0) if self.within else 0
         first = None if start is None else find(source, self.text, start)
         if first is None:
@@ -35,7 +35,7 @@ class Exclusion:
 
 
 def find(source: list[str], text: str, start: int) -> int | None:
-    """Find the first line from ``start`` on that holds ``text``."""
+    """Return the index of the first line from ``start`` on that contains ``text``."""
     for index in range(start, len(source)):
         if text in source[index]:
             return index
@@ -44,22 +44,22 @@ def find(source: list[str], text: str, start: int) -> int | None:
 
 @dataclasses.dataclass
 class Reached:
-    """How often each line was reached, and each way out: (line, which or where to)."""
+    """How often each line and each branch was reached; a branch is (line, which)."""
 
     lines: dict[int, int] = dataclasses.field(default_factory=dict)
     branches: dict[tuple[int, int], int] = dataclasses.field(default_factory=dict)
 
     def add_line(self, number: int, count: int) -> None:
-        """Add up: a source may be compiled into several objects."""
+        """Add a count; a source may be compiled into several objects."""
         self.lines[number] = self.lines.get(number, 0) + count
 
     def add_branch(self, number: int, which: int, count: int) -> None:
-        """Add up, as `add_line`."""
+        """Add a count of a branch, as `add_line`."""
         key = (number, which)
         self.branches[key] = self.branches.get(key, 0) + count
 
     def leave_out(self, numbers: range, *, is_of_branches: bool) -> int:
-        """Forget what was not reached there; returns how much that was."""
+        """Remove lines and branches there that were not reached; return how many."""
         branches = [k for k, n in self.branches.items() if k[0] in numbers and not n]
         lines = [k for k in numbers if self.lines.get(k) == 0]
         for key in branches:
@@ -72,11 +72,11 @@ class Reached:
 
     @property
     def missing(self) -> list[int]:
-        """The lines that nothing has reached."""
+        """The lines that were not reached."""
         return sorted(number for number, count in self.lines.items() if not count)
 
     @property
     def one_way(self) -> list[int]:
-        """The lines that were reached, but not left in every way."""
+        """The lines that were reached, but with a branch that was not."""
         missing = {number for (number, _), count in self.branches.items() if not count}
         return sorted(missing - set(self.missing))

@@ -1,11 +1,11 @@
-"""How often does a test fail that ought not to? Runs one tier again and again.
+"""Find flaky tests: run one tier of tests many times, and count failures.
 
     python tools/flakes.py                          50 runs of the commit tier
-    python tools/flakes.py --runs 10 tests/python   what pytest is given instead
+    python tools/flakes.py --runs 10 tests/python   other arguments for pytest
 
-Each run has another random order, is pinned to one CPU, and shares it with a program
-that never rests. Prints each run and what failed in how many of them; status 1 if
-anything did. Its one rule: it ends what it started, by its own handle.
+Each run has another random order, and is pinned to one CPU together with a busy
+program. It prints each run, and for each test in how many runs it failed. Exit status 1
+if any test failed. Its one rule: it ends only processes that it has started.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from xml.etree import ElementTree as ET
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMIT_TIER = ["tests/reliability", "-m", "commit"]
-# Ends by itself when whoever started it is gone.
-NEVER_RESTS = """
+# Ends by itself when its parent process has ended.
+BUSY_PROGRAM = """
 import os, sys
 while os.getppid() == int(sys.argv[1]):
     for _ in range(1_000_000):
@@ -34,13 +34,13 @@ while os.getppid() == int(sys.argv[1]):
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Take our own options; what is left over is for pytest."""
+    """Parse our own options; the other arguments are for pytest."""
     parser = argparse.ArgumentParser(
         description=str(__doc__).partition("\n")[0], allow_abbrev=False
     )
     parser.add_argument("--runs", type=int, default=50)
     parser.add_argument("--cpu", type=int, default=min(os.sched_getaffinity(0)))
-    parser.add_argument("--load", type=int, default=1, help="programs that never rest")
+    parser.add_argument("--load", type=int, default=1, help="how many busy programs")
     parser.add_argument("--first-seed", type=int, default=1)
     options, tests = parser.parse_known_args()
     options.tests = tests or COMMIT_TIER
@@ -48,23 +48,23 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def pinned(cpu: int) -> list[str]:
-    """Begin a command that runs on ``cpu`` alone."""
+    """Return the beginning of a command that runs on ``cpu`` only."""
     if shutil.which("taskset") is None:
         sys.exit("flakes.py needs taskset (Debian: util-linux)")
     return ["taskset", "-c", str(cpu)]
 
 
 def start_load(cpu: int) -> subprocess.Popen[bytes]:
-    """Start a program that never rests, on the same CPU."""
-    code = [sys.executable, "-c", NEVER_RESTS, str(os.getpid())]
+    """Start a busy program on the same CPU."""
+    code = [sys.executable, "-c", BUSY_PROGRAM, str(os.getpid())]
     return subprocess.Popen([*pinned(cpu), *code])
 
 
 def failures_in(report: Path) -> list[str]:
-    """Name what failed or broke, by pytest's report."""
+    """Return the names of tests that failed, from pytest's report."""
     if not report.exists():
         return ["pytest itself"]
-    cases = ET.parse(report).iter("testcase")  # noqa: S314 - we had it written
+    cases = ET.parse(report).iter("testcase")  # noqa: S314 - pytest has written it for us
     return [
         f"{case.get('classname')}::{case.get('name')}"
         for case in cases
@@ -73,7 +73,7 @@ def failures_in(report: Path) -> list[str]:
 
 
 def run_once(options: argparse.Namespace, seed: int, report: Path) -> list[str]:
-    """Run the tests in the order of ``seed``; return what failed, and say so."""
+    """Run the tests in the order of ``seed``; print and return what failed."""
     command = [*pinned(options.cpu), sys.executable, "-m", "pytest", "-q"]
     command += ["-p", "randomly", "-p", "no:cacheprovider"]
     command += [f"--randomly-seed={seed}", f"--junitxml={report}", *options.tests]
@@ -92,10 +92,10 @@ def run_once(options: argparse.Namespace, seed: int, report: Path) -> list[str]:
 
 
 def main() -> int:
-    """Run, count, and print what failed in how many runs."""
+    """Run, count, print in how many runs each test failed; return the exit status."""
     options = parse_arguments()
-    # A shell starts what is to run in the background with Ctrl-C ignored, which
-    # children would inherit, and tests raise it.
+    # A shell starts background jobs with SIGINT ignored. Children inherit that, but
+    # some tests need SIGINT.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     counts: collections.Counter[str] = collections.Counter()
     flaky_runs = 0

@@ -1,10 +1,10 @@
-"""Every check that needs no run of the program, in one command.
+"""Run every static check, in one command.
 
     python tools/lint.py          check
     python tools/lint.py --fix    format first, and repair what ruff can repair
 
 All tools come from the extra ``lint``, installed for the Python that runs this. Every
-check runs, whatever the ones before it said; the exit code is 1 if any of them failed.
+check runs, even if one before it failed; the exit code is 1 if any of them failed.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ OTHER_FLAGS = {
     # PyModuleDef_Slot wants functions as void *; no PyInit_ function has a prototype.
     "examples": C_FLAGS,
 }
-# What others have made, or what must stay as it was released.
+# Folders that tools have built, and released headers that must not change.
 FROZEN_OR_BUILT = {"build", *(path.name for path in ROOT.glob("tests/abi/[0-9]*"))}
-# Files that include one of these are checked where it is installed, and else skipped.
+# Files that include one of these are skipped where it is not installed.
 OPTIONAL_HEADERS = {
     "uv.h": "libuv",
     "ev.h": "libev",
@@ -60,7 +60,7 @@ class Checks:
         )
 
     def run(self, name: str, *command: str) -> bool:
-        """Run a tool in the root of the project; show what it says if it fails."""
+        """Run a tool in the root of the project; print its output if it fails."""
         tool = shutil.which(command[0], path=self._path)
         if tool is None:
             print(f"FAILED  {name}: no {command[0]}; pip install '.[test,lint]'")
@@ -95,7 +95,7 @@ def files_in(folders: list[str], *suffixes: str) -> list[str]:
 
 
 def check_python(checks: Checks, *, fix: bool) -> None:
-    """Ruff's format and lint, and mypy; their settings are in pyproject.toml."""
+    """Run ruff and mypy; their settings are in pyproject.toml."""
     folders = [name for name in PYTHON_FOLDERS if (ROOT / name).is_dir()]
     if fix:
         checks.run("ruff check --fix", "ruff", "check", "--fix", *folders)
@@ -107,7 +107,7 @@ def check_python(checks: Checks, *, fix: bool) -> None:
 
 
 def check_spelling(checks: Checks) -> None:
-    """Codespell over everything a person reads."""
+    """Run codespell on all sources and documents."""
     documents = sorted(path.name for path in ROOT.glob("*.md"))
     folders = [*PYTHON_FOLDERS, "docs"]
     present = [name for name in folders if (ROOT / name).is_dir()]
@@ -115,7 +115,7 @@ def check_spelling(checks: Checks) -> None:
 
 
 def check_c(checks: Checks, *, fix: bool) -> None:
-    """clang-format over all C files, then the compiler and clang-tidy."""
+    """Run clang-format on all C files, then the compiler and clang-tidy."""
     mode = ["-i"] if fix else ["--dry-run", "-Werror"]
     every_file = files_in(C_FOLDERS, ".c", ".h")
     checks.run("clang-format", "clang-format", *mode, *every_file)
@@ -127,8 +127,8 @@ def check_c(checks: Checks, *, fix: bool) -> None:
 def check_core(checks: Checks) -> None:
     """Build the core as a release, and as a test build with its C tests.
 
-    The second leaves the compile_commands.json from which clang-tidy takes its flags.
-    It does not look at the tests: a CHECK is a branch to it, and a test a list of them.
+    The second build writes compile_commands.json, from which clang-tidy takes its
+    flags. clang-tidy skips the tests: it counts each CHECK as a branch.
     """
     with tempfile.TemporaryDirectory() as build:
         for kind in ("OFF", "ON"):
@@ -143,13 +143,13 @@ def check_core(checks: Checks) -> None:
 def compiled_sources(commands: Path) -> list[str]:
     """List the files below csrc/ that CMake compiles."""
     if not commands.exists():
-        return []  # the failed configure has been counted already
+        return []  # the failed configure is counted already
     text = commands.read_text(encoding="utf-8")
     return [name for name in files_in(["csrc"], ".c") if f'/{name}"' in text]
 
 
 def has_headers(name: str, flags: list[str]) -> bool:
-    """Tell whether the libraries that a file is written for are installed."""
+    """Return whether the libraries whose headers a file includes are installed."""
     text = (ROOT / name).read_text(encoding="utf-8")
     folders = ["/usr/include", *(flag.removeprefix("-isystem") for flag in flags)]
     return all(
@@ -170,7 +170,7 @@ def check_others(checks: Checks, folder: str, flags: list[str]) -> None:
 
 
 def include_flags() -> list[str]:
-    """Every folder of headers, so that each file finds its own; and Python's."""
+    """Return the options for every folder of headers: ours, Python's, libraries'."""
     headers = files_in(["csrc", "benchmarks", "examples"], ".h")
     folders = sorted({str(Path(header).parent) for header in headers})
     foreign = [sysconfig.get_path("include"), *library_folders()]
@@ -181,7 +181,7 @@ def include_flags() -> list[str]:
 
 
 def library_folders() -> list[str]:
-    """Where the optional libraries have headers that are not in /usr/include."""
+    """Return the header folders of optional libraries outside /usr/include."""
     if shutil.which("pkg-config") is None:
         return []
     found: list[str] = []
@@ -197,7 +197,7 @@ def library_folders() -> list[str]:
 
 
 def main() -> int:
-    """Run the checks that were asked for; all, if none was named."""
+    """Run all checks; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--fix", action="store_true", help="format, and repair")
     fix: bool = parser.parse_args().fix
