@@ -1,12 +1,14 @@
-"""What the tests of transports share: two ends, one of them told and one plain.
+"""Shared by the tests of transports: a transport with a recording protocol, and a
+plain socket at the other end.
 
-Its one rule: every test runs on asyncio's own loop too, so that both behave the same.
+Its one rule: each test runs on asyncio's own loop too, so that both behave the same.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from typing import TYPE_CHECKING, cast
 
 from fdmux.hosts.asyncio import EventLoop
@@ -41,7 +43,7 @@ def run(loop: Loop, main: Coroutine[object, object, None]) -> None:
 
 
 class Recorder(asyncio.Protocol):
-    """Notes what it is told, and lets a test wait for it."""
+    """A protocol that records its calls, and lets a test wait for them."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -81,7 +83,7 @@ class Recorder(asyncio.Protocol):
             self._waiter.set_result(None)
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait until something that this is told has made it true."""
+        """Wait until a call of the protocol has made the condition true."""
         while not condition():
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
@@ -100,7 +102,7 @@ def tcp_pair() -> tuple[socket.socket, socket.socket]:
 async def connect(
     make: Callable[[], asyncio.BaseProtocol] = Recorder,
 ) -> tuple[asyncio.Transport, Recorder, socket.socket]:
-    """Return a transport, its protocol, and the plain socket at the other end."""
+    """Return a transport, its protocol, and the socket at the other end."""
     near, far = tcp_pair()
     transport, protocol = await asyncio.get_running_loop().connect_accepted_socket(
         make, near
@@ -108,6 +110,28 @@ async def connect(
     is_ours = isinstance(asyncio.get_running_loop(), EventLoop)
     assert isinstance(transport, StreamTransport) == is_ours
     return transport, cast("Recorder", protocol), far
+
+
+class Linked(Recorder):
+    """A protocol that knows the transport of another connection."""
+
+    other: asyncio.Transport
+
+
+async def connect_two(
+    make: Callable[[], Linked],
+) -> list[tuple[asyncio.Transport, Recorder, socket.socket]]:
+    """Return two connections whose protocols know each other's transport."""
+    ends = [await connect(make), await connect(make)]
+    for (transport, _, _), (_, protocol, _) in zip(ends, ends[::-1], strict=True):
+        cast("Linked", protocol).other = transport
+    return ends
+
+
+def reset(sock: socket.socket) -> None:
+    """Close with a reset in place of an end of file."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
 
 
 async def receive_all(far: socket.socket) -> bytes:
@@ -118,13 +142,13 @@ async def receive_all(far: socket.socket) -> bytes:
 
 
 async def turns(count: int = 3) -> None:
-    """Let the loop go round."""
+    """Let the loop do some iterations."""
     for _ in range(count):
         await asyncio.sleep(0)
 
 
 class Buffered(asyncio.BufferedProtocol):
-    """Takes four bytes at a time."""
+    """A protocol with a buffer of four bytes."""
 
     def __init__(self, size: int = 4) -> None:
         self.buffer = bytearray(size)

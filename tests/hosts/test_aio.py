@@ -1,4 +1,4 @@
-"""Completions: native results awaited in asyncio, trio and gevent."""
+"""Completions: results of native threads, awaited in asyncio, trio and gevent."""
 
 from __future__ import annotations
 
@@ -24,25 +24,6 @@ if TYPE_CHECKING:
     Run = Callable[[Main], object]
 
 SOON = 10.0
-
-
-def run_asyncio(main: Main) -> object:
-    return asyncio.run(main())  # type: ignore[arg-type] # a coroutine function
-
-
-def run_uvloop(main: Main) -> object:
-    uvloop = pytest.importorskip("uvloop", reason="needs uvloop")
-    return uvloop.run(main())
-
-
-def run_trio(main: Main) -> object:
-    return pytest.importorskip("trio", reason="needs trio").run(main)
-
-
-@pytest.fixture(params=[run_asyncio, run_uvloop, run_trio])
-def run(request: pytest.FixtureRequest) -> Run:
-    found: Run = request.param
-    return found
 
 
 @pytest.fixture(autouse=True)
@@ -101,7 +82,7 @@ def test_many_completions_share_one_descriptor(run: Run) -> None:
     assert run(main) == list(range(200))
 
 
-def test_cancelled_wait_leaves_nothing_behind_in_asyncio() -> None:
+def test_cancelled_wait_in_asyncio_leaves_no_waiter() -> None:
     async def main() -> None:
         completion = Completion()
         job = NativeJob(completion)
@@ -117,7 +98,7 @@ def test_cancelled_wait_leaves_nothing_behind_in_asyncio() -> None:
     asyncio.run(main())
 
 
-def test_cancelled_wait_leaves_nothing_behind_in_trio(trio: ModuleType) -> None:
+def test_cancelled_wait_in_trio_leaves_no_waiter(trio: ModuleType) -> None:
     async def main() -> None:
         completion = Completion()
         job = NativeJob(completion)
@@ -132,7 +113,7 @@ def test_cancelled_wait_leaves_nothing_behind_in_trio(trio: ModuleType) -> None:
     trio.run(main)
 
 
-def test_dropped_completion_is_kept_for_native_code_only(run: Run) -> None:
+def test_place_of_a_dropped_completion_stays_valid(run: Run) -> None:
     async def main() -> None:
         dropped, last = Completion(), Completion()
         port, alive = last._port, weakref.ref(dropped)
@@ -140,7 +121,7 @@ def test_dropped_completion_is_kept_for_native_code_only(run: Run) -> None:
         del dropped
         gc.collect()
         assert alive() is None
-        assert len(port._cells) == 2  # a thread may write there
+        assert len(port._cells) == 2  # a thread may still write there
         for number, job in enumerate(jobs):
             job.finish(number)
         assert await last == 1
@@ -149,7 +130,7 @@ def test_dropped_completion_is_kept_for_native_code_only(run: Run) -> None:
     run(main)
 
 
-def test_thread_that_is_late_for_the_loop_harms_nobody(run: Run) -> None:
+def test_put_after_the_end_of_the_loop_is_refused(run: Run) -> None:
     async def main() -> NativeJob:
         return NativeJob(Completion())
 
@@ -173,7 +154,7 @@ def test_discarded_completion_is_cancelled(run: Run) -> None:
     run(main)
 
 
-def test_loop_gives_a_new_run_a_new_port(run: Run) -> None:
+def test_new_run_of_a_loop_gets_a_new_port(run: Run) -> None:
     async def main() -> completion.Port:
         completion = Completion()
         NativeJob(completion).finish(0)
@@ -214,7 +195,7 @@ def test_greenlet_waits(gevent: ModuleType) -> None:
     assert gevent.spawn(main).get(timeout=SOON) == 84
 
 
-def test_killed_greenlet_leaves_nothing_behind(gevent: ModuleType) -> None:
+def test_killed_greenlet_leaves_no_waiter(gevent: ModuleType) -> None:
     def main() -> int:
         completion = Completion()
         job = NativeJob(completion)
@@ -228,7 +209,7 @@ def test_killed_greenlet_leaves_nothing_behind(gevent: ModuleType) -> None:
     assert gevent.spawn(main).get(timeout=SOON) == 7
 
 
-def test_callback_loop_says_that_nothing_can_be_awaited() -> None:
+def test_completion_in_a_callback_loop_is_refused() -> None:
     errors: list[BaseException] = []
 
     def main() -> None:
@@ -244,6 +225,6 @@ def test_callback_loop_says_that_nothing_can_be_awaited() -> None:
     assert "nothing can be awaited in" in str(errors[0])
 
 
-def test_without_a_loop_there_is_nothing_to_await() -> None:
+def test_completion_without_a_loop_is_refused() -> None:
     with pytest.raises(RuntimeError, match="no loop"):
         Completion()

@@ -1,4 +1,4 @@
-"""docs/asyncio.md: the programs in it run as they stand."""
+"""docs/asyncio.md: its programs run unchanged."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 TEXT = (Path(__file__).parents[2] / "docs" / "asyncio.md").read_text(encoding="utf-8")
-# What has a name is tested with the package that it is for: test_asyncio_programs.py.
+# Programs with a name need a package, and are tested in test_asyncio_programs.py.
 PROGRAM = re.compile(r"(?<!-->\n)```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 PROGRAMS = PROGRAM.findall(TEXT)
 

@@ -1,11 +1,10 @@
-"""Transports of asyncio at their edges: what comes too early, too late, or twice."""
+"""Transports of asyncio: events that come too early, too late, or twice."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import socket
-import struct
 import tempfile
 from typing import TYPE_CHECKING, cast
 
@@ -15,12 +14,15 @@ from tests.hosts.asyncio_ends import (
     BOTH,
     SOON,
     Buffered,
+    Linked,
     Loop,
     Recorder,
     connect,
+    connect_two,
     make_loop,
     receive_all,
     receive_size,
+    reset,
     run,
     tcp_pair,
     turns,
@@ -31,24 +33,19 @@ if TYPE_CHECKING:
     from typing import IO, Protocol
 
     class MakesTransports(Protocol):
-        """What a loop of asyncio has for itself."""
+        """The private method by which a loop of asyncio makes transports."""
 
         def _make_socket_transport(
             self, sock: socket.socket, protocol: asyncio.BaseProtocol
         ) -> asyncio.Transport: ...
 
     class WaitsForEmpty(Protocol):
-        """What a transport has for asyncio's sendfile."""
+        """The private method of transports for asyncio's sendfile."""
 
         def _make_empty_waiter(self) -> asyncio.Future[None]: ...
 
 
 loop = pytest.fixture(params=BOTH)(make_loop)
-
-
-def reset(sock: socket.socket) -> None:
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    sock.close()
 
 
 # ---- files -----------------------------------------------------------------------
@@ -60,7 +57,7 @@ def send_file(
     return asyncio.ensure_future(loop.sendfile(transport, file))
 
 
-def test_second_file_and_lines_have_to_wait_for_the_first(loop: Loop) -> None:
+def test_sendfile_refuses_writes_and_files_until_it_is_done(loop: Loop) -> None:
     async def main(file: IO[bytes]) -> None:
         transport, protocol, far = await connect()
         with far:
@@ -80,7 +77,7 @@ def test_second_file_and_lines_have_to_wait_for_the_first(loop: Loop) -> None:
         run(loop, main(file))
 
 
-def test_file_that_waits_behind_what_is_written_ends_with_the_connection(
+def test_sendfile_that_waits_for_queued_bytes_fails_with_the_connection(
     loop: Loop,
 ) -> None:
     async def main(file: IO[bytes]) -> None:
@@ -102,7 +99,7 @@ def test_file_that_waits_behind_what_is_written_ends_with_the_connection(
 # ---- reading ---------------------------------------------------------------------
 
 
-def test_end_is_logged_in_debug_mode(
+def test_debug_mode_logs_the_end_of_file(
     loop: Loop, caplog: pytest.LogCaptureFixture
 ) -> None:
     loop.set_debug(True)
@@ -117,7 +114,7 @@ def test_end_is_logged_in_debug_mode(
     assert "received EOF" in caplog.text
 
 
-def test_buffer_without_room_ends_the_connection(loop: Loop) -> None:
+def test_buffer_without_room_ends_the_connection_once(loop: Loop) -> None:
     reported: list[dict[str, object]] = []
     loop.set_exception_handler(lambda _loop, context: reported.append(context))
 
@@ -134,14 +131,14 @@ def test_buffer_without_room_ends_the_connection(loop: Loop) -> None:
 
 
 class ClosesAtOnce(Buffered):
-    """Has enough after its first buffer."""
+    """Closes after its first buffer."""
 
     def buffer_updated(self, nbytes: int) -> None:
         super().buffer_updated(nbytes)
         self.transport.close()
 
 
-def test_buffered_protocol_that_closes_is_given_no_more(loop: Loop) -> None:
+def test_buffered_protocol_that_closes_gets_no_more_data(loop: Loop) -> None:
     async def main() -> None:
         protocol = ClosesAtOnce(4)
         _, _, far = await connect(lambda: protocol)
@@ -153,20 +150,20 @@ def test_buffered_protocol_that_closes_is_given_no_more(loop: Loop) -> None:
     run(loop, main())
 
 
-class InterruptedData(Recorder):
-    """Ctrl-C comes while it is told its data; what comes first pauses the other."""
+class InterruptedData(Linked):
+    """Pauses the other when it gets data; raises Ctrl-C if ``is_last``."""
 
-    other: asyncio.Transport | None = None
+    is_last = False
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self.other is None:
+        if self.is_last:
             raise KeyboardInterrupt
         self.other.pause_reading()
 
 
 class InterruptedEnd(Recorder):
-    """Ctrl-C comes while it is told the end, the first time."""
+    """Raises Ctrl-C in its first `eof_received`."""
 
     def eof_received(self) -> bool:
         super().eof_received()
@@ -176,7 +173,7 @@ class InterruptedEnd(Recorder):
 
 
 class InterruptedBuffer(Buffered):
-    """Ctrl-C comes while it is told how much its buffer holds."""
+    """Raises Ctrl-C in `buffer_updated`."""
 
     def buffer_updated(self, nbytes: int) -> None:
         super().buffer_updated(nbytes)
@@ -184,7 +181,7 @@ class InterruptedBuffer(Buffered):
 
 
 def run_interrupted(loop: Loop, main: Coroutine[object, object, None]) -> None:
-    """Go on with what Ctrl-C has left."""
+    """Run ``main``, which Ctrl-C interrupts once, to its end."""
     task = loop.create_task(asyncio.wait_for(main, SOON))
     with pytest.raises(KeyboardInterrupt):
         loop.run_until_complete(task)
@@ -192,7 +189,7 @@ def run_interrupted(loop: Loop, main: Coroutine[object, object, None]) -> None:
 
 
 @pytest.mark.parametrize("kind", [InterruptedEnd, InterruptedBuffer])
-def test_ctrl_c_in_a_protocol_leaves_the_loop(
+def test_ctrl_c_in_a_protocol_is_raised_by_the_loop(
     loop: Loop, kind: Callable[[], InterruptedEnd | InterruptedBuffer]
 ) -> None:
     async def main() -> None:
@@ -208,19 +205,19 @@ def test_ctrl_c_in_a_protocol_leaves_the_loop(
     run_interrupted(loop, main())
 
 
-def test_ctrl_c_while_held_data_is_told_leaves_the_loop(loop: Loop) -> None:
+def test_ctrl_c_in_data_received_loses_no_data_of_a_paused_transport(
+    loop: Loop,
+) -> None:
     async def main() -> None:
-        one, first, far_one = await connect(InterruptedData)
-        two, second, far_two = await connect(InterruptedData)
-        cast("InterruptedData", first).other = two
-        cast("InterruptedData", second).other = one
+        ends = await connect_two(InterruptedData)
+        (one, first, far_one), (two, second, far_two) = ends
         with far_one, far_two:
             far_one.send(b"data")
             far_two.send(b"data")
             await turns(10)
             held, told = (second, two) if first.data else (first, one)
             assert held.data == b""
-            cast("InterruptedData", held).other = None
+            cast("InterruptedData", held).is_last = True
             told.resume_reading()
             await held.until(lambda: held.data == b"data")
             one.abort()
@@ -230,7 +227,7 @@ def test_ctrl_c_while_held_data_is_told_leaves_the_loop(loop: Loop) -> None:
     run_interrupted(loop, main())
 
 
-def test_transport_paused_before_it_has_begun_holds(loop: Loop) -> None:
+def test_transport_paused_before_connection_made_receives_nothing(loop: Loop) -> None:
     async def main() -> None:
         near, far = tcp_pair()
         protocol = Recorder()
@@ -280,7 +277,7 @@ def test_limits_may_be_set_after_the_last_write(loop: Loop) -> None:
 
 
 class AbortsWhenResumed(Recorder):
-    """Has waited too long."""
+    """Aborts in `resume_writing`."""
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -301,7 +298,7 @@ def test_protocol_may_abort_as_it_is_resumed(loop: Loop) -> None:
 
 
 class Asks(Recorder):
-    """Asks something when it is told data."""
+    """Calls a function in `data_received`."""
 
     ask: Callable[[], object] = staticmethod(lambda: None)
 
@@ -310,7 +307,7 @@ class Asks(Recorder):
         super().data_received(data)
 
 
-def test_connection_that_was_reset_in_this_batch_has_nothing_unsent(
+def test_connection_reset_in_this_batch_has_an_empty_write_buffer(
     loop: Loop,
 ) -> None:
     loop.set_exception_handler(lambda _loop, _context: None)

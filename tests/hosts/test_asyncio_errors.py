@@ -1,4 +1,4 @@
-"""Transports of asyncio: what protocols raise, and what a loop says in debug mode."""
+"""Transports of asyncio: exceptions of protocols, and messages of debug mode."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close with a reset
         ("buffer_updated", Buffered),
     ],
 )
-def test_exception_of_a_protocol_ends_its_connection_alone(
+def test_exception_of_a_protocol_ends_only_its_connection(
     loop: Loop, method: str, base: type[asyncio.BaseProtocol]
 ) -> None:
     problem = ZeroDivisionError()
@@ -67,7 +67,7 @@ def test_exception_of_a_protocol_ends_its_connection_alone(
     run(loop, main())
 
 
-def test_empty_buffer_of_a_protocol_is_its_error(loop: Loop) -> None:
+def test_empty_buffer_of_a_protocol_is_reported_as_in_asyncio(loop: Loop) -> None:
     async def main() -> None:
         loop.set_exception_handler(lambda *_: None)
         _, found, far = await connect(lambda: Buffered(0))
@@ -80,7 +80,9 @@ def test_empty_buffer_of_a_protocol_is_its_error(loop: Loop) -> None:
     run(loop, main())
 
 
-def test_interrupt_in_a_protocol_leaves_the_loop_and_loses_nothing(loop: Loop) -> None:
+def test_interrupt_in_a_protocol_is_raised_by_the_loop_and_loses_nothing(
+    loop: Loop,
+) -> None:
     class Interrupted(Recorder):
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
@@ -96,7 +98,7 @@ def test_interrupt_in_a_protocol_leaves_the_loop_and_loses_nothing(loop: Loop) -
 
     async def end() -> None:
         for transport, protocol, far in connections:
-            await protocol.until(lambda p=protocol: p.data == b"data")  # type: ignore[misc] # binds early
+            await protocol.until(lambda p=protocol: p.data == b"data")  # type: ignore[misc] # p is bound early
             transport.close()
             await protocol.lost
             far.close()
@@ -110,7 +112,7 @@ def test_interrupt_in_a_protocol_leaves_the_loop_and_loses_nothing(loop: Loop) -
     assert len(interrupted) == 1
 
 
-def test_exception_of_connection_made_leaves_the_connection(loop: Loop) -> None:
+def test_exception_of_connection_made_keeps_the_connection(loop: Loop) -> None:
     class Failing(Recorder):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             super().connection_made(transport)
@@ -133,7 +135,7 @@ def test_exception_of_connection_made_leaves_the_connection(loop: Loop) -> None:
 
 
 @pytest.mark.parametrize("method", ["pause_writing", "resume_writing"])
-def test_exception_of_flow_control_is_reported_alone(loop: Loop, method: str) -> None:
+def test_exception_of_flow_control_is_only_reported(loop: Loop, method: str) -> None:
     def fail(_protocol: object) -> None:
         raise ZeroDivisionError
 
@@ -175,7 +177,7 @@ def test_exception_of_connection_lost_still_closes_the_socket(loop: Loop) -> Non
     run(loop, main())
 
 
-def test_writing_to_a_lost_connection_is_logged_when_it_is_often(
+def test_repeated_writes_to_a_lost_connection_are_logged(
     loop: Loop, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def main() -> None:
@@ -193,7 +195,7 @@ def test_writing_to_a_lost_connection_is_logged_when_it_is_often(
     ]
 
 
-def test_debug_mode_tells_of_each_step(
+def test_debug_mode_logs_each_step(
     loop: Loop, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def main() -> None:
@@ -216,7 +218,7 @@ def test_debug_mode_tells_of_each_step(
         assert sum(step in message for message in told) == 1
 
 
-def test_repr_says_how_things_stand(loop: Loop) -> None:
+def test_repr_shows_the_state(loop: Loop) -> None:
     async def main() -> None:
         transport, protocol, far = await connect()
         name = type(transport).__name__

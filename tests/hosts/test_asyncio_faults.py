@@ -1,66 +1,37 @@
-"""Transports when calls of the core fail: each connection is told, and nobody else."""
+"""Transports when calls of the core fail: only the connection concerned is lost."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
-import socket
-from typing import cast
+from typing import TYPE_CHECKING
 
 import pytest
+from tests.hosts.asyncio_ends import Recorder, connect
 
 from fdmux._ffi import lib
 from fdmux.hosts.asyncio import new_event_loop, run
 
+if TYPE_CHECKING:
+    import socket
+
 pytestmark = pytest.mark.faults
-
-
-class Recorder(asyncio.Protocol):
-    def __init__(self) -> None:
-        self.events: list[str] = []
-        self.data = b""
-        self.came = asyncio.Event()
-        self.lost: asyncio.Future[Exception | None] = (
-            asyncio.get_running_loop().create_future()
-        )
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)
-        self.events.append("made")
-
-    def data_received(self, data: bytes) -> None:
-        self.data += data
-        self.came.set()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.events.append("lost")
-        self.lost.set_result(exc)
-
-
-async def connect() -> tuple[Recorder, socket.socket]:
-    near, far = socket.socketpair()
-    far.setblocking(False)
-    loop = asyncio.get_running_loop()
-    _, protocol = await loop.connect_accepted_socket(Recorder, near)
-    return protocol, far
 
 
 @pytest.mark.parametrize(
     ("kind", "error"), [("EPOLL_CTL", errno.ENOSPC), ("MEMORY", errno.ENOMEM)]
 )
-def test_connection_that_cannot_be_served_is_made_and_lost(
-    kind: str, error: int
-) -> None:
+def test_connection_without_a_stream_is_made_and_lost(kind: str, error: int) -> None:
     async def main() -> Exception | None:
-        other, other_far = await connect()
+        _, other, other_far = await connect()
         asyncio.get_running_loop().set_exception_handler(lambda *_: None)
         lib.fdmux_testing_fail(getattr(lib, f"FDMUX_CALL_{kind}"), 1, error, 0)
-        protocol, far = await connect()
+        _, protocol, far = await connect()
         with far, other_far:
             lost = await protocol.lost
             assert protocol.events == ["made", "lost"]
             other_far.send(b"data")
-            await other.came.wait()
+            await other.until(lambda: other.data == b"data")
             other.transport.close()
             await other.lost
         return lost
@@ -71,7 +42,7 @@ def test_connection_that_cannot_be_served_is_made_and_lost(
 
 def test_failed_receive_is_the_error_of_its_connection() -> None:
     async def main() -> Exception | None:
-        protocol, far = await connect()
+        _, protocol, far = await connect()
         with far:
             lib.fdmux_testing_fail(lib.FDMUX_CALL_RECV, 1, errno.ETIMEDOUT, 0)
             far.send(b"data")
@@ -84,7 +55,7 @@ def test_failed_receive_is_the_error_of_its_connection() -> None:
 
 def test_failed_send_is_the_error_of_its_connection() -> None:
     async def main() -> Exception | None:
-        protocol, far = await connect()
+        _, protocol, far = await connect()
         with far:
             lib.fdmux_testing_fail(lib.FDMUX_CALL_SEND, 1, errno.EPIPE, 0)
             protocol.transport.write(b"data")
@@ -94,9 +65,9 @@ def test_failed_send_is_the_error_of_its_connection() -> None:
     assert isinstance(run(main()), BrokenPipeError)
 
 
-def test_failed_send_is_the_error_of_a_file_that_waits_for_it() -> None:
+def test_failed_send_is_the_error_of_a_sendfile_that_waits() -> None:
     async def main() -> None:
-        protocol, far = await connect()
+        _, protocol, far = await connect()
         loop = asyncio.get_running_loop()
         with far, open(__file__, "rb") as file:  # noqa: ASYNC230, PTH123 - to be sent
             protocol.transport.write(bytes(1 << 20))
@@ -112,12 +83,13 @@ def test_failed_send_is_the_error_of_a_file_that_waits_for_it() -> None:
     run(main())
 
 
-def test_failed_wait_leaves_the_loop_and_loses_nothing() -> None:
+def test_failed_wait_is_raised_by_the_loop_and_loses_nothing() -> None:
     async def begin() -> tuple[Recorder, socket.socket]:
-        return await connect()
+        _, protocol, far = await connect()
+        return protocol, far
 
     async def end() -> None:
-        await protocol.came.wait()
+        await protocol.until(lambda: protocol.data == b"data")
         protocol.transport.close()
         await protocol.lost
 
@@ -135,19 +107,17 @@ def test_failed_wait_leaves_the_loop_and_loses_nothing() -> None:
         loop.close()
 
 
-def test_calls_that_do_little_at_once_carry_everything() -> None:
+def test_short_receives_and_sends_lose_nothing() -> None:
     message = bytes(range(256)) * 8
 
     async def main() -> bytes:
-        protocol, far = await connect()
+        _, protocol, far = await connect()
         loop = asyncio.get_running_loop()
         lib.fdmux_testing_short(7)
         found = b""
         with far:
             far.send(message)
-            while len(protocol.data) < len(message):
-                protocol.came.clear()
-                await protocol.came.wait()
+            await protocol.until(lambda: len(protocol.data) == len(message))
             protocol.transport.write(protocol.data)
             protocol.transport.close()
             while part := await loop.sock_recv(far, 1 << 16):

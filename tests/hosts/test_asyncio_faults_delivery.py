@@ -1,7 +1,7 @@
-"""Transports where servers of others have lost bytes, hung, or reached the wrong peer.
+"""Transports in situations where servers lose bytes, hang, or reach the wrong peer.
 
-Each runs on asyncio's own loop too, or is compared with it, unless asyncio itself does
-worse; then the test says so.
+Each test runs on asyncio's own loop too, or compares with it. If asyncio's own loop
+fails, the docstring says so.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import array
 import asyncio
 import os
 import socket
-import struct
 import tempfile
 from typing import IO, TYPE_CHECKING, NamedTuple, cast
 
@@ -26,6 +25,7 @@ from tests.hosts.asyncio_ends import (
     make_loop,
     receive_all,
     receive_size,
+    reset,
     run,
     tcp_pair,
     turns,
@@ -43,19 +43,14 @@ loop = pytest.fixture(params=BOTH)(make_loop)
 
 @pytest.fixture
 def ours() -> Iterator[EventLoop]:
-    """The loop for what asyncio's own does not do."""
+    """Our loop, for tests that asyncio's own loop would fail."""
     made = EventLoop()
     yield made
     made.close()
 
 
-def reset(sock: socket.socket) -> None:
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    sock.close()
-
-
 def nothing_has_come(sock: socket.socket) -> bool:
-    """No byte, and no end."""
+    """Whether the socket has received no byte and no end of file."""
     try:
         sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
     except BlockingIOError:
@@ -82,7 +77,7 @@ class Pauses(Buffered):
         self.data_at_end = self.data
 
 
-def test_protocol_that_pauses_in_buffer_updated_gets_all_in_order_then_the_end(
+def test_protocol_that_pauses_in_buffer_updated_gets_all_data_in_order(
     loop: Loop,
 ) -> None:
     async def main() -> None:
@@ -98,7 +93,7 @@ def test_protocol_that_pauses_in_buffer_updated_gets_all_in_order_then_the_end(
 
 
 class TakesExactly(asyncio.BufferedProtocol):
-    """Asks for no more than is missing of a head; then hands the connection on."""
+    """Receives a head and no more, then hands the connection on."""
 
     def __init__(self) -> None:
         self.head = bytearray(5)
@@ -122,7 +117,7 @@ class TakesExactly(asyncio.BufferedProtocol):
             self.handed_on.set_result(socket.socket(fileno=number))
 
 
-def test_what_a_protocol_has_not_asked_for_is_still_in_the_kernel(loop: Loop) -> None:
+def test_data_that_a_buffer_cannot_hold_stays_in_the_kernel(loop: Loop) -> None:
     async def main() -> None:
         near, far = tcp_pair()
         running = asyncio.get_running_loop()
@@ -143,11 +138,11 @@ def test_what_a_protocol_has_not_asked_for_is_still_in_the_kernel(loop: Loop) ->
     run(loop, main())
 
 
-# ---- whose socket ----------------------------------------------------------------
+# ---- reused numbers ----------------------------------------------------------------
 
 
 class Reused(NamedTuple):
-    """A connection of asyncio, and another that has got the number of its socket."""
+    """A connection of asyncio, and another whose socket has the same number."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
@@ -157,7 +152,7 @@ class Reused(NamedTuple):
 
 
 async def connect_and_reuse_the_number() -> Reused:
-    """As a user does who has made the socket inside ``with``."""
+    """Close the socket of a connection, as ``with`` does, and reuse its number."""
     near, far = tcp_pair()
     stranger, stranger_far = socket.socketpair()
     with near:
@@ -169,7 +164,7 @@ async def connect_and_reuse_the_number() -> Reused:
     return Reused(reader, writer, far, stranger, stranger_far)
 
 
-def test_another_connection_under_the_number_gets_no_byte_and_no_end(
+def test_new_connection_with_the_old_number_gets_no_byte_and_no_end(
     loop: Loop,
 ) -> None:
     async def main() -> None:
@@ -194,8 +189,8 @@ def test_another_connection_under_the_number_gets_no_byte_and_no_end(
     run(loop, main())
 
 
-def test_connection_goes_on_when_its_number_is_another_ones(ours: EventLoop) -> None:
-    """Asyncio's own is broken then."""
+def test_connection_goes_on_when_its_number_is_reused(ours: EventLoop) -> None:
+    """asyncio's own loop fails here."""
 
     async def main() -> None:
         (
@@ -223,13 +218,13 @@ def test_connection_goes_on_when_its_number_is_another_ones(ours: EventLoop) -> 
 
 
 class Counting(socket.socket):
-    """Has methods of its own, as a socket that encrypts has."""
+    """Overrides methods, as a socket that encrypts does."""
 
     def __init__(self, sock: socket.socket) -> None:
         super().__init__(fileno=sock.detach())
         self.setblocking(False)
 
-    def send(self, data: bytes, flags: int = 0) -> int:  # type: ignore[override]
+    def send(self, data: bytes, flags: int = 0) -> int:  # type: ignore[override] # fewer overloads than typeshed has
         return super().send(bytes(data).upper(), flags)
 
     def recv(self, size: int, flags: int = 0) -> bytes:
@@ -269,7 +264,7 @@ def wide(count: int) -> memoryview:
 def test_items_wider_than_a_byte_are_counted_in_bytes(
     make: Callable[[int], memoryview], ours: EventLoop
 ) -> None:
-    """Asyncio's own slices items where it means bytes, and loses some."""
+    """asyncio's own loop counts items in place of bytes, and loses some."""
     data = make(BIG // 8)
 
     async def main(file: IO[bytes]) -> None:
@@ -294,9 +289,7 @@ def test_items_wider_than_a_byte_are_counted_in_bytes(
 
 
 @pytest.mark.parametrize("how", [socket.SHUT_WR, socket.SHUT_RDWR])
-def test_what_was_written_comes_before_the_end_that_the_socket_is_told(
-    how: int, loop: Loop
-) -> None:
+def test_shutdown_of_the_socket_sends_queued_bytes_first(how: int, loop: Loop) -> None:
     async def main() -> None:
         transport, protocol, far = await connect()
         with far:
@@ -309,10 +302,10 @@ def test_what_was_written_comes_before_the_end_that_the_socket_is_told(
     run(loop, main())
 
 
-def test_much_that_was_written_comes_before_the_end_that_the_socket_is_told(
+def test_shutdown_of_the_socket_sends_many_queued_bytes_first(
     ours: EventLoop,
 ) -> None:
-    """Asyncio's own loses what the kernel does not take at once."""
+    """asyncio's own loop loses bytes that the kernel does not take at once."""
 
     async def main() -> None:
         transport, protocol, far = await connect()
@@ -342,7 +335,7 @@ def number_of(transport: asyncio.Transport) -> int:
 
 
 async def send_at_number(number: int, file: IO[bytes]) -> None:
-    """Send a file through a connection that has this number."""
+    """Send a file through a new connection that has this number."""
     made: list[tuple[asyncio.Transport, Recorder, socket.socket]] = []
     while not made or number_of(made[-1][0]) != number:
         made.append(await connect())
@@ -362,10 +355,10 @@ async def send_at_number(number: int, file: IO[bytes]) -> None:
 
 @pytest.mark.parametrize("way", ENDS)
 @pytest.mark.parametrize("moment", ["before", "behind a queue", "middle", "after"])
-def test_connection_that_ends_ends_its_sendfile_and_frees_the_number(
+def test_end_of_the_connection_ends_its_sendfile_and_frees_the_number(
     moment: str, way: str, ours: EventLoop
 ) -> None:
-    """Asyncio's own goes on to wait for the number."""
+    """asyncio's own loop goes on to wait for the number."""
 
     async def main(file: IO[bytes]) -> None:
         transport, protocol, far = await connect()
@@ -396,11 +389,11 @@ def test_connection_that_ends_ends_its_sendfile_and_frees_the_number(
         run(ours, main(file))
 
 
-# ---- as asyncio's own: the same is done on both, and compared -----------------------
+# ---- compared with asyncio's own loop -----------------------
 
 
 class Outcome(NamedTuple):
-    """What came of something."""
+    """The result of a test on one loop."""
 
     error: tuple[str, str] | None
     told: object
@@ -409,13 +402,13 @@ class Outcome(NamedTuple):
 def outcome_of(act: Callable[[], object], told: object = None) -> Outcome:
     try:
         act()
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is compared
+    except Exception as error:  # noqa: BLE001 - any error is compared
         return Outcome((type(error).__name__, str(error)), told)
     return Outcome(None, told)
 
 
 def on_both(main: Callable[[Loop], Outcome]) -> list[Outcome]:
-    """Do the same on asyncio's own loop, and on ours."""
+    """Run on asyncio's own loop and on ours; return both results."""
     outcomes = []
     for make in (asyncio.SelectorEventLoop, EventLoop):
         made = make()
@@ -446,7 +439,7 @@ AFTER_CLOSE: dict[str, Act] = {
 @pytest.mark.parametrize("is_paused", [False, True], ids=["reading", "paused"])
 @pytest.mark.parametrize("act", AFTER_CLOSE)
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
-def test_transport_is_used_after_its_loop_has_closed_as_one_of_asyncio(
+def test_transport_of_a_closed_loop_behaves_as_in_asyncio(
     act: str, *, is_paused: bool
 ) -> None:
     def main(loop: Loop) -> Outcome:
@@ -465,7 +458,7 @@ def test_transport_is_used_after_its_loop_has_closed_as_one_of_asyncio(
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # the transport, in both
-def test_protocol_that_is_none_is_told_to_whoever_connects() -> None:
+def test_factory_that_returns_none_fails_as_in_asyncio() -> None:
     def main(loop: Loop) -> Outcome:
         near, far = tcp_pair()
         with far, near:
@@ -499,7 +492,7 @@ PEERS: dict[str, Callable[[socket.socket], object]] = {
 
 @pytest.mark.parametrize("way", ["made with", "set later"])
 @pytest.mark.parametrize("peer", PEERS)
-def test_protocol_that_takes_no_data_is_treated_as_by_asyncio(
+def test_protocol_without_data_received_behaves_as_in_asyncio(
     peer: str, way: str
 ) -> None:
     def main(loop: Loop) -> Outcome:

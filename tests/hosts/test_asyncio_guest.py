@@ -1,6 +1,6 @@
-"""asyncio as a guest: one descriptor that tells the truth about it, and one call.
+"""asyncio as a guest: one descriptor that polls readable, and one call.
 
-The host is poll(2), on the real descriptor and in real time: that is what is promised.
+The host is poll(2), on the real descriptor and in real time.
 """
 
 from __future__ import annotations
@@ -51,24 +51,24 @@ class Host:
         deadline = time.monotonic() + LONG
         while not is_done():
             assert time.monotonic() < deadline
-            assert self.is_readable(LONG), "the descriptor stayed silent"
+            assert self.is_readable(LONG), "the descriptor does not become readable"
             self.dispatch_count += 1
             self.guest.dispatch()
 
     def settle(self) -> None:
-        """Dispatch until there is nothing to do now."""
+        """Dispatch until the descriptor is not readable."""
         for _ in range(100):
             if not self.is_readable():
                 return
             self.guest.dispatch()
-        pytest.fail("the descriptor is readable without end")
+        pytest.fail("the descriptor stays readable")
 
 
-@pytest.fixture(params=["streams of the core", "asyncio's own"])
+@pytest.fixture(params=["our transports", "asyncio's own"])
 def guest(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Guest]:
-    """A guest; also with transports that are public asyncio and nothing else."""
+    """A guest, with our transports and with asyncio's own."""
     if request.param == "asyncio's own":
         monkeypatch.setattr("fdmux.hosts.asyncio.loop.CAN_SERVE", False)
     with Guest() as guest:
@@ -87,7 +87,7 @@ def complete(host: Host, coroutine: object) -> object:
     return task.result()
 
 
-# ---- what asyncio does -------------------------------------------------------------
+# ---- asyncio -------------------------------------------------------------
 
 
 async def shout(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -113,7 +113,7 @@ async def converse(rounds: int) -> list[bytes]:
     return answers
 
 
-def test_streams_of_asyncio_are_served(host: Host) -> None:
+def test_guest_runs_streams_of_asyncio(host: Host) -> None:
     answers = complete(host, converse(20))
     assert answers == [b"LINE %d\n" % number for number in range(20)]
 
@@ -152,8 +152,8 @@ def test_timer_is_neither_early_nor_forgotten(host: Host) -> None:
     assert slept >= SOON
 
 
-def test_work_inside_of_select_makes_no_timer_late(host: Host) -> None:
-    """The time for which asyncio would wait counts from when it asks."""
+def test_native_function_in_select_delays_no_timer(host: Host) -> None:
+    """The time that asyncio would wait counts from the call of `select`."""
     loop = host.guest.loop
     began: list[float] = []
 
@@ -176,7 +176,7 @@ def test_work_inside_of_select_makes_no_timer_late(host: Host) -> None:
     assert deadline <= began[0] + (timer.when() - start) + 1e-6  # of rounding
 
 
-def test_context_of_whoever_starts_it_is_the_task_s(host: Host) -> None:
+def test_task_runs_in_the_context_of_its_start(host: Host) -> None:
     who: contextvars.ContextVar[str] = contextvars.ContextVar("who", default="nobody")
 
     async def ask() -> str:
@@ -190,7 +190,7 @@ def test_context_of_whoever_starts_it_is_the_task_s(host: Host) -> None:
     assert task.result() == "the host"
 
 
-def test_debug_mode_has_nothing_to_say(
+def test_debug_mode_gives_no_warning(
     host: Host, recwarn: pytest.WarningsRecorder
 ) -> None:
     host.guest.loop.set_debug(True)
@@ -208,8 +208,8 @@ def test_cancelled_task_ends(host: Host) -> None:
     assert not host.is_readable(SOON)
 
 
-def test_task_that_nobody_keeps_goes_on(host: Host) -> None:
-    """As C does, which has no use for what `start` returns."""
+def test_task_without_a_reference_goes_on(host: Host) -> None:
+    """C code drops the task that `start` returns."""
     ended: list[str] = []
     futures: list[weakref.ref[asyncio.Future[None]]] = []
 
@@ -232,7 +232,7 @@ def test_task_that_nobody_keeps_goes_on(host: Host) -> None:
     assert futures[0]() is None
 
 
-def test_callbacks_without_end_leave_the_host_its_turn(host: Host) -> None:
+def test_endless_callbacks_do_not_block_the_host(host: Host) -> None:
     counts = [0]
 
     def again() -> None:
@@ -279,10 +279,10 @@ def test_native_code_finds_the_loop(host: Host) -> None:
     assert complete(host, find()) is True
 
 
-# ---- what the host relies on ---------------------------------------------------------
+# ---- the descriptor ---------------------------------------------------------
 
 
-def test_idle_guest_is_silent(host: Host) -> None:
+def test_descriptor_of_an_idle_guest_is_not_readable(host: Host) -> None:
     host.settle()
     assert not host.is_readable(SOON)
     assert host.guest.deadline() is None
@@ -309,7 +309,7 @@ def test_sleeps_cost_few_dispatches(host: Host) -> None:
 
 @pytest.mark.parametrize("method", ["call_soon", "call_later", "create_task"])
 def test_callback_of_the_host_may_use_the_loop(host: Host, method: str) -> None:
-    """Not from within a dispatch: so the host has to hear of it."""
+    """Outside of a dispatch, the loop has to wake the host."""
     host.settle()
     seen: list[str] = []
 
@@ -347,7 +347,7 @@ def test_callback_of_the_host_may_write(host: Host, method: str) -> None:
             assert theirs.recv(100) == b""
         close(host, writer)
         if method != "write_eof":
-            writer.write(b"too late")  # dropped in silence, as by asyncio
+            writer.write(b"too late")  # dropped silently, as in asyncio
             host.settle()
 
 
@@ -368,8 +368,8 @@ def close(host: Host, writer: asyncio.StreamWriter) -> None:
     complete(host, writer.wait_closed())
 
 
-def test_neither_side_starves_while_the_guest_is_flooded(host: Host) -> None:
-    """One dispatch is bounded, whatever arrives meanwhile."""
+def test_dispatch_returns_while_data_keeps_arriving(host: Host) -> None:
+    """One dispatch does a bounded number of iterations."""
     ours, theirs = socket.socketpair()
     with theirs:
         theirs.setblocking(False)
@@ -388,27 +388,27 @@ def test_neither_side_starves_while_the_guest_is_flooded(host: Host) -> None:
         host.guest.loop.call_later(SOON, ticks.append, 1)
         host_turns = 0
         while not ticks or host_turns < 10:
-            host.guest.dispatch()  # comes back, and so serves the host
+            host.guest.dispatch()  # returns, so the host can go on
             host_turns += 1
-        assert sizes  # the flood was served, and the timer was
+        assert sizes  # data was received, and the timer called
         task.cancel()
         host.run_until(task.done)
         close(host, writer)
 
 
-def test_timer_that_is_cancelled_leaves_the_host_alone(host: Host) -> None:
+def test_cancelled_timer_does_not_wake_the_host(host: Host) -> None:
     timer = host.guest.loop.call_later(SOON, pytest.fail)
     host.guest.dispatch()
     timer.cancel()
     host.guest.dispatch()  # sees it
     assert host.guest.deadline() is None
-    host.is_readable(2 * SOON)  # the kernel's timer is not set anew for that: once
+    host.is_readable(2 * SOON)  # the kernel's timer fires once, as it is not moved back
     host.settle()
     assert not host.is_readable(2 * SOON)
 
 
-def test_data_in_a_burst_is_all_told(host: Host) -> None:
-    """What a protocol sets off while the selector serves it is not forgotten."""
+def test_data_in_a_burst_is_all_received(host: Host) -> None:
+    """A protocol schedules callbacks while the selector is polling."""
 
     class Count(asyncio.Protocol):
         size = 0
@@ -428,8 +428,8 @@ def test_data_in_a_burst_is_all_told(host: Host) -> None:
         host.settle()
 
 
-def test_timer_that_a_protocol_sets_is_not_forgotten(host: Host) -> None:
-    """It is set while the selector polls, after asyncio has said until when."""
+def test_timer_that_a_protocol_sets_is_called(host: Host) -> None:
+    """It is set while the selector polls, after asyncio has passed its timeout."""
     fired: list[bytes] = []
 
     class Delay(asyncio.Protocol):
@@ -445,7 +445,7 @@ def test_timer_that_a_protocol_sets_is_not_forgotten(host: Host) -> None:
     host.settle()
 
 
-def test_more_than_a_batch_is_all_told(host: Host) -> None:
+def test_more_data_than_a_batch_is_all_received(host: Host) -> None:
     """More connections than one call of the core receives for, and more bytes."""
     count, size = 150, 4096
     got: list[int] = []
@@ -467,13 +467,13 @@ def test_more_than_a_batch_is_all_told(host: Host) -> None:
     host.settle()
 
 
-def test_dispatch_once_too_often_does_no_harm(host: Host) -> None:
+def test_dispatch_of_an_idle_guest_does_nothing(host: Host) -> None:
     for _ in range(5):
         host.guest.dispatch()
     assert not host.is_readable()
 
 
-# ---- what goes wrong -----------------------------------------------------------------
+# ---- errors -----------------------------------------------------------------
 
 
 def test_exception_of_a_coroutine_is_its_task_s(host: Host) -> None:
@@ -496,7 +496,7 @@ def test_exception_of_a_callback_goes_to_the_handler(host: Host) -> None:
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
-def test_interrupt_is_handed_to_the_host_and_nothing_is_lost(
+def test_interrupt_is_raised_by_dispatch_and_loses_nothing(
     host: Host, kind: type[BaseException]
 ) -> None:
     seen: list[str] = []
@@ -513,8 +513,8 @@ def test_interrupt_is_handed_to_the_host_and_nothing_is_lost(
     assert complete(host, converse(1)) == [b"LINE 0\n"]
 
 
-def test_interrupt_of_a_protocol_leaves_what_the_others_get(host: Host) -> None:
-    """What has been received for them is nowhere but in the guest."""
+def test_interrupt_of_a_protocol_loses_no_data_of_others(host: Host) -> None:
+    """The guest alone has the data that was received for the others."""
     got: list[bytes] = []
 
     class Interrupted(asyncio.Protocol):
@@ -538,7 +538,7 @@ def test_interrupt_of_a_protocol_leaves_what_the_others_get(host: Host) -> None:
     assert sorted(got) == [b"0", b"1", b"2"]
 
 
-def test_interrupt_of_a_timer_leaves_the_others(host: Host) -> None:
+def test_interrupt_of_a_timer_loses_no_other_timer(host: Host) -> None:
     seen: list[str] = []
 
     def interrupt() -> None:
@@ -554,7 +554,7 @@ def test_interrupt_of_a_timer_leaves_the_others(host: Host) -> None:
     host.run_until(lambda: len(seen) == 2)
 
 
-def test_stop_ends_no_more_than_an_iteration(host: Host) -> None:
+def test_stop_ends_only_the_iteration(host: Host) -> None:
     async def stop() -> str:
         asyncio.get_running_loop().stop()
         await asyncio.sleep(SOON)
@@ -564,7 +564,7 @@ def test_stop_ends_no_more_than_an_iteration(host: Host) -> None:
 
 
 @pytest.mark.parametrize("method", ["run_forever", "run_until_complete"])
-def test_guest_is_not_run_by_itself(host: Host, method: str) -> None:
+def test_running_the_loop_of_a_guest_is_refused(host: Host, method: str) -> None:
     loop = host.guest.loop
     arguments = [loop.create_future()] if method == "run_until_complete" else []
     with pytest.raises(RuntimeError, match=rf"{method} .*Guest\.start"):
@@ -581,7 +581,7 @@ def test_dispatch_in_a_callback_is_refused(host: Host) -> None:
     complete(host, nest())
 
 
-def test_dispatch_inside_of_another_loop_is_refused(host: Host) -> None:
+def test_dispatch_inside_another_loop_is_refused(host: Host) -> None:
     async def main() -> None:
         with pytest.raises(RuntimeError, match=r"dispatch .* another loop runs here"):
             host.guest.dispatch()
@@ -592,7 +592,7 @@ def test_dispatch_inside_of_another_loop_is_refused(host: Host) -> None:
     assert complete(host, converse(1)) == [b"LINE 0\n"]
 
 
-def test_what_is_no_coroutine_is_not_started(guest: Guest) -> None:
+def test_object_that_is_no_coroutine_is_not_started(guest: Guest) -> None:
     with pytest.raises(TypeError):
         guest.start(lambda: None)  # type: ignore[arg-type] # on purpose
 
@@ -634,7 +634,7 @@ def test_close_ends_tasks_and_generators() -> None:
         try:
             await asyncio.sleep(1000)
         finally:
-            await asyncio.sleep(SOON)  # the end may take its time
+            await asyncio.sleep(SOON)  # a cancelled task may go on for a while
             ended.append("task")
 
     with Guest() as guest:
@@ -645,7 +645,7 @@ def test_close_ends_tasks_and_generators() -> None:
     assert guest.loop.is_closed()
 
 
-def test_nothing_works_after_the_end() -> None:
+def test_closed_guest_refuses_every_call() -> None:
     guest = Guest()
     guest.close()
     guest.close()
@@ -663,14 +663,14 @@ def test_nothing_works_after_the_end() -> None:
     coroutine.close()
 
 
-def test_loop_closed_by_others_is_closed_for_the_guest(guest: Guest) -> None:
+def test_guest_whose_loop_is_closed_is_closed(guest: Guest) -> None:
     guest.loop.close()
     with pytest.raises(LoopClosed):
         guest.dispatch()
 
 
-def test_closed_guest_with_open_connections_leaves_nothing() -> None:
-    """The descriptors are looked at after every test."""
+def test_closing_a_guest_closes_its_connections() -> None:
+    """A fixture compares the open descriptors after every test."""
     ended: list[str] = []
 
     async def talk() -> None:
@@ -690,7 +690,7 @@ def test_closed_guest_with_open_connections_leaves_nothing() -> None:
     gc.collect()
 
 
-def test_closed_guests_leave_no_memory() -> None:
+def test_closed_guests_free_their_memory() -> None:
     count = getattr(lib, "fdmux_testing_allocations", None)
     if count is None:
         pytest.skip("needs a build with FDMUX_TESTING=ON")
@@ -720,10 +720,10 @@ def test_two_guests_in_one_thread() -> None:
         assert len(task.result()) == 3
 
 
-def test_guest_that_could_not_be_made_leaks_nothing(
+def test_failed_constructor_leaks_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The descriptors are looked at after every test."""
+    """A fixture compares the open descriptors after every test."""
 
     def fail(_selector: object) -> None:
         raise OSError(errno.EMFILE, "no descriptor is left")

@@ -66,7 +66,7 @@ def test_run_raises_what_main_raises() -> None:
         host.run(main())
 
 
-def test_run_cancels_what_is_left_and_closes_generators() -> None:
+def test_run_cancels_remaining_tasks_and_closes_generators() -> None:
     ended: list[str] = []
 
     async def linger() -> None:
@@ -137,7 +137,7 @@ def test_main_that_is_no_coroutine_is_refused(main: object, hint: str) -> None:
         guest.start(main)  # type: ignore[arg-type] # wrong on purpose
 
 
-def test_selector_that_is_none_is_refused_and_leaves_nothing() -> None:
+def test_selector_of_another_type_is_refused() -> None:
     with pytest.raises(TypeError, match=r"selector must be a selectors\..*, not 5"):
         host.EventLoop(selector=5)  # type: ignore[arg-type] # wrong on purpose
 
@@ -177,7 +177,7 @@ loop.close()
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_runner_takes_it_as_loop_factory() -> None:
+def test_runner_takes_the_loop_as_factory() -> None:
     async def main() -> type:
         return type(asyncio.get_running_loop())
 
@@ -186,7 +186,7 @@ def test_runner_takes_it_as_loop_factory() -> None:
             assert runner.run(main()) is host.EventLoop
 
 
-def test_anyio_takes_it_as_loop_factory() -> None:
+def test_anyio_takes_the_loop_as_factory() -> None:
     anyio = pytest.importorskip("anyio", reason="needs anyio")
 
     async def main() -> type:
@@ -201,7 +201,7 @@ def test_anyio_takes_it_as_loop_factory() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 100_000, 3_000_000])
-def test_streams_of_asyncio_carry_what_is_written(size: int) -> None:
+def test_streams_of_asyncio_transfer_data(size: int) -> None:
     messages = [bytes([97 + index]) * size for index in range(5)]
 
     async def main() -> list[bytes]:
@@ -276,7 +276,7 @@ def test_child_processes_are_asyncio_s_own() -> None:
             thread.join(SOON)
 
 
-def test_time_threads_and_signals_end_a_wait_for_connections() -> None:
+def test_timers_threads_and_signals_end_a_wait_for_connections() -> None:
     async def main() -> list[str]:
         loop = asyncio.get_running_loop()
         server = await asyncio.start_server(shout, "127.0.0.1", 0)
@@ -310,7 +310,7 @@ def test_time_threads_and_signals_end_a_wait_for_connections() -> None:
     assert host.run(main()) == ["time", "thread", "signal"]
 
 
-def test_signal_handlers_run_while_connections_are_waited_for() -> None:
+def test_signal_handlers_run_during_a_wait_for_connections() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         server = await asyncio.start_server(shout, "127.0.0.1", 0)

@@ -1,6 +1,6 @@
-"""What a native function that calls Python asks of asyncio, is done at once.
+"""Native functions that call Python may use asyncio, which reacts at once.
 
-It runs inside `select`, in a loop that would otherwise wait for a far timer.
+They run inside `select`, in a loop that would otherwise wait for a distant timer.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def finish_in_a_task(done: Done) -> None:
     tasks.append(done.get_loop().create_task(finish()))
 
 
-# Until they are done: asyncio itself holds tasks weakly.
+# References to running tasks, as asyncio holds only weak ones.
 tasks: list[asyncio.Task[None]] = []
 
 ASKS: dict[str, Callable[[Done], object]] = {
@@ -45,8 +45,8 @@ ASKS: dict[str, Callable[[Done], object]] = {
 }
 
 
-def run_until_asked(start: Callable[[NativeCode, Done], object]) -> None:
-    """Let native code be started, and wait for what it asks for."""
+def run_until_done(start: Callable[[NativeCode, Done], object]) -> None:
+    """Start native code, and wait for the result that it sets."""
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
@@ -68,7 +68,7 @@ def test_native_timer_wakes_asyncio(ask: str) -> None:
 
         code.arm(code.timer(on_timer), 0.0001)
 
-    run_until_asked(start)
+    run_until_done(start)
 
 
 @pytest.mark.parametrize("ask", ASKS)
@@ -83,12 +83,12 @@ def test_native_watcher_wakes_asyncio(
         code.watch(pair[0].fileno(), READ, on_ready)
         pair[1].send(b"x")
 
-    run_until_asked(start)
+    run_until_done(start)
 
 
 @pytest.mark.parametrize("ask", ASKS)
 def test_native_call_wakes_asyncio(ask: str) -> None:
-    run_until_asked(lambda code, done: code.post(lambda: ASKS[ask](done)))
+    run_until_done(lambda code, done: code.post(lambda: ASKS[ask](done)))
 
 
 def test_native_function_may_stop_asyncio() -> None:
@@ -112,7 +112,7 @@ def test_native_function_may_stop_asyncio() -> None:
 
 
 def test_native_function_may_write_to_a_transport() -> None:
-    """The bytes leave before the loop waits again, also if it returns from nothing."""
+    """The bytes are sent before the loop waits again, with no callback in between."""
 
     async def main() -> None:
         transport, protocol, far = await connect()

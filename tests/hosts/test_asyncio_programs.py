@@ -1,4 +1,4 @@
-"""Programs of others, unchanged on our loop: aiohttp, uvicorn, pytest-asyncio."""
+"""Libraries that run unchanged on our loop: aiohttp, uvicorn, gunicorn and others."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BODIES = [b"x" * 10, b"y" * 300_000]
 
 
 @pytest.mark.slow
-def test_aiohttp_serves_and_asks() -> None:
+def test_aiohttp_serves_and_requests() -> None:
     web = pytest.importorskip("aiohttp.web", reason="needs aiohttp")
     aiohttp = pytest.importorskip("aiohttp")
     kinds: set[type] = set()
@@ -169,7 +169,7 @@ def test_gunicorn_s_worker_takes_the_name_of_a_loop_factory(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_plugin_of_anyio_takes_it_as_loop_factory(tmp_path: Path) -> None:
+def test_pytest_plugin_of_anyio_takes_the_loop_as_factory(tmp_path: Path) -> None:
     pytest.importorskip("anyio", reason="needs anyio")
     (tmp_path / "conftest.py").write_text(
         "import pytest\n"
@@ -182,7 +182,7 @@ def test_plugin_of_anyio_takes_it_as_loop_factory(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_pytest_asyncio_takes_what_the_documents_show(tmp_path: Path) -> None:
+def test_pytest_asyncio_runs_the_conftest_of_the_documentation(tmp_path: Path) -> None:
     pytest.importorskip("pytest_asyncio", reason="needs pytest-asyncio")
     found = re.search(
         r"<!-- test: hosts/pytest-asyncio -->\n```python\n(.*?)^```$",

@@ -1,4 +1,4 @@
-"""Transports of asyncio: what a protocol is given, when, and in which context."""
+"""Transports of asyncio: which data a protocol gets, when, and in which context."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import pytest
 from tests.hosts.asyncio_ends import (
     BOTH,
     Buffered,
+    Linked,
     Loop,
     Recorder,
     connect,
+    connect_two,
     make_loop,
     receive_all,
     run,
@@ -43,18 +45,16 @@ def test_paused_transport_reads_nothing_until_it_is_resumed(loop: Loop) -> None:
     run(loop, main())
 
 
-def test_transport_paused_by_another_of_the_same_batch_holds(loop: Loop) -> None:
-    class Pauser(Recorder):
-        other: asyncio.Transport
-
+def test_transport_paused_by_another_of_the_same_batch_receives_nothing(
+    loop: Loop,
+) -> None:
+    class Pauser(Linked):
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
             self.other.pause_reading()
 
     async def main() -> None:
-        one, first, far_one = await connect(Pauser)
-        two, second, far_two = await connect(Pauser)
-        cast("Pauser", first).other, cast("Pauser", second).other = two, one
+        (one, first, far_one), (two, second, far_two) = await connect_two(Pauser)
         with far_one, far_two:
             far_one.sendall(b"data")
             far_two.sendall(b"data")
@@ -72,20 +72,16 @@ def test_transport_paused_by_another_of_the_same_batch_holds(loop: Loop) -> None
     run(loop, main())
 
 
-def test_connection_closed_by_another_of_the_same_batch_is_told_nothing(
+def test_connection_closed_by_another_of_the_same_batch_gets_no_data(
     loop: Loop,
 ) -> None:
-    class Closer(Recorder):
-        other: asyncio.Transport
-
+    class Closer(Linked):
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
             self.other.close()
 
     async def main() -> None:
-        one, first, far_one = await connect(Closer)
-        two, second, far_two = await connect(Closer)
-        cast("Closer", first).other, cast("Closer", second).other = two, one
+        (one, first, far_one), (two, second, far_two) = await connect_two(Closer)
         with far_one, far_two:
             far_one.send(b"data")
             far_two.send(b"data")
@@ -98,7 +94,7 @@ def test_connection_closed_by_another_of_the_same_batch_is_told_nothing(
     run(loop, main())
 
 
-def test_end_keeps_the_connection_open_if_the_protocol_says_so(loop: Loop) -> None:
+def test_eof_received_may_keep_the_connection_open(loop: Loop) -> None:
     async def main() -> None:
         transport, protocol, far = await connect()
         protocol.keeps_open = True
@@ -119,7 +115,7 @@ def test_end_keeps_the_connection_open_if_the_protocol_says_so(loop: Loop) -> No
     run(loop, main())
 
 
-def test_protocol_that_is_set_gets_what_follows(loop: Loop) -> None:
+def test_new_protocol_gets_the_data_that_follows(loop: Loop) -> None:
     async def main() -> None:
         transport, first, far = await connect()
         with far:
@@ -195,7 +191,7 @@ def test_protocol_is_called_in_the_context_of_its_connection(loop: Loop) -> None
             name.set("changed")
             for data in (b"one", b"two"):
                 far.send(data)
-                await protocol.until(lambda d=data: protocol.data.endswith(d))  # type: ignore[misc] # binds early
+                await protocol.until(lambda d=data: protocol.data.endswith(d))  # type: ignore[misc] # d is bound early
             transport.close()
             await protocol.lost
         assert protocol.events == ["made", "main", "data", "one", "data", "lost"]
@@ -217,7 +213,7 @@ def test_descriptor_of_a_transport_cannot_be_watched(loop: Loop) -> None:
     run(loop, main())
 
 
-def test_end_that_came_while_paused_is_told_when_reading_goes_on(loop: Loop) -> None:
+def test_end_of_file_while_paused_is_reported_when_resumed(loop: Loop) -> None:
     async def main() -> None:
         transport, protocol, far = await connect()
         with far:
@@ -233,7 +229,7 @@ def test_end_that_came_while_paused_is_told_when_reading_goes_on(loop: Loop) -> 
     run(loop, main())
 
 
-def test_pausing_in_connection_made_holds_from_the_start(loop: Loop) -> None:
+def test_transport_paused_in_connection_made_receives_nothing(loop: Loop) -> None:
     class Pauser(Recorder):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             super().connection_made(transport)
@@ -253,10 +249,8 @@ def test_pausing_in_connection_made_holds_from_the_start(loop: Loop) -> None:
     run(loop, main())
 
 
-def test_held_data_ends_with_what_its_protocol_raises(loop: Loop) -> None:
-    class Pauser(Recorder):
-        other: asyncio.Transport
-
+def test_exception_of_a_resumed_protocol_ends_its_connection(loop: Loop) -> None:
+    class Pauser(Linked):
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
             if not self.other.is_reading() or len(data) > 4:
@@ -265,9 +259,7 @@ def test_held_data_ends_with_what_its_protocol_raises(loop: Loop) -> None:
 
     async def main() -> None:
         loop.set_exception_handler(lambda *_: None)
-        one, first, far_one = await connect(Pauser)
-        two, second, far_two = await connect(Pauser)
-        cast("Pauser", first).other, cast("Pauser", second).other = two, one
+        (one, first, far_one), (two, second, far_two) = await connect_two(Pauser)
         with far_one, far_two:
             far_one.send(b"data")
             far_two.send(b"data")

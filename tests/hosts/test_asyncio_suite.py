@@ -1,6 +1,6 @@
-"""tools/asyncio_suite*.py: a part of CPython's tests, and that it sees what differs.
+"""tools/asyncio_suite*.py: some of CPython's tests, and the report of differences.
 
-The whole takes minutes, and is run by .ci/run.
+.ci/run runs all of them, which takes minutes.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def test_some_of_cpython_s_tests_do_not_differ(loop: str) -> None:
     assert (found[1], found[2]) == (ours.split()[1], "0")
 
 
-def test_table_of_all_pythons_shows_what_differs_and_what_broke_off() -> None:
+def test_table_of_all_pythons_shows_differences_and_failures() -> None:
     results = {
         "3.11": {"selector": (1_234, 0), "transports": (1_200, 2)},
         "3.13": {"selector": None, "transports": (1_300, 0)},
@@ -70,7 +70,7 @@ def test_table_of_all_pythons_shows_what_differs_and_what_broke_off() -> None:
     ]
 
 
-def test_python_that_is_none_or_of_another_version_is_not_taken(
+def test_broken_or_other_python_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = tmp_path / "versions" / "3.11.0" / "bin" / "python"
@@ -81,7 +81,7 @@ def test_python_that_is_none_or_of_another_version_is_not_taken(
     assert load_tool("asyncio_suite_all").find_python("3.11") is None
 
 
-def test_report_counts_what_nobody_knows_of(capsys: pytest.CaptureFixture[str]) -> None:
+def test_report_counts_unknown_differences(capsys: pytest.CaptureFixture[str]) -> None:
     verdicts = {
         "test.a": ("passed", "failed", "Traceback"),
         "test.b": ("passed", "missing", ""),

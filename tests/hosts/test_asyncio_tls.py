@@ -100,7 +100,7 @@ class Upgrader(asyncio.Protocol):
     def __init__(self, context: ssl.SSLContext) -> None:
         self.context = context
         self.is_tls = False
-        self.early = b""  # came with the last word of the handshake
+        self.early = b""  # data that came with the end of the handshake
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
@@ -124,7 +124,7 @@ class Upgrader(asyncio.Protocol):
 
 
 class Line(asyncio.Protocol):
-    """Keeps what comes, until it is asked."""
+    """Keeps the data that it receives."""
 
     def __init__(self) -> None:
         self.received: asyncio.Queue[bytes] = asyncio.Queue()

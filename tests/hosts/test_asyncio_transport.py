@@ -6,7 +6,6 @@ import contextlib
 import gc
 import os
 import socket
-import struct
 import warnings
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from tests.hosts.asyncio_ends import (
     connect,
     make_loop,
     receive_all,
+    reset,
     run,
     turns,
 )
@@ -28,10 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 loop = pytest.fixture(params=BOTH)(make_loop)
-RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close with a reset
 
 
-def test_life_of_a_connection_is_told_in_order(loop: Loop) -> None:
+def test_protocol_is_called_in_order(loop: Loop) -> None:
     async def main() -> None:
         transport, protocol, far = await connect()
         with far:
@@ -47,7 +46,7 @@ def test_life_of_a_connection_is_told_in_order(loop: Loop) -> None:
     run(loop, main())
 
 
-def test_connection_lost_comes_in_its_turn(loop: Loop) -> None:
+def test_connection_lost_is_called_after_callbacks_that_were_ready(loop: Loop) -> None:
     async def main() -> None:
         transport, protocol, far = await connect()
         with far:
@@ -92,7 +91,7 @@ def test_descriptor_is_closed_exactly_once(loop: Loop) -> None:
         with far:
             transport.close()
             await protocol.lost
-            os.dup2(far.fileno(), fd)  # the number is somebody else's now
+            os.dup2(far.fileno(), fd)  # another file has the number now
             transport.close()
             transport.abort()
             await turns()
@@ -101,7 +100,7 @@ def test_descriptor_is_closed_exactly_once(loop: Loop) -> None:
     run(loop, main())
 
 
-def test_closing_in_connection_made_is_told(loop: Loop) -> None:
+def test_closing_in_connection_made_calls_connection_lost(loop: Loop) -> None:
     class Closer(Recorder):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             super().connection_made(transport)
@@ -118,7 +117,7 @@ def test_closing_in_connection_made_is_told(loop: Loop) -> None:
     run(loop, main())
 
 
-def test_abort_drops_what_is_queued(loop: Loop) -> None:
+def test_abort_drops_queued_bytes(loop: Loop) -> None:
     async def main() -> None:
         transport, protocol, far = await connect()
         with far:
@@ -132,7 +131,7 @@ def test_abort_drops_what_is_queued(loop: Loop) -> None:
     run(loop, main())
 
 
-def test_close_sends_what_is_queued(loop: Loop) -> None:
+def test_close_sends_queued_bytes(loop: Loop) -> None:
     async def main() -> None:
         transport, protocol, far = await connect()
         with far:
@@ -149,8 +148,7 @@ def test_close_sends_what_is_queued(loop: Loop) -> None:
 def test_reset_by_the_peer_is_the_error(loop: Loop) -> None:
     async def main() -> None:
         _, protocol, far = await connect()
-        far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-        far.close()
+        reset(far)
         assert isinstance(await protocol.lost, ConnectionResetError)
         assert protocol.events == ["made", "lost"]
 
@@ -162,8 +160,7 @@ def test_reset_while_writing_is_the_error(loop: Loop) -> None:
         transport, protocol, far = await connect()
         transport.pause_reading()
         transport.write(bytes(BIG))
-        far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-        far.close()
+        reset(far)
         assert isinstance(await protocol.lost, ConnectionResetError | BrokenPipeError)
         transport.write(b"nobody")
         assert transport.get_write_buffer_size() == 0
@@ -196,7 +193,7 @@ def test_unclosed_transport_warns_and_closes(loop: Loop) -> None:
         assert sock.recv(1) == b""
 
 
-def test_what_was_written_last_is_sent_though_the_loop_stops(loop: Loop) -> None:
+def test_last_write_is_sent_when_the_loop_stops(loop: Loop) -> None:
     async def main() -> socket.socket:
         transport, _, far = await connect()
         transport.write(b"last")

@@ -22,7 +22,7 @@ from tests.hosts.asyncio_ends import (
 loop = pytest.fixture(params=BOTH)(make_loop)
 
 
-def test_writing_what_is_no_bytes_or_too_late_is_an_error(loop: Loop) -> None:
+def test_write_of_other_types_or_after_the_end_is_an_error(loop: Loop) -> None:
     async def main() -> None:
         transport, protocol, far = await connect()
         with far:
@@ -71,7 +71,7 @@ def test_protocol_is_paused_and_resumed_at_the_limits(loop: Loop) -> None:
             while "pause" not in protocol.events:
                 transport.write(bytes(10_000))
             assert 64 * 1024 < transport.get_write_buffer_size() <= 64 * 1024 + 10_000
-            transport.write(bytes(10_000))  # asks, but does not insist
+            transport.write(bytes(10_000))  # the protocol ignores the pause
             reading = asyncio.ensure_future(receive_all(far))
             await protocol.until(lambda: "resume" in protocol.events)
             assert transport.get_write_buffer_size() <= 16 * 1024
@@ -85,7 +85,7 @@ def test_protocol_is_paused_and_resumed_at_the_limits(loop: Loop) -> None:
 
 
 @pytest.mark.parametrize(("high", "low"), [(0, 0), (1 << 20, 1 << 19), (100, 7)])
-def test_limits_are_those_that_were_set(loop: Loop, high: int, low: int) -> None:
+def test_write_buffer_limits_can_be_set(loop: Loop, high: int, low: int) -> None:
     async def main() -> None:
         transport, protocol, far = await connect()
         transport.set_write_buffer_limits(high, low)
@@ -107,7 +107,7 @@ def test_limits_are_those_that_were_set(loop: Loop, high: int, low: int) -> None
     run(loop, main())
 
 
-def test_limits_set_below_what_is_queued_pause_at_once(loop: Loop) -> None:
+def test_limit_below_the_queue_pauses_at_once(loop: Loop) -> None:
     async def main() -> None:
         transport, protocol, far = await connect()
         transport.set_write_buffer_limits(BIG)
@@ -123,7 +123,7 @@ def test_limits_set_below_what_is_queued_pause_at_once(loop: Loop) -> None:
     run(loop, main())
 
 
-def test_nothing_ends_because_much_is_queued(loop: Loop) -> None:
+def test_long_queue_does_not_end_the_connection(loop: Loop) -> None:
     async def main() -> None:
         transport, protocol, far = await connect()
         with far:
@@ -138,7 +138,7 @@ def test_nothing_ends_because_much_is_queued(loop: Loop) -> None:
     run(loop, main())
 
 
-def test_file_is_sent_between_what_is_written(loop: Loop) -> None:
+def test_sendfile_keeps_its_place_between_writes(loop: Loop) -> None:
     content = os.urandom(300_000)
 
     async def main(file: object) -> None:
@@ -158,7 +158,7 @@ def test_file_is_sent_between_what_is_written(loop: Loop) -> None:
         run(loop, main(file))
 
 
-def test_writing_while_a_file_is_sent_is_an_error(loop: Loop) -> None:
+def test_write_during_sendfile_is_an_error(loop: Loop) -> None:
     async def main(file: object) -> None:
         transport, protocol, far = await connect()
         with far:

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("name", HOSTS)
-def test_host_does_what_native_code_relies_on(name: str) -> None:
+def test_host_passes_every_case(name: str) -> None:
     found = report.examine(name)
     if found.missing:
         pytest.skip(f"{name} {found.missing}")
@@ -62,7 +62,7 @@ def test_command_prints_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert "2. `run_twice`: A loop that runs again" in printed
 
 
-def test_host_of_others_that_is_not_installed_is_shown_so(
+def test_host_that_is_not_installed_is_marked(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(HOSTS, "absent", Absent)
@@ -82,7 +82,9 @@ def test_host_that_fails_makes_the_command_fail(
     assert "no host 'failing'" in printed
 
 
-def test_command_says_which_hosts_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_lists_the_hosts_for_an_unknown_name(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert main(["--host", "nonesuch"]) == 2
     assert "no host 'nonesuch'" in capsys.readouterr().out
     assert issubclass(report.find_host("fdmux.testing.known.trio:Trio"), Host)

@@ -1,6 +1,6 @@
-"""Qt and GLib: errors go to the log, objects of another thread are refused.
+"""Qt and GLib: errors are logged, and objects of another thread are refused.
 
-Each runs in a process of its own, as neither leaves one as it was.
+Each runs in a process of its own, as neither library can be unloaded.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ PROGRAMS = {
 
 
 @pytest.mark.parametrize("package", PROGRAMS)
-def test_host_of_a_desktop_logs_errors_and_knows_its_thread(package: str) -> None:
+def test_desktop_host_logs_errors_and_refuses_other_threads(package: str) -> None:
     module, program = PROGRAMS[package]
     found = subprocess.run(
         [sys.executable, "-c", f"import {module}"], capture_output=True, check=False

@@ -1,4 +1,4 @@
-"""What the modules of hosts say where their loop is not at work, or not there."""
+"""Modules of hosts without their loop: the lists, and loops that do not run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class HasNative:
-    """A loop as asyncio on ours is: it tells which native one it carries."""
+    """A loop with an attribute ``native``."""
 
     def __init__(self, native: NativeLoop) -> None:
         self.native = native
@@ -46,12 +46,12 @@ def test_kit_imports_no_library_before_a_host_is_made() -> None:
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-def test_loops_without_a_way_to_find_them_are_not_running() -> None:
+def test_hosts_that_must_be_passed_are_never_running() -> None:
     assert glib.running() is None
     assert qt.running() is None
 
 
-def test_only_an_object_of_qt_is_a_host_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_qobject_is_a_host_of_qt(monkeypatch: pytest.MonkeyPatch) -> None:
     core = types.SimpleNamespace(QObject=HasNative)
     monkeypatch.setitem(sys.modules, "PySide6.QtCore", core)
     assert qt.accepts(HasNative(cast("NativeLoop", None)))
@@ -65,21 +65,21 @@ def test_anyio_without_trio_has_no_token_of_it(
     assert anyio.trio_token() is None
 
 
-def test_native_loop_of_a_host_is_the_one_it_names() -> None:
+def test_native_loop_of_a_host_is_its_attribute() -> None:
     with NativeLoop() as native:
         assert asyncio_mount.native_of(HasNative(native)) is native
         assert asyncio_mount.native_of(HasNative(cast("NativeLoop", 7))) is None
 
 
-def test_loop_of_ours_is_attached_to_nothing() -> None:
+def test_attaching_to_our_loop_does_nothing() -> None:
     with SelectorEventLoop() as loop:
-        watched = Quits(loop)
+        watched = Idle(loop)
         event_loop.attach(loop, watched).detach()
         assert watched.is_mounted
 
 
-class Quits(Watched):
-    """Serves nothing, and has no host that takes its errors."""
+class Idle(Watched):
+    """Has no work, and no host that takes its errors."""
 
     def fileno(self) -> int:
         return -1
@@ -91,8 +91,8 @@ class Quits(Watched):
         """Nothing to release."""
 
 
-def test_error_of_what_is_attached_to_nothing_is_logged(
+def test_error_without_an_attachment_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    Quits(HasNative(cast("NativeLoop", None)))._report(OSError("nobody hears this"))
-    assert "nobody hears this" in caplog.text
+    Idle(HasNative(cast("NativeLoop", None)))._report(OSError("without a host"))
+    assert "without a host" in caplog.text

@@ -1,4 +1,4 @@
-"""docs/hosts.md: its examples run, and its table is that of the kit."""
+"""docs/hosts.md: its examples run, and its table lists all hosts and cases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mounting: once for each loop, until the loop ends, with errors where one looks."""
+"""Mounting: once for each loop, until the loop ends; and where errors are raised."""
 
 from __future__ import annotations
 
@@ -38,24 +38,6 @@ async def mount() -> fdmux.Mounted:
     return mounted
 
 
-def run_asyncio(main: Callable[[], object]) -> object:
-    return asyncio.run(main())  # type: ignore[arg-type] # a coroutine function
-
-
-def run_uvloop(main: Callable[[], object]) -> object:
-    return pytest.importorskip("uvloop", reason="needs uvloop").run(main())
-
-
-def run_trio(main: Callable[[], object]) -> object:
-    return pytest.importorskip("trio", reason="needs trio").run(main)
-
-
-@pytest.fixture(params=[run_asyncio, run_uvloop, run_trio])
-def run(request: pytest.FixtureRequest) -> Run:
-    found: Run = request.param
-    return found
-
-
 def fail(_token: int, _events: int) -> int:
     return -errno.EPROTO
 
@@ -63,7 +45,7 @@ def fail(_token: int, _events: int) -> int:
 # ---- the life of a mount -------------------------------------------------------------
 
 
-def test_loop_is_mounted_once_and_until_it_ends(run: Run) -> None:
+def test_loop_is_mounted_once_until_it_ends(run: Run) -> None:
     first, second = run(mount), run(mount)
     assert first is not second
     for mounted in (first, second):
@@ -74,7 +56,7 @@ def test_loop_is_mounted_once_and_until_it_ends(run: Run) -> None:
             mounted.native.dispatch()
 
 
-def test_watchers_end_with_the_loop_though_somebody_holds_it(
+def test_watchers_end_with_the_host_while_the_native_loop_is_referenced(
     run: Run, pair: Pair
 ) -> None:
     async def main() -> tuple[fdmux.Mounted, NativeCode]:
@@ -106,7 +88,7 @@ def test_shutdown_of_the_generators_ends_the_mount_before_the_loop(name: str) ->
     loop.close()
 
 
-def test_uvloop_closed_without_shutdown_ends_it_by_the_next_mount(
+def test_closed_uvloop_is_unmounted_by_the_next_mount(
     uvloop: ModuleType,
 ) -> None:
     loop = uvloop.new_event_loop()
@@ -212,7 +194,7 @@ def test_timers_cost_one_callback_each(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-def test_loop_that_nobody_closes_ends_before_python_does() -> None:
+def test_loop_that_is_never_closed_ends_before_python_does() -> None:
     program = """
 import atexit, os
 
@@ -240,13 +222,13 @@ loop.run_until_complete(main())
 
 
 @pytest.mark.parametrize("backend", backend_names())
-def test_asyncio_on_our_selector_has_it_already(backend: str) -> None:
+def test_asyncio_on_our_selector_uses_its_native_loop(backend: str) -> None:
     selector = fdmux.Selector(backend)
     loop = asyncio.SelectorEventLoop(selector)
     mounted = loop.run_until_complete(mount())
     assert mounted.native is selector.native
     mounted.unmount()
-    mounted.native.wake()  # it is the loop's to close
+    mounted.native.wake()  # only the loop closes it
     loop.close()
 
 
@@ -277,7 +259,7 @@ def test_unmounted_selector_forgets_the_descriptor() -> None:
         assert len(selector.get_map()) == 0
 
 
-def test_tornado_is_asyncio_in_other_words() -> None:
+def test_tornado_shares_the_mount_of_its_asyncio_loop() -> None:
     ioloop = pytest.importorskip("tornado.ioloop", reason="needs tornado")
     loop = ioloop.IOLoop(make_current=False)
     mounted = fdmux.mount(loop)
@@ -290,7 +272,7 @@ def test_tornado_is_asyncio_in_other_words() -> None:
 
 
 def watch_failing(mounted: fdmux.Mounted, pair: Pair) -> NativeCode:
-    """Have a native function fail, once."""
+    """Watch with a native function that fails once."""
     code = NativeCode(mounted)
 
     def fail_once(token: int, _events: int) -> int:
@@ -302,7 +284,7 @@ def watch_failing(mounted: fdmux.Mounted, pair: Pair) -> NativeCode:
     return code
 
 
-def test_asyncio_takes_errors_in_its_exception_handler(pair: Pair) -> None:
+def test_asyncio_gets_errors_in_its_exception_handler(pair: Pair) -> None:
     async def main() -> dict[str, object]:
         loop = asyncio.get_running_loop()
         handled: asyncio.Future[dict[str, object]] = loop.create_future()
@@ -316,7 +298,7 @@ def test_asyncio_takes_errors_in_its_exception_handler(pair: Pair) -> None:
     assert "fdmux.Mounted" in str(context["message"])
 
 
-def test_trio_takes_errors_in_a_log_and_goes_on(
+def test_errors_under_trio_are_logged(
     trio: ModuleType, pair: Pair, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def main() -> None:
@@ -332,7 +314,7 @@ def test_trio_takes_errors_in_a_log_and_goes_on(
     assert isinstance(record.exc_info[1], OSError)
 
 
-def test_nursery_takes_errors_as_those_of_any_task(
+def test_nursery_raises_errors_as_those_of_any_task(
     trio: ModuleType, pair: Pair
 ) -> None:
     async def main() -> None:
@@ -345,7 +327,7 @@ def test_nursery_takes_errors_as_those_of_any_task(
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_task_group_takes_errors_as_those_of_any_task(
+def test_task_group_raises_errors_as_those_of_any_task(
     anyio: ModuleType, backend: str, pair: Pair
 ) -> None:
     pytest.importorskip(backend, reason=f"needs {backend}")
@@ -377,7 +359,7 @@ def test_task_group_ends_when_unmounted(anyio: ModuleType, backend: str) -> None
     assert anyio.run(main, backend=backend) == "left"
 
 
-def test_gevent_takes_errors_in_its_hub(gevent: ModuleType, pair: Pair) -> None:
+def test_gevent_gets_errors_in_its_hub(gevent: ModuleType, pair: Pair) -> None:
     handled: list[tuple[object, object]] = []
     hub = gevent.get_hub()
     hub.handle_error = lambda source, _kind, error, _tb: handled.append((source, error))
@@ -415,7 +397,7 @@ def test_error_hook_gets_errors_before_the_host(pair: Pair) -> None:
     assert isinstance(asyncio.run(main())[0], OSError)
 
 
-def test_native_loop_closed_behind_our_back_ends_the_mount(run: Run) -> None:
+def test_closing_the_native_loop_ends_the_mount(run: Run) -> None:
     async def main() -> fdmux.Mounted:
         mounted = fdmux.mount()
         mounted.native.close()
@@ -435,13 +417,13 @@ def test_greenlet_finds_its_hub(gevent: ModuleType) -> None:
     assert fdmux.mount(gevent.get_hub()).native is native
 
 
-def test_hub_that_was_destroyed_ends_the_mount_by_the_next_one(
+def test_destroyed_hub_is_unmounted_by_the_next_mount(
     gevent: ModuleType,
 ) -> None:
     hub = gevent.get_hub()
     mounted = fdmux.mount(hub)
     hub.destroy(destroy_loop=True)
-    assert mounted.is_mounted  # nobody was told
+    assert mounted.is_mounted  # gevent does not report it
     asyncio.run(mount())
     assert not mounted.is_mounted
 
@@ -456,7 +438,7 @@ def test_main_greenlet_that_patched_nothing_must_name_the_hub(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("gevent")
-def test_forked_child_that_goes_on_with_its_hub_mounts_anew() -> None:
+def test_forked_child_mounts_on_its_hub_again() -> None:
     program = """
 import os, socket, fdmux, gevent, gevent.os
 from fdmux.testing import NativeCode
@@ -490,7 +472,7 @@ parents.unmount()
 # ---- finding the host ----------------------------------------------------------------
 
 
-def test_nothing_is_imported_for_being_asked() -> None:
+def test_looking_for_the_host_imports_no_library() -> None:
     program = """
 import asyncio, sys, fdmux
 

@@ -1,4 +1,4 @@
-"""What cannot host native code says so, and names the way out."""
+"""Objects that cannot host native code are refused, with advice."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ LOOPS = [stock, on_our_selector, of_uvloop]
 def running_elsewhere(
     loop: asyncio.AbstractEventLoop,
 ) -> Iterator[asyncio.AbstractEventLoop]:
-    """Run a loop in another thread meanwhile."""
+    """Run a loop in another thread inside the block."""
     has_begun = threading.Event()
     loop.call_soon(has_begun.set)
     thread = threading.Thread(target=loop.run_forever)
@@ -69,14 +69,14 @@ class ProactorLike(asyncio.SelectorEventLoop):
         raise NotImplementedError
 
 
-def test_loop_without_readers_names_the_way_out() -> None:
+def test_loop_without_readers_is_refused_with_advice() -> None:
     loop = ProactorLike()
     with pytest.raises(RuntimeError, match=r"SelectorEventLoop\(fdmux\.Selector\(\)\)"):
         fdmux.mount(loop)
     loop.close()
 
 
-def test_backend_without_a_descriptor_names_the_way_out(
+def test_backend_without_a_descriptor_is_refused_with_advice(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(registry, "NativeLoop", lambda: fdmux.NativeLoop("poll"))
@@ -96,7 +96,7 @@ def test_object_that_is_no_host_is_refused_with_the_list_of_hosts(host: object) 
     assert all(known.what in message for known in registry.HOSTS)
 
 
-def test_no_loop_at_all_says_what_to_do() -> None:
+def test_mount_without_a_loop_is_refused_with_advice() -> None:
     assert hosts.running() is None
     with pytest.raises(RuntimeError, match=r"name the host: fdmux\.mount\(host\)"):
         fdmux.mount()
@@ -144,7 +144,7 @@ def test_running_loop_of_another_thread_is_not_found() -> None:
 
 
 @pytest.mark.parametrize("make", LOOPS)
-def test_closed_loop_is_refused_by_name(make: MakeLoop) -> None:
+def test_closed_loop_is_refused(make: MakeLoop) -> None:
     loop = make()
     loop.close()
     with pytest.raises(RuntimeError, match="it is closed; mount on a new loop"):
@@ -159,7 +159,7 @@ def test_closed_loop_of_ours_is_refused() -> None:
 
 
 @pytest.mark.parametrize("make", [selectors.DefaultSelector, fdmux.Selector])
-def test_closed_selector_is_refused_by_name(
+def test_closed_selector_is_refused(
     make: Callable[[], selectors.BaseSelector],
 ) -> None:
     selector = make()
@@ -169,13 +169,13 @@ def test_closed_selector_is_refused_by_name(
 
 
 @pytest.mark.parametrize("make", LOOPS)
-def test_loop_that_another_thread_runs_is_refused_and_the_way_out_works(
+def test_loop_that_another_thread_runs_is_refused_and_the_advice_works(
     make: MakeLoop,
 ) -> None:
     mounted: list[fdmux.Mounted] = []
     has_mounted = threading.Event()
 
-    def take_the_way_out() -> None:
+    def follow_the_advice() -> None:
         mounted.append(fdmux.mount())
         has_mounted.set()
 
@@ -185,13 +185,13 @@ def test_loop_that_another_thread_runs_is_refused_and_the_way_out_works(
             match=r"another thread; .*call_soon_threadsafe\(fdmux\.mount\)",
         ):
             fdmux.mount(loop)
-        loop.call_soon_threadsafe(take_the_way_out)
+        loop.call_soon_threadsafe(follow_the_advice)
         assert has_mounted.wait(SOON)
         assert mounted[0].is_mounted
 
 
 @pytest.mark.parametrize("make", LOOPS)
-def test_loop_that_does_not_run_may_be_mounted_before(make: MakeLoop) -> None:
+def test_loop_may_be_mounted_before_it_runs(make: MakeLoop) -> None:
     loop = make()
     mounted = fdmux.mount(loop)
 
@@ -203,7 +203,7 @@ def test_loop_that_does_not_run_may_be_mounted_before(make: MakeLoop) -> None:
     loop.close()
 
 
-def test_tornado_that_is_closed_is_refused_by_name() -> None:
+def test_closed_tornado_loop_is_refused() -> None:
     ioloop = pytest.importorskip("tornado.ioloop", reason="needs tornado")
     loop = ioloop.IOLoop(make_current=False)
     loop.close()
@@ -211,7 +211,7 @@ def test_tornado_that_is_closed_is_refused_by_name() -> None:
         fdmux.mount(loop)
 
 
-def test_hub_of_another_thread_is_refused_by_name(gevent: ModuleType) -> None:
+def test_hub_of_another_thread_is_refused(gevent: ModuleType) -> None:
     errors: list[BaseException] = []
     hub = gevent.get_hub()
 
@@ -227,7 +227,7 @@ def test_hub_of_another_thread_is_refused_by_name(gevent: ModuleType) -> None:
     assert "belongs to another thread; mount there" in str(errors[0])
 
 
-def test_hub_that_was_destroyed_is_refused_by_name(gevent: ModuleType) -> None:
+def test_destroyed_hub_is_refused(gevent: ModuleType) -> None:
     hub = gevent.get_hub()
     hub.destroy(destroy_loop=True)
     with pytest.raises(RuntimeError, match="it was destroyed; mount on a new hub"):
@@ -273,7 +273,7 @@ has_interpreters = pytest.mark.skipif(
 
 @pytest.mark.slow
 @has_interpreters
-def test_interpreter_with_a_gil_of_its_own_is_refused_by_name() -> None:
+def test_interpreter_with_a_gil_of_its_own_is_refused() -> None:
     program = OWN_GIL[sys.version_info[:2]] + (
         "assert 'ImportError' in message, message\n"
         "assert 'has a GIL of its own' in message, message\n"
@@ -284,12 +284,12 @@ def test_interpreter_with_a_gil_of_its_own_is_refused_by_name() -> None:
 
 @pytest.mark.slow
 @has_interpreters
-def test_interpreter_that_shares_the_gil_is_served() -> None:
+def test_interpreter_that_shares_the_gil_is_supported() -> None:
     program = SHARED_GIL[sys.version_info[:2]]
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-def test_extension_that_is_broken_otherwise_says_so_itself() -> None:
+def test_other_import_errors_do_not_mention_the_gil() -> None:
     program = """
 import sys
 sys.modules["fdmux._ffi"] = None
