@@ -100,13 +100,13 @@ def sizes(wheel: Path) -> str:
     """Return the sizes of the wheel and of its large files, as one line."""
     files = contents(wheel)
     unpacked = sum(files.values())
-    told = [f"{wheel.stat().st_size:,} bytes", f"unpacked {unpacked:,}"]
-    told += [
+    parts = [f"{wheel.stat().st_size:,} bytes", f"unpacked {unpacked:,}"]
+    parts += [
         f"{name.rpartition('/')[2]} {size:,}"
         for name, size in sorted(files.items())
         if name.endswith(SHOWN)
     ]
-    return ", ".join(told)
+    return ", ".join(parts)
 
 
 def main() -> int:

@@ -45,8 +45,8 @@ NAME_OF = {
     "variable": re.compile(r"(\w+)(?: = [^;]*)?;"),
 }
 INTRODUCTION = """\
-Every function, structure and constant, from the comments of the headers. How they are
-used together is told in [Native code](../native.md) and [Streams](../streams.md)."""
+Every function, structure and constant, from the comments of the headers.
+[Native code](../native.md) and [Streams](../streams.md) explain how to use them."""
 KEYWORDS = {"struct": "struct ", "macro": "#define "}  # in headings
 SECTION = re.compile(r"/\* -+ (.+?) -+ \*/")
 FENCE = re.compile(r"/\* cffi:(begin|end) \*/")

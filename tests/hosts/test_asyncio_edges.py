@@ -215,10 +215,10 @@ def test_ctrl_c_in_data_received_loses_no_data_of_a_paused_transport(
             far_one.send(b"data")
             far_two.send(b"data")
             await turns(10)
-            held, told = (second, two) if first.data else (first, one)
+            held, paused = (second, two) if first.data else (first, one)
             assert held.data == b""
             cast("InterruptedData", held).is_last = True
-            told.resume_reading()
+            paused.resume_reading()
             await held.until(lambda: held.data == b"data")
             one.abort()
             two.abort()

@@ -185,9 +185,9 @@ def test_repeated_writes_to_a_lost_connection_are_logged(
         far.close()
         await protocol.lost
         for _ in range(4):
-            transport.write(b"nobody")
+            transport.write(b"lost")
         assert not caplog.records
-        transport.write(b"nobody")
+        transport.write(b"lost")
 
     run(loop, main())
     assert [record.getMessage() for record in caplog.records] == [
@@ -207,15 +207,15 @@ def test_debug_mode_logs_each_step(
             far.shutdown(socket.SHUT_WR)
             await protocol.until(lambda: "eof" in protocol.events)
             far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-        transport.write(b"nobody")
+        transport.write(b"lost")
         assert await protocol.lost is not None
 
     caplog.set_level("DEBUG", "asyncio")
     loop.set_debug(True)
     run(loop, main())
-    told = [record.getMessage() for record in caplog.records]
+    messages = [record.getMessage() for record in caplog.records]
     for step in ("pauses reading", "resumes reading", "received EOF", "Fatal "):
-        assert sum(step in message for message in told) == 1
+        assert sum(step in message for message in messages) == 1
 
 
 def test_repr_shows_the_state(loop: Loop) -> None:

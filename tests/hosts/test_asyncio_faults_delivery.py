@@ -396,15 +396,15 @@ class Outcome(NamedTuple):
     """The result of a test on one loop."""
 
     error: tuple[str, str] | None
-    told: object
+    reports: object
 
 
-def outcome_of(act: Callable[[], object], told: object = None) -> Outcome:
+def outcome_of(act: Callable[[], object], reports: object = None) -> Outcome:
     try:
         act()
     except Exception as error:  # noqa: BLE001 - any error is compared
-        return Outcome((type(error).__name__, str(error)), told)
-    return Outcome(None, told)
+        return Outcome((type(error).__name__, str(error)), reports)
+    return Outcome(None, reports)
 
 
 def on_both(main: Callable[[Loop], Outcome]) -> list[Outcome]:
@@ -496,9 +496,9 @@ def test_protocol_without_data_received_behaves_as_in_asyncio(
     peer: str, way: str
 ) -> None:
     def main(loop: Loop) -> Outcome:
-        told: list[str] = []
+        reports: list[str] = []
         loop.set_exception_handler(
-            lambda _, context: told.append(
+            lambda _, context: reports.append(
                 f"{context['message']}{context['exception']}"
             )
         )
@@ -518,9 +518,9 @@ def test_protocol_without_data_received_behaves_as_in_asyncio(
                 await turns()
                 PEERS[peer](far)
                 error = await asyncio.wait_for(protocol.lost, SOON)
-                told.append(repr(error))
+                reports.append(repr(error))
 
-        return outcome_of(lambda: loop.run_until_complete(connect_and_lose()), told)
+        return outcome_of(lambda: loop.run_until_complete(connect_and_lose()), reports)
 
     stock, ours = on_both(main)
     assert ours == stock

@@ -272,7 +272,7 @@ def test_child_processes_are_asyncio_s_own() -> None:
 
     assert host.run(main()) == b"TEXT"
     for thread in threading.enumerate():
-        if thread.name.startswith("waitpid-"):  # asyncio's, which has told the loop
+        if thread.name.startswith("waitpid-"):  # a thread of asyncio that is ending
             thread.join(SOON)
 
 
@@ -286,10 +286,10 @@ def test_timers_threads_and_signals_end_a_wait_for_connections() -> None:
         await asyncio.sleep(0.01)
         assert loop.time() - started >= 0.01
         seen.append("time")
-        told = asyncio.Event()
-        thread = threading.Thread(target=loop.call_soon_threadsafe, args=(told.set,))
+        called = asyncio.Event()
+        thread = threading.Thread(target=loop.call_soon_threadsafe, args=(called.set,))
         loop.call_soon(thread.start)
-        await told.wait()
+        await called.wait()
         thread.join()
         seen.append("thread")
         caught = asyncio.Event()

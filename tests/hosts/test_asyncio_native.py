@@ -71,6 +71,14 @@ def test_native_timer_wakes_asyncio(ask: str) -> None:
     run_until_done(start)
 
 
+def test_native_timer_wakes_asyncio_with_its_own_transports_by_threadsafe_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As in a subinterpreter, where docs/asyncio.md asks for this call."""
+    monkeypatch.setattr("fdmux.hosts.asyncio.loop.CAN_SERVE", False)
+    test_native_timer_wakes_asyncio("call_soon_threadsafe")
+
+
 @pytest.mark.parametrize("ask", ASKS)
 def test_native_watcher_wakes_asyncio(
     ask: str, pair: tuple[socket.socket, socket.socket]

@@ -77,8 +77,8 @@ def test_install_warns_where_policies_are_deprecated(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         host.install()
-    told = [(each.filename, each.category) for each in caught]
-    assert told == [(__file__, DeprecationWarning)] * is_deprecated
+    messages = [(each.filename, each.category) for each in caught]
+    assert messages == [(__file__, DeprecationWarning)] * is_deprecated
     assert all("pass loop_factory=" in str(each.message) for each in caught)
 
 

@@ -51,7 +51,7 @@ HOSTS = (
     KnownHost("selectors", "a selectors.BaseSelector", ("selectors",)),
 )
 
-# Held to read or write `mounts`, as another thread may mount at the same time.
+# Held to add to `mounts` or to list it, as another thread may mount meanwhile.
 registry = threading.Lock()
 mounts: weakref.WeakKeyDictionary[object, weakref.ref[Mounted]] = (
     weakref.WeakKeyDictionary()
