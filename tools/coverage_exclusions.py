@@ -94,9 +94,9 @@ NATIVE = (
     ),
     Exclusion(
         "csrc/stream/send.c",
-        "if ((stream->state & FDMUX__STREAM_STARVED) != 0)",
-        "a starved stream is not asked to send; kept, as a count hangs on it",
-        within="static void starve(",
+        "if ((stream->state & FDMUX__STREAM_NO_BUFFERS) != 0)",
+        "a stream without buffers does not send; kept, as a count depends on it",
+        within="static void wait_for_buffers(",
         through="return;",
     ),
     Exclusion(
@@ -106,10 +106,10 @@ NATIVE = (
         through="return found;",
     ),
     Exclusion(
-        "csrc/stream/stream.c",
+        "csrc/stream/end.c",
         "if ((stream->state & FDMUX__STREAM_FAILED) != 0)",
         "a stream that failed asks for nothing, which no kernel refuses",
-        within="static void mark_failed(",
+        within="void fdmux__stream_mark_failed(",
         through="return;",
     ),
     Exclusion(

@@ -36,7 +36,7 @@ int fdmux_py_is_fn_error(const struct fdmux_loop *loop, int error);
 
 /* Finish the streams that were ended, without a dispatch: their CLOSED events. Returns
  * 0, or -errno. */
-int fdmux_py_stream_serve(struct fdmux_loop *loop);
+int fdmux_py_stream_finish_pending(struct fdmux_loop *loop);
 
 /* What a listener and those it has accepted have done. */
 struct fdmux_py_stream_totals {

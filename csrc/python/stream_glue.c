@@ -3,16 +3,16 @@
 
 #include "stream.h"
 
-int fdmux_py_stream_serve(struct fdmux_loop *loop)
+int fdmux_py_stream_finish_pending(struct fdmux_loop *loop)
 {
     const struct fdmux__hub *hub;
     int r = fdmux__loop_check(loop);
 
     if (r < 0 || loop->is_dispatching)
         return r; /* the end of the batch does it */
-    hub = loop->extension_data; /* NULL: there was no stream yet */
+    hub = fdmux__hub_of(loop); /* NULL: there was no stream yet */
     while (r >= 0 && hub != NULL && hub->first_pending != FDMUX__SLOT_NONE)
-        r = fdmux__hub_serve(loop);
+        r = fdmux__hub_finish_pending(loop);
     return r;
 }
 

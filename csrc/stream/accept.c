@@ -45,13 +45,13 @@ static bool is_of_connection(int r)
     }
 }
 
-void fdmux__stream_starve(struct fdmux_loop *loop, struct fdmux__stream *listener)
+void fdmux__listener_back_off(struct fdmux_loop *loop, struct fdmux__stream *listener)
 {
-    struct fdmux__hub *hub = loop->extension_data;
+    struct fdmux__hub *hub = fdmux__hub_of(loop);
     uint32_t backoff = listener->backoff_ticks;
 
     if (backoff == 0) {
-        hub->starved_count++;
+        hub->backed_off_count++;
         fdmux__hub_count_timed(loop, 1);
     }
     listener->backoff_ticks = (uint8_t)(backoff == 0            ? BACKOFF_FIRST
@@ -61,31 +61,31 @@ void fdmux__stream_starve(struct fdmux_loop *loop, struct fdmux__stream *listene
     fdmux__stream_watch(loop, listener);
 }
 
-static void stop_starving(struct fdmux_loop *loop, struct fdmux__stream *listener)
+static void end_back_off(struct fdmux_loop *loop, struct fdmux__stream *listener)
 {
-    struct fdmux__hub *hub = loop->extension_data;
+    struct fdmux__hub *hub = fdmux__hub_of(loop);
 
     if (listener->backoff_ticks == 0)
         return;
     listener->backoff_ticks = 0;
-    hub->starved_count--;
+    hub->backed_off_count--;
     fdmux__hub_count_timed(loop, -1);
     fdmux__stream_watch(loop, listener);
 }
 
 /* A descriptor has become free: let every starved listener try. O(streams), and only
  * while one is starved. */
-void fdmux__stream_feed(struct fdmux_loop *loop)
+void fdmux__listeners_retry(struct fdmux_loop *loop)
 {
-    struct fdmux__hub *hub = loop->extension_data;
+    struct fdmux__hub *hub = fdmux__hub_of(loop);
     uint32_t count = fdmux__load(&hub->streams.slot_count);
 
-    for (uint32_t i = 0; i < count && hub->starved_count > 0; i++) {
+    for (uint32_t i = 0; i < count && hub->backed_off_count > 0; i++) {
         struct fdmux__stream *stream = fdmux__hub_at(hub, i);
 
-        if ((fdmux__load(&stream->base.slot.generation) & 1) != 0 &&
+        if (fdmux__slot_is_live(&stream->base.slot) &&
             (stream->state & FDMUX__STREAM_LISTENER) != 0)
-            stop_starving(loop, stream);
+            end_back_off(loop, stream);
     }
 }
 
@@ -100,11 +100,11 @@ static int admit(struct fdmux_loop *loop, struct fdmux__stream *listener,
                  const struct connection *accepted)
 {
     uint32_t limit = listener->limits->connection_max;
-    const struct fdmux__hub *hub = loop->extension_data;
+    const struct fdmux__hub *hub = fdmux__hub_of(loop);
     struct fdmux__stream *stream;
 
     if ((limit > 0 && listener->connections >= limit) ||
-        fdmux__stream_make(loop, accepted->fd, 0, listener, NULL, &stream) < 0) {
+        fdmux__stream_create(loop, accepted->fd, 0, listener, NULL, &stream) < 0) {
         listener->sent++;
         fdmux__count(&listener->limits->totals.refused, 1);
         (void)fdmux__sys_close(accepted->fd); /* close(2): released in any case */
@@ -131,7 +131,7 @@ static int fail(struct fdmux_loop *loop, struct fdmux__stream *listener, int r)
         fdmux__stream_fail(loop, listener, -r);
         return 0;
     }
-    fdmux__stream_starve(loop, listener);
+    fdmux__listener_back_off(loop, listener);
     if (!is_first)
         return 0; /* said once an episode */
     return fdmux__hub_deliver(
@@ -152,14 +152,14 @@ int fdmux__stream_accept(struct fdmux_loop *loop, struct fdmux__stream *listener
         fd = accepted.fd =
             fdmux__sys_accept(listener->fd, accepted.peer, &accepted.peer_size);
         if (fd == -EAGAIN) {
-            stop_starving(loop, listener); /* accept(2) takes a descriptor first */
+            end_back_off(loop, listener); /* accept(2) takes a descriptor first */
             break;
         }
         if (fd < 0 && is_of_connection(fd))
             continue;
         if (fd < 0)
             return fail(loop, listener, fd);
-        stop_starving(loop, listener);
+        end_back_off(loop, listener);
         r = fdmux__fn_result(loop, admit(loop, listener, &accepted));
     }
     return r;

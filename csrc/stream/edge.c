@@ -26,7 +26,7 @@ void fdmux__stream_leave_edge(struct fdmux_loop *loop, struct fdmux__stream *str
 
 static void enter(struct fdmux_loop *loop, struct fdmux__stream *stream)
 {
-    const struct fdmux__hub *hub = loop->extension_data;
+    const struct fdmux__hub *hub = fdmux__hub_of(loop);
 
     /* A receive from a Unix socket also stops where descriptors were passed. */
     if (!hub->has_edges || !fdmux__sys_is_tcp(stream->fd))

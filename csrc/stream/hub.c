@@ -17,14 +17,9 @@
  * and a byte costs no clock. A sweep is O(streams). */
 #define TICK_NS (250 * FDMUX__NS_PER_MS)
 
-static struct fdmux__hub *hub_of(const struct fdmux_loop *loop)
-{
-    return loop->extension_data;
-}
-
 /* ---- pending streams ----------------------------------------------------------- */
 
-void fdmux__hub_announce(struct fdmux_loop *loop)
+void fdmux__hub_wake_host(struct fdmux_loop *loop)
 {
     if (!loop->is_hosted || loop->is_dispatching || fdmux__loop_lock(loop) < 0)
         return;
@@ -32,9 +27,9 @@ void fdmux__hub_announce(struct fdmux_loop *loop)
     fdmux__loop_unlock(loop);
 }
 
-void fdmux__hub_pend(struct fdmux_loop *loop, struct fdmux__stream *stream)
+void fdmux__hub_add_pending(struct fdmux_loop *loop, struct fdmux__stream *stream)
 {
-    struct fdmux__hub *hub = hub_of(loop);
+    struct fdmux__hub *hub = fdmux__hub_of(loop);
     uint32_t slot = fdmux__hub_slot(stream);
 
     if ((stream->state & FDMUX__STREAM_PENDING) != 0)
@@ -46,7 +41,7 @@ void fdmux__hub_pend(struct fdmux_loop *loop, struct fdmux__stream *stream)
     else
         fdmux__hub_at(hub, hub->last_pending)->next_pending = slot;
     hub->last_pending = slot;
-    fdmux__hub_announce(loop);
+    fdmux__hub_wake_host(loop);
 }
 
 static struct fdmux__stream *take_first(struct fdmux__hub *hub)
@@ -59,9 +54,9 @@ static struct fdmux__stream *take_first(struct fdmux__hub *hub)
 }
 
 /* Those that were pending when this began, in their order. */
-static int serve_pending(struct fdmux_loop *loop, struct fdmux__batch *batch)
+static int finish_pending(struct fdmux_loop *loop, struct fdmux__batch *batch)
 {
-    struct fdmux__hub *hub = hub_of(loop);
+    struct fdmux__hub *hub = fdmux__hub_of(loop);
     uint32_t last = hub->last_pending;
     bool is_last = hub->first_pending == FDMUX__SLOT_NONE;
     int r = 0;
@@ -86,13 +81,13 @@ static void recycle(struct fdmux__hub *hub)
     }
 }
 
-int fdmux__hub_serve(struct fdmux_loop *loop)
+int fdmux__hub_finish_pending(struct fdmux_loop *loop)
 {
     struct fdmux__batch batch = {.capacity = 0};
     int r;
 
     fdmux__calling_begin(loop);
-    r = serve_pending(loop, &batch);
+    r = finish_pending(loop, &batch);
     fdmux__hold_leave_all(loop);
     fdmux__calling_end(loop);
     return r;
@@ -100,18 +95,19 @@ int fdmux__hub_serve(struct fdmux_loop *loop)
 
 static void hub_prepare(struct fdmux_loop *loop)
 {
-    recycle(hub_of(loop));
+    recycle(fdmux__hub_of(loop));
 }
 
 static bool hub_is_pending(const struct fdmux_loop *loop)
 {
-    return hub_of(loop)->first_pending != FDMUX__SLOT_NONE;
+    return fdmux__hub_of(loop)->first_pending != FDMUX__SLOT_NONE;
 }
 
 int fdmux__hub_deliver(struct fdmux_loop *loop, struct fdmux__stream *stream,
                        struct fdmux_stream_event event)
 {
-    event.stream = fdmux__slots_token(&hub_of(loop)->streams, fdmux__hub_slot(stream));
+    event.stream =
+        fdmux__slots_token(&fdmux__hub_of(loop)->streams, fdmux__hub_slot(stream));
     return fdmux__fn_result(loop, stream->fn(loop, &event, stream->base.userdata));
 }
 
@@ -134,27 +130,27 @@ static void tick_listener(struct fdmux_loop *loop, struct fdmux__stream *listene
 {
     if (listener->backoff_ticks == 0 || loop->is_closed)
         return;
-    if (hub_of(loop)->tick - listener->tick >= listener->backoff_ticks)
+    if (fdmux__hub_of(loop)->tick - listener->tick >= listener->backoff_ticks)
         fdmux__stream_watch(loop, listener); /* tries again; keeps its back-off */
 }
 
 void fdmux__hub_tick(struct fdmux_loop *loop, uint32_t ticks)
 {
-    struct fdmux__hub *hub = hub_of(loop);
+    struct fdmux__hub *hub = fdmux__hub_of(loop);
     uint32_t count = fdmux__load(&hub->streams.slot_count);
 
     hub->tick += ticks;
     for (uint32_t i = 0; i < count; i++) {
         struct fdmux__stream *stream = fdmux__hub_at(hub, i);
 
-        if ((fdmux__load(&stream->base.slot.generation) & 1) == 0)
+        if (!fdmux__slot_is_live(&stream->base.slot))
             continue;
         if (is_overdue(hub, stream))
             fdmux__stream_fail(loop, stream, ETIMEDOUT);
         else if ((stream->state & FDMUX__STREAM_LISTENER) != 0)
             tick_listener(loop, stream);
         else
-            fdmux__stream_fatten(loop, stream);
+            fdmux__stream_retry_send(loop, stream);
     }
 }
 
@@ -167,7 +163,7 @@ static int on_tick(struct fdmux_loop *loop, uint64_t timer, void *userdata)
 
 void fdmux__hub_count_timed(struct fdmux_loop *loop, int change)
 {
-    struct fdmux__hub *hub = hub_of(loop);
+    struct fdmux__hub *hub = fdmux__hub_of(loop);
     bool was_timed = hub->timed_count > 0;
 
     hub->timed_count += (uint32_t)change;
@@ -186,12 +182,12 @@ void fdmux__hub_count_timed(struct fdmux_loop *loop, int change)
 /* Everything ends, with a CLOSED event. */
 static void hub_close(struct fdmux_loop *loop)
 {
-    struct fdmux__hub *hub = hub_of(loop);
+    struct fdmux__hub *hub = fdmux__hub_of(loop);
 
     for (uint32_t i = 0; i < fdmux__load(&hub->streams.slot_count); i++) {
         struct fdmux__stream *stream = fdmux__hub_at(hub, i);
 
-        if ((fdmux__load(&stream->base.slot.generation) & 1) == 0)
+        if (!fdmux__slot_is_live(&stream->base.slot))
             continue;
         stream->error = ESTALE;
         (void)fdmux__stream_finish(loop, stream); /* nobody is left to be told */
@@ -205,7 +201,7 @@ static void hub_close(struct fdmux_loop *loop)
 
 static const struct fdmux__extension extension = {
     .prepare = hub_prepare,
-    .dispatch = serve_pending,
+    .dispatch = finish_pending,
     .is_pending = hub_is_pending,
     .close = hub_close,
 };
@@ -233,7 +229,7 @@ int fdmux__hub_get(struct fdmux_loop *loop, struct fdmux__hub **ret_hub)
 
     if (r < 0)
         return r;
-    *ret_hub = hub_of(loop);
+    *ret_hub = fdmux__hub_of(loop);
     if (*ret_hub != NULL)
         return 0;
     hub = fdmux__sys_calloc(1, sizeof *hub);

@@ -12,7 +12,7 @@
  * on for its queue; everybody else is told. */
 static int end(struct fdmux_loop *loop, struct fdmux__stream *stream)
 {
-    stream->state |= FDMUX__STREAM_ENDED;
+    stream->state |= FDMUX__STREAM_PEER_ENDED;
     fdmux__stream_watch(loop, stream);
     return fdmux__hub_deliver(loop, stream,
                               (struct fdmux_stream_event){.kind = FDMUX_STREAM_END});
@@ -54,7 +54,7 @@ static int find_buffer(struct fdmux_loop *loop, struct fdmux__hub *hub,
 
 int fdmux__stream_receive(struct fdmux_loop *loop, struct fdmux__stream *stream)
 {
-    struct fdmux__hub *hub = loop->extension_data;
+    struct fdmux__hub *hub = fdmux__hub_of(loop);
     void *buffer;
     size_t size;
     int count;

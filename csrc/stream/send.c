@@ -52,7 +52,7 @@ static int reserve(struct fdmux__stream *stream, uint32_t length)
 }
 
 /* So much is queued in all that no stream with a queue may add to it by being read. */
-static bool is_tight(const struct fdmux__hub *hub)
+static bool is_total_over_high_water(const struct fdmux__hub *hub)
 {
     return hub->queued_total >= hub->queued_total_max - hub->queued_total_max / 4;
 }
@@ -66,7 +66,7 @@ static struct fdmux__stream *longest_queue(struct fdmux__hub *hub,
     for (uint32_t i = 0; i < count; i++) {
         struct fdmux__stream *stream = fdmux__hub_at(hub, i);
 
-        if ((fdmux__load(&stream->base.slot.generation) & 1) != 0 &&
+        if (fdmux__slot_is_live(&stream->base.slot) &&
             stream->queue_count > longest->queue_count)
             longest = stream;
     }
@@ -78,7 +78,7 @@ static struct fdmux__stream *longest_queue(struct fdmux__hub *hub,
 static int make_room(struct fdmux_loop *loop, struct fdmux__stream *stream,
                      size_t length)
 {
-    struct fdmux__hub *hub = loop->extension_data;
+    struct fdmux__hub *hub = fdmux__hub_of(loop);
 
     while (hub->queued_total > hub->queued_total_max ||
            length > hub->queued_total_max - hub->queued_total) {
@@ -96,7 +96,7 @@ static int make_room(struct fdmux_loop *loop, struct fdmux__stream *stream,
 static int append(struct fdmux_loop *loop, struct fdmux__stream *stream,
                   const void *data, size_t length)
 {
-    struct fdmux__hub *hub = loop->extension_data;
+    struct fdmux__hub *hub = fdmux__hub_of(loop);
 
     if (length > stream->limits->queue_max - stream->queue_count ||
         make_room(loop, stream, length) < 0)
@@ -131,19 +131,19 @@ static int append_rest(struct fdmux_loop *loop, struct fdmux__stream *stream,
 
 /* The kernel is out of buffers, while the socket may be writable all the time: waiting
  * for that would spin, so a tick is waited for. */
-static void starve(struct fdmux_loop *loop, struct fdmux__stream *stream)
+static void wait_for_buffers(struct fdmux_loop *loop, struct fdmux__stream *stream)
 {
-    if ((stream->state & FDMUX__STREAM_STARVED) != 0)
+    if ((stream->state & FDMUX__STREAM_NO_BUFFERS) != 0)
         return;
-    stream->state |= FDMUX__STREAM_STARVED;
+    stream->state |= FDMUX__STREAM_NO_BUFFERS;
     fdmux__hub_count_timed(loop, 1);
 }
 
-void fdmux__stream_fatten(struct fdmux_loop *loop, struct fdmux__stream *stream)
+void fdmux__stream_retry_send(struct fdmux_loop *loop, struct fdmux__stream *stream)
 {
-    if ((stream->state & FDMUX__STREAM_STARVED) == 0)
+    if ((stream->state & FDMUX__STREAM_NO_BUFFERS) == 0)
         return;
-    stream->state &= ~(uint32_t)FDMUX__STREAM_STARVED;
+    stream->state &= ~(uint32_t)FDMUX__STREAM_NO_BUFFERS;
     fdmux__hub_count_timed(loop, -1);
     fdmux__stream_watch(loop, stream);
 }
@@ -158,7 +158,7 @@ static int send_parts(struct fdmux_loop *loop, struct fdmux__stream *stream,
         r = fdmux__sys_sendmsg(stream->fd, parts, count);
     } while (r == -EINTR);
     if (r == -ENOBUFS || r == -ENOMEM)
-        starve(loop, stream);
+        wait_for_buffers(loop, stream);
     if (r == -EAGAIN || r == -ENOBUFS || r == -ENOMEM)
         return 0;
     if (r > 0) {
@@ -177,20 +177,19 @@ static size_t total_of(const struct iovec *parts, int count)
     return total;
 }
 
-/* The kernel is full: wait for it, and stop reading when too much is queued. */
-static void choke(struct fdmux_loop *loop, struct fdmux__stream *stream)
+/* Stop reading while too much is queued: the peer gets no answers, so it must wait. */
+static void check_high_water(const struct fdmux_loop *loop,
+                             struct fdmux__stream *stream)
 {
-    stream->state |= FDMUX__STREAM_SENDING;
     if (stream->queue_count >= stream->limits->queue_high ||
-        is_tight(loop->extension_data))
-        stream->state |= FDMUX__STREAM_CHOKED;
-    fdmux__stream_watch(loop, stream);
+        is_total_over_high_water(fdmux__hub_of(loop)))
+        stream->state |= FDMUX__STREAM_OVER_HIGH_WATER;
 }
 
 static int send_or_queue(struct fdmux_loop *loop, struct fdmux__stream *stream,
                          struct iovec *parts, int count)
 {
-    struct fdmux__hub *hub = loop->extension_data;
+    struct fdmux__hub *hub = fdmux__hub_of(loop);
     int sent = 0;
     int r;
 
@@ -208,11 +207,14 @@ static int send_or_queue(struct fdmux_loop *loop, struct fdmux__stream *stream,
     if ((size_t)sent == total_of(parts, count))
         return 0;
     r = append_rest(loop, stream, parts, count, (size_t)sent);
-    if (r < 0)
+    if (r < 0) {
         fdmux__stream_fail(loop, stream, -r);
-    else
-        choke(loop, stream);
-    return r;
+        return r;
+    }
+    stream->state |= FDMUX__STREAM_SENDING;
+    check_high_water(loop, stream);
+    fdmux__stream_watch(loop, stream);
+    return 0;
 }
 
 /* What is neither sent nor queued afterwards was dropped. */
@@ -230,9 +232,9 @@ int fdmux__stream_send(struct fdmux_loop *loop, struct fdmux__stream *stream,
 }
 
 /* The queue is empty: do what waited for that. */
-static int drained(struct fdmux_loop *loop, struct fdmux__stream *stream)
+static int finish_queue(struct fdmux_loop *loop, struct fdmux__stream *stream)
 {
-    struct fdmux__hub *hub = loop->extension_data;
+    struct fdmux__hub *hub = fdmux__hub_of(loop);
 
     fdmux__stream_drop_queue(hub, stream);
     stream->state &= ~(uint32_t)FDMUX__STREAM_SENDING;
@@ -246,13 +248,14 @@ static int drained(struct fdmux_loop *loop, struct fdmux__stream *stream)
         loop, stream, (struct fdmux_stream_event){.kind = FDMUX_STREAM_DRAINED});
 }
 
-static int unchoke(struct fdmux_loop *loop, struct fdmux__stream *stream)
+static int check_low_water(struct fdmux_loop *loop, struct fdmux__stream *stream)
 {
-    const uint32_t waiting = FDMUX__STREAM_CHOKED | FDMUX__STREAM_AWAITED;
+    const uint32_t waiting =
+        FDMUX__STREAM_OVER_HIGH_WATER | FDMUX__STREAM_WRITABLE_WANTED;
 
     if ((stream->state & waiting) == 0 ||
         stream->queue_count > stream->limits->queue_low ||
-        (stream->queue_count > 0 && is_tight(loop->extension_data)))
+        (stream->queue_count > 0 && is_total_over_high_water(fdmux__hub_of(loop))))
         return 0;
     stream->state &= ~waiting;
     return fdmux__hub_deliver(
@@ -261,7 +264,7 @@ static int unchoke(struct fdmux_loop *loop, struct fdmux__stream *stream)
 
 int fdmux__stream_flush(struct fdmux_loop *loop, struct fdmux__stream *stream)
 {
-    struct fdmux__hub *hub = loop->extension_data;
+    struct fdmux__hub *hub = fdmux__hub_of(loop);
     struct iovec part = {.iov_len = stream->queue_count};
     int sent = 0;
     int r;
@@ -280,10 +283,10 @@ int fdmux__stream_flush(struct fdmux_loop *loop, struct fdmux__stream *stream)
     stream->queue_count -= (uint32_t)sent;
     hub->queued_total -= (uint32_t)sent;
     fdmux__count(&stream->limits->totals.queued, -(uint64_t)(uint32_t)sent);
-    r = unchoke(loop, stream);
+    r = check_low_water(loop, stream);
     if (r >= 0 && stream->queue_count == 0 &&
         (stream->state & FDMUX__STREAM_FAILED) == 0)
-        r = drained(loop, stream);
+        r = finish_queue(loop, stream);
     fdmux__stream_watch(loop, stream);
     return r;
 }

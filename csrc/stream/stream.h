@@ -1,8 +1,11 @@
-/* stream.h: the structures behind fdmux_stream.h, and what its parts ask of each other.
+/* stream.h: the structures behind fdmux_stream.h, and the functions that the files of
+ * this folder share.
  *
- * A hub is what the streams of one loop share: their slots, the buffer they receive
- * into, the bound on all queues, and the list of streams that are about to end.
- * Everything here belongs to the dispatching thread: no locks. */
+ * The streams of one loop share a hub: it has their slots, the buffer they receive
+ * into, the common limit of all queues, and the list of pending streams. A pending
+ * stream is one that has ended and whose CLOSED event is to be delivered.
+ *
+ * Only the dispatching thread uses streams, so there are no locks here. */
 #ifndef FDMUX_STREAM_INTERNAL_H
 #define FDMUX_STREAM_INTERNAL_H
 
@@ -28,23 +31,23 @@ struct iovec;
 enum {
     FDMUX__STREAM_LISTENER = 0x001,
     FDMUX__STREAM_CONNECTING = 0x002,
-    FDMUX__STREAM_PENDING = 0x004, /* in the list of the hub */
+    FDMUX__STREAM_PENDING = 0x004, /* in the hub's list of pending streams */
     FDMUX__STREAM_PAUSED = 0x010, /* by the user */
-    FDMUX__STREAM_CHOKED = 0x020, /* by the high-water mark */
-    FDMUX__STREAM_ENDED = 0x040, /* the peer sends no more */
-    FDMUX__STREAM_SHUTTING = 0x080,
-    FDMUX__STREAM_CLOSING = 0x100, /* when the queue is empty */
-    FDMUX__STREAM_FAILED = 0x200, /* CLOSED is to be delivered */
-    FDMUX__STREAM_SENDING = 0x400, /* the kernel was full: waits for WRITE */
-    FDMUX__STREAM_STARVED = 0x800, /* the kernel has no buffers: waits for a tick */
-    FDMUX__STREAM_EDGE = 0x1000, /* while it only reads: watched for edges */
-    FDMUX__STREAM_BORROWED = 0x2000, /* its descriptor is somebody else's to close */
-    FDMUX__STREAM_AWAITED = 0x4000, /* WRITABLE is wanted, also if it never choked */
-    FDMUX__STREAM_TOLD = 0x8000, /* CLOSED was delivered */
+    FDMUX__STREAM_OVER_HIGH_WATER = 0x020, /* not read until the queue is short */
+    FDMUX__STREAM_PEER_ENDED = 0x040, /* the peer sends no more */
+    FDMUX__STREAM_SHUTTING = 0x080, /* shut down once the queue is empty */
+    FDMUX__STREAM_CLOSING = 0x100, /* closed once the queue is empty */
+    FDMUX__STREAM_FAILED = 0x200, /* ended: CLOSED is to be delivered */
+    FDMUX__STREAM_SENDING = 0x400, /* the socket's buffer is full: waits for WRITE */
+    FDMUX__STREAM_NO_BUFFERS = 0x800, /* the kernel has no memory: waits for a tick */
+    FDMUX__STREAM_EDGE = 0x1000, /* edge-triggered while it waits for READ alone */
+    FDMUX__STREAM_BORROWED = 0x2000, /* the caller closes the descriptor */
+    FDMUX__STREAM_WRITABLE_WANTED = 0x4000, /* by fdmux_stream_await_writable */
+    FDMUX__STREAM_CLOSED_DELIVERED = 0x8000,
 };
 
-/* Of a listener and all that it has accepted. Written by the dispatching thread; who
- * reads them in another sees each as it was at some moment. */
+/* Of a listener and all streams that it has accepted. The dispatching thread writes
+ * them; another thread that reads them sees each as it was at some moment. */
 struct fdmux__stream_totals {
     _Atomic uint64_t received; /* bytes */
     _Atomic uint64_t sent;
@@ -54,7 +57,7 @@ struct fdmux__stream_totals {
     _Atomic uint64_t refused;
 };
 
-/* Shared by a listener and what it accepts; lives as long as the last of them. */
+/* Shared by a listener and the streams it accepts; freed with the last of them. */
 struct fdmux__stream_limits {
     _Atomic uint32_t reference_count;
     uint32_t receive_max;
@@ -71,17 +74,17 @@ struct fdmux__stream {
     struct fdmux__watcher base;
     fdmux_stream_fn fn;
     fdmux_stream_buffer_fn buffer_fn;
-    /* What every message touches lies together: caches are cold at 1,000 streams. */
+    /* Every message uses the next fields: they share cache lines, since with 1,000
+     * streams none of them is in the cache. */
     struct fdmux__stream_limits *limits;
     int fd;
     uint32_t state;
-    uint32_t interest; /* what the io watcher was told */
+    uint32_t interest; /* the events of its io watcher */
     uint32_t queue_count;
-    uint32_t tick; /* of the last byte either way */
+    uint32_t tick; /* of the last byte sent or received */
     uint32_t stall_tick; /* of the last byte sent, or the first queued */
     uint64_t received; /* of a listener: connections accepted */
     uint64_t sent; /* of a listener: connections refused */
-    /* The rest. */
     uint64_t io;
     unsigned char *queue;
     uint32_t queue_first;
@@ -92,63 +95,81 @@ struct fdmux__stream {
     uint32_t connections;
     unsigned char peer[FDMUX__PEER_MAX]; /* a struct sockaddr */
     uint8_t peer_size; /* 0: not of the Internet families */
-    uint8_t short_receives; /* in a row, while not watched for edges */
-    uint8_t backoff_ticks; /* of a listener without descriptors; 0: it accepts */
+    uint8_t short_receives; /* in a row, while level-triggered */
+    uint8_t backoff_ticks; /* of a listener out of descriptors; 0: it accepts */
 };
 
 struct fdmux__hub {
     struct fdmux__slots streams;
     unsigned char *memory;
-    unsigned char *scratch; /* in it: where streams without a buffer_fn receive */
-    uint32_t first_pending; /* streams that are to end, linked by next_pending */
+    unsigned char *scratch; /* in `memory`: streams without a buffer_fn receive here */
+    uint32_t first_pending; /* linked by next_pending */
     uint32_t last_pending;
-    uint32_t first_retired; /* over, their slots not yet to be used again */
-    uint32_t starved_count; /* listeners without descriptors */
-    uint32_t timed_count; /* streams that ticks matter to */
+    uint32_t first_retired; /* freed in this batch: slots to recycle before the next */
+    uint32_t backed_off_count; /* listeners out of descriptors */
+    uint32_t timed_count; /* streams that need the tick timer */
     uint32_t tick;
     uint64_t timer;
-    bool has_edges; /* the backend can report them */
+    bool has_edges; /* the backend has FDMUX_FEATURE_EDGE */
     size_t queued_total;
     size_t queued_total_max;
 };
 
 /* hub.c */
 int fdmux__hub_get(struct fdmux_loop *loop, struct fdmux__hub **ret_hub);
-void fdmux__hub_pend(struct fdmux_loop *loop, struct fdmux__stream *stream);
-/* Call the stream's function. */
+void fdmux__hub_add_pending(struct fdmux_loop *loop, struct fdmux__stream *stream);
+/* Call the function of the stream. Returns its result. */
 int fdmux__hub_deliver(struct fdmux_loop *loop, struct fdmux__stream *stream,
                        struct fdmux_stream_event event);
-/* Keep the tick timer running exactly while somebody counts ticks. */
+/* One stream more (1) or less (-1) needs the tick timer, which runs while any does. */
 void fdmux__hub_count_timed(struct fdmux_loop *loop, int change);
+/* Let `ticks` pass: end overdue streams, retry listeners and sends. O(streams). */
 void fdmux__hub_tick(struct fdmux_loop *loop, uint32_t ticks);
-/* Let a foreign host know that a stream is pending; inside a dispatch it will anyway.
- */
-void fdmux__hub_announce(struct fdmux_loop *loop);
-/* Finish the streams that were ended, outside of a dispatch. */
-int fdmux__hub_serve(struct fdmux_loop *loop);
+/* Make the host of the loop dispatch, since a stream is pending. Does nothing inside a
+ * dispatch, which finishes pending streams before it returns. */
+void fdmux__hub_wake_host(struct fdmux_loop *loop);
+/* Finish the streams that are pending, outside of a dispatch. */
+int fdmux__hub_finish_pending(struct fdmux_loop *loop);
 
-/* stream.c (and verbs.c, which nobody else calls) */
+/* limits.c */
+int fdmux__stream_check_options(const struct fdmux_stream_options *options);
+struct fdmux__stream_limits *
+fdmux__stream_create_limits(const struct fdmux_stream_options *options);
+/* Any thread. */
+void fdmux__stream_release_limits(struct fdmux__stream_limits *limits);
+
+/* watch.c */
+/* The events that the state of the stream asks for. */
+uint32_t fdmux__stream_wanted(const struct fdmux__stream *stream);
+/* Update the io watcher to them. */
+void fdmux__stream_watch(struct fdmux_loop *loop, struct fdmux__stream *stream);
+
+/* stream.c; nothing in csrc/stream calls verbs.c */
 int fdmux__stream_find(struct fdmux_loop *loop, uint64_t token,
                        struct fdmux__stream **ret_stream);
-int fdmux__stream_make(struct fdmux_loop *loop, int fd, uint32_t state,
-                       const struct fdmux__stream *parent,
-                       const struct fdmux_stream_options *options,
-                       struct fdmux__stream **ret_stream);
-void fdmux__stream_release_limits(struct fdmux__stream_limits *limits); /* any thread */
-/* Ends the stream when the pending list is served, with a CLOSED event. */
-void fdmux__stream_fail(struct fdmux_loop *loop, struct fdmux__stream *stream,
-                        int error);
-int fdmux__stream_finish(struct fdmux_loop *loop, struct fdmux__stream *stream);
-/* Leave the descriptor, which may have been left already. */
-void fdmux__stream_let_go(struct fdmux_loop *loop, struct fdmux__stream *stream);
-/* Tell the io watcher what the state asks for. */
-void fdmux__stream_watch(struct fdmux_loop *loop, struct fdmux__stream *stream);
+int fdmux__stream_create(struct fdmux_loop *loop, int fd, uint32_t state,
+                         const struct fdmux__stream *parent,
+                         const struct fdmux_stream_options *options,
+                         struct fdmux__stream **ret_stream);
 int fdmux__stream_ready(struct fdmux_loop *loop, uint64_t io, uint32_t events,
                         void *userdata);
 
+/* end.c */
+/* End the stream: it receives nothing more, and is on the pending list. 0 as `error`
+ * means that the user closed it. */
+void fdmux__stream_fail(struct fdmux_loop *loop, struct fdmux__stream *stream,
+                        int error);
+/* The same for fdmux__stream_watch, which cannot update the watcher. */
+void fdmux__stream_mark_failed(struct fdmux_loop *loop, struct fdmux__stream *stream,
+                               int error);
+/* Deliver CLOSED and free the stream. For the pending list only. */
+int fdmux__stream_finish(struct fdmux_loop *loop, struct fdmux__stream *stream);
+/* Stop watching the descriptor, and close it unless it is borrowed. Idempotent. */
+void fdmux__stream_release_fd(struct fdmux_loop *loop, struct fdmux__stream *stream);
+
 /* edge.c */
-/* Note what recv(2) returned: enough short receives, and the stream is watched for
- * edges; anything else, and it no longer is. */
+/* Note what recv(2) returned. After several short receives the stream becomes
+ * edge-triggered; after any other result it is level-triggered again. */
 void fdmux__stream_count_receive(struct fdmux_loop *loop, struct fdmux__stream *stream,
                                  int count, size_t offered);
 void fdmux__stream_leave_edge(struct fdmux_loop *loop, struct fdmux__stream *stream);
@@ -156,16 +177,26 @@ void fdmux__stream_leave_edge(struct fdmux_loop *loop, struct fdmux__stream *str
 /* receive.c, accept.c, send.c */
 int fdmux__stream_receive(struct fdmux_loop *loop, struct fdmux__stream *stream);
 int fdmux__stream_accept(struct fdmux_loop *loop, struct fdmux__stream *listener);
-void fdmux__stream_starve(struct fdmux_loop *loop, struct fdmux__stream *listener);
-void fdmux__stream_feed(struct fdmux_loop *loop); /* a descriptor became free */
-void fdmux__stream_fatten(struct fdmux_loop *loop,
-                          struct fdmux__stream *stream); /* buffers may have */
+/* Stop watching a listener that is out of descriptors, until a retry. */
+void fdmux__listener_back_off(struct fdmux_loop *loop, struct fdmux__stream *listener);
+/* A descriptor was closed: all listeners that have backed off accept again. */
+void fdmux__listeners_retry(struct fdmux_loop *loop);
+/* A tick has passed: wait for WRITE again, if the kernel had no buffers. */
+void fdmux__stream_retry_send(struct fdmux_loop *loop, struct fdmux__stream *stream);
+/* Send from the queue as much as the kernel takes. */
 int fdmux__stream_flush(struct fdmux_loop *loop, struct fdmux__stream *stream);
+/* Send the parts, and queue what the kernel does not take. Returns 0 or -errno. */
 int fdmux__stream_send(struct fdmux_loop *loop, struct fdmux__stream *stream,
                        struct iovec *parts, int count);
 void fdmux__stream_drop_queue(struct fdmux__hub *hub, struct fdmux__stream *stream);
 
-/* ---- asked for each message ---------------------------------------------------- */
+/* ---- inline: called for each message ------------------------------------------- */
+
+/* NULL until the loop has its first stream. */
+static inline struct fdmux__hub *fdmux__hub_of(const struct fdmux_loop *loop)
+{
+    return loop->extension_data;
+}
 
 static inline struct fdmux__stream *fdmux__hub_at(const struct fdmux__hub *hub,
                                                   uint32_t slot)
@@ -173,13 +204,20 @@ static inline struct fdmux__stream *fdmux__hub_at(const struct fdmux__hub *hub,
     return fdmux__slots_at(&hub->streams, slot);
 }
 
-/* A live stream's own slot number lies where the free list would be. */
+/* A live stream keeps its own slot number in the field of the free list. */
 static inline uint32_t fdmux__hub_slot(const struct fdmux__stream *stream)
 {
     return stream->base.slot.next_free;
 }
 
-/* May it receive or accept now? Not after a function has paused or ended it. */
+/* Does the idle or the stall timeout of this stream run? */
+static inline bool fdmux__stream_has_timeout(const struct fdmux__stream *stream)
+{
+    return (stream->state & FDMUX__STREAM_LISTENER) == 0 &&
+           (stream->limits->idle_ticks | stream->limits->stall_ticks) != 0;
+}
+
+/* May it receive or accept now? Not after a function has paused or closed it. */
 static inline bool fdmux__stream_is_reading(const struct fdmux_loop *loop,
                                             const struct fdmux__stream *stream)
 {

@@ -64,7 +64,7 @@ int fdmux_stream_close(struct fdmux_loop *loop, uint64_t token, uint32_t flags)
         fdmux__stream_watch(loop, stream);
     if ((flags & FDMUX_STREAM_DROP) != 0 &&
         (stream->state & FDMUX__STREAM_BORROWED) != 0)
-        fdmux__stream_let_go(loop, stream);
+        fdmux__stream_release_fd(loop, stream);
     return 0;
 }
 
@@ -91,7 +91,7 @@ int fdmux_stream_set_handler(struct fdmux_loop *loop, uint64_t token,
     r = fdmux__loop_check(loop);
     if (r < 0 && r != -ECHILD)
         return r;
-    hub = loop->extension_data; /* a child may change what it will call */
+    hub = fdmux__hub_of(loop); /* a child may change what it will call */
     stream = hub == NULL ? NULL : fdmux__slots_find(&hub->streams, token);
     if (stream == NULL)
         return r < 0 ? r : -ENOENT;
@@ -115,7 +115,7 @@ int fdmux_stream_await_writable(struct fdmux_loop *loop, uint64_t token,
     if (r < 0)
         return r;
     stream->limits->queue_low = queue_low;
-    stream->state |= FDMUX__STREAM_AWAITED;
+    stream->state |= FDMUX__STREAM_WRITABLE_WANTED;
     return 0;
 }
 

@@ -286,7 +286,7 @@ class NativeLoop:
         Raises:
             LoopClosed: The loop is closed.
         """
-        result = lib.fdmux_py_stream_serve(self._c_loop)
+        result = lib.fdmux_py_stream_finish_pending(self._c_loop)
         check_dispatch(self._c_loop, result, "finish streams")
 
     def next_deadline(self) -> float | None:

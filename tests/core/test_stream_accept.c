@@ -317,7 +317,7 @@ TEST(a_listener_without_descriptors_can_be_closed)
     CHECK_EQ(fdmux_stream_close(loop, listener, 0), 0);
     serve_until(loop, &server.destroyed, 1);
     hub = loop->extension_data;
-    CHECK_EQ(hub->timed_count + hub->starved_count, 0);
+    CHECK_EQ(hub->timed_count + hub->backed_off_count, 0);
     CHECK_EQ(close(client), 0);
     fdmux_loop_destroy(loop);
 }

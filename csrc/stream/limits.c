@@ -1,0 +1,61 @@
+/* limits.c: the options of a stream: checked, with their defaults, and counted.
+ *
+ * A listener and the streams it has accepted share one object, which lives as long as
+ * the last of them. */
+#include "stream.h"
+
+#include <errno.h>
+
+#include "../platform/sys.h"
+
+#define TICKS_PER_S 4
+
+/* Rounded up: a timeout comes late, never early. */
+static uint32_t ticks_of(int64_t timeout_ns)
+{
+    int64_t ticks;
+
+    if (timeout_ns <= 0)
+        return 0;
+    ticks = (timeout_ns - 1) / (FDMUX__NS_PER_S / TICKS_PER_S) + 1;
+    return ticks >= INT32_MAX ? INT32_MAX : (uint32_t)ticks;
+}
+
+static uint32_t or_default(uint32_t value, uint32_t otherwise)
+{
+    return value == 0 ? otherwise : value;
+}
+
+int fdmux__stream_check_options(const struct fdmux_stream_options *options)
+{
+    if (fdmux__options_check(options, sizeof *options) < 0 || options->fn == NULL ||
+        (options->flags & ~(uint32_t)FDMUX_STREAM_BORROW) != 0 ||
+        options->receive_max > FDMUX__RECEIVE_MAX || options->queue_max > INT32_MAX ||
+        options->idle_timeout_ns < 0 || options->stall_timeout_ns < 0)
+        return -EINVAL;
+    return 0;
+}
+
+struct fdmux__stream_limits *
+fdmux__stream_create_limits(const struct fdmux_stream_options *options)
+{
+    struct fdmux__stream_limits *limits = fdmux__sys_calloc(1, sizeof *limits);
+
+    if (limits == NULL)
+        return NULL;
+    limits->reference_count = 1;
+    limits->receive_max = or_default(options->receive_max, FDMUX__RECEIVE_DEFAULT);
+    limits->queue_max = or_default(options->queue_max, 256 << 10);
+    limits->queue_high = or_default(options->queue_high, 64 << 10);
+    limits->queue_low = or_default(options->queue_low, 16 << 10);
+    limits->connection_max = options->connection_max;
+    limits->idle_ticks = ticks_of(options->idle_timeout_ns);
+    limits->stall_ticks = ticks_of(options->stall_timeout_ns);
+    return limits;
+}
+
+void fdmux__stream_release_limits(struct fdmux__stream_limits *limits)
+{
+    if (atomic_fetch_sub(&limits->reference_count, 1) == 1)
+        fdmux__sys_free(limits);
+}
