@@ -1,7 +1,8 @@
-/* accept.c: a listener makes streams of the connections that wait for it.
+/* accept.c: accepts connections and makes streams of them.
  *
- * accept(2) may fail for the connection, which is nothing; for want of descriptors or
- * memory, where going on would spin; or for the listener, which is its end. */
+ * When accept(2) fails because of one connection, the listener goes on with the next.
+ * When descriptors or memory run out, it backs off, since the socket stays readable and
+ * trying again at once would spin. Any other error ends the listener. */
 #include "stream.h"
 
 #include <errno.h>
@@ -10,7 +11,7 @@
 #include "../platform/sys.h"
 
 #define ACCEPT_MAX 16
-/* In ticks of 250 ms. The first retry comes at once, when any stream closes. */
+/* In ticks of 250 ms. When a stream closes, the listener retries at once. */
 #define BACKOFF_FIRST 1
 #define BACKOFF_MAX 4
 
@@ -21,7 +22,7 @@ static bool is_shortage(int r)
 
 /* Linux accept(2): already-pending network errors come out of accept; "treat them like
  * EAGAIN by retrying". */
-static bool is_of_connection(int r)
+static bool is_connection_error(int r)
 {
     switch (-r) {
     case ECONNABORTED:
@@ -73,8 +74,7 @@ static void end_back_off(struct fdmux_loop *loop, struct fdmux__stream *listener
     fdmux__stream_watch(loop, listener);
 }
 
-/* A descriptor has become free: let every starved listener try. O(streams), and only
- * while one is starved. */
+/* O(streams), and nothing while no listener has backed off. */
 void fdmux__listeners_retry(struct fdmux_loop *loop)
 {
     struct fdmux__hub *hub = fdmux__hub_of(loop);
@@ -89,7 +89,7 @@ void fdmux__listeners_retry(struct fdmux_loop *loop)
     }
 }
 
-/* What accept(2) has returned, and from whom. */
+/* What accept(2) returned: the socket, and the address of the peer. */
 struct connection {
     int fd;
     unsigned peer_size;
@@ -133,7 +133,7 @@ static int fail(struct fdmux_loop *loop, struct fdmux__stream *listener, int r)
     }
     fdmux__listener_back_off(loop, listener);
     if (!is_first)
-        return 0; /* said once an episode */
+        return 0; /* REFUSED was delivered when this shortage began */
     return fdmux__hub_deliver(
         loop, listener,
         (struct fdmux_stream_event){.kind = FDMUX_STREAM_REFUSED, .error = -r});
@@ -148,14 +148,15 @@ int fdmux__stream_accept(struct fdmux_loop *loop, struct fdmux__stream *listener
         int fd;
 
         if (!fdmux__stream_is_reading(loop, listener))
-            break; /* level-triggered: reported again */
+            break; /* level-triggered: the next wait reports it again */
         fd = accepted.fd =
             fdmux__sys_accept(listener->fd, accepted.peer, &accepted.peer_size);
         if (fd == -EAGAIN) {
-            end_back_off(loop, listener); /* accept(2) takes a descriptor first */
+            /* accept(2) reserves a descriptor before it looks for a connection. */
+            end_back_off(loop, listener);
             break;
         }
-        if (fd < 0 && is_of_connection(fd))
+        if (fd < 0 && is_connection_error(fd))
             continue;
         if (fd < 0)
             return fail(loop, listener, fd);

@@ -1,18 +1,16 @@
-/* edge.c: edge-triggered streams.
+/* edge.c: decides which streams are edge-triggered.
  *
- * Level-triggered, epoll looks at every socket twice a message: when it reports it, and
- * again at the next wait to see that it is empty. That costs a message of 1 KiB about a
- * twentieth of all its time. A recv(2) that returned less than it was offered has
- * emptied a TCP socket, as epoll(7) says; so a stream whose receives are such is
- * watched for edges. Whatever else may lie behind the bytes (the peer's end, an error,
- * urgent data, more than fitted) is asked for too, and makes the stream level-triggered
- * again.
- */
+ * epoll checks a level-triggered socket twice for each message: when it reports the
+ * socket, and at the next wait, where it finds the socket empty. That is about 5 % of
+ * the cost of a message of 1 KiB. A recv(2) that returns fewer bytes than fit has
+ * emptied a TCP socket (epoll(7)), so a stream with several such receives becomes
+ * edge-triggered. A full receive, the peer's end, an error or urgent data makes it
+ * level-triggered again, since more may follow without another edge. */
 #include "stream.h"
 
 #include "../platform/sys.h"
 
-/* Entering and leaving cost a system call each. */
+/* Becoming edge-triggered and level-triggered again costs a system call each. */
 #define SHORT_RECEIVES_MIN 8
 
 void fdmux__stream_leave_edge(struct fdmux_loop *loop, struct fdmux__stream *stream)
@@ -21,14 +19,15 @@ void fdmux__stream_leave_edge(struct fdmux_loop *loop, struct fdmux__stream *str
     if ((stream->state & FDMUX__STREAM_EDGE) == 0)
         return;
     stream->state &= ~(uint32_t)FDMUX__STREAM_EDGE;
-    fdmux__stream_watch(loop, stream); /* reports again what is there now */
+    fdmux__stream_watch(loop, stream); /* the kernel reports anew what is there now */
 }
 
 static void enter(struct fdmux_loop *loop, struct fdmux__stream *stream)
 {
     const struct fdmux__hub *hub = fdmux__hub_of(loop);
 
-    /* A receive from a Unix socket also stops where descriptors were passed. */
+    /* A short receive from a Unix socket proves nothing: it also stops where
+     * descriptors were passed. */
     if (!hub->has_edges || !fdmux__sys_is_tcp(stream->fd))
         return;
     stream->state |= FDMUX__STREAM_EDGE;

@@ -28,14 +28,15 @@ void fdmux__stream_fail(struct fdmux_loop *loop, struct fdmux__stream *stream,
     fdmux__stream_watch(loop, stream);
 }
 
-static void leave_listener(struct fdmux__hub *hub, const struct fdmux__stream *stream)
+static void uncount_connection(struct fdmux__hub *hub,
+                               const struct fdmux__stream *stream)
 {
     struct fdmux__stream *listener;
 
     if (stream->listener == FDMUX__SLOT_NONE)
         return;
     listener = fdmux__hub_at(hub, stream->listener);
-    /* The listener may be gone, and its slot another's. */
+    /* The listener may have ended, and another stream may have its slot. */
     if (listener->limits == stream->limits && listener->connections > 0)
         listener->connections--;
 }
@@ -66,7 +67,7 @@ static void release(struct fdmux_loop *loop, struct fdmux__hub *hub,
         hub->backed_off_count--;
         fdmux__hub_count_timed(loop, -1);
     }
-    leave_listener(hub, stream);
+    uncount_connection(hub, stream);
     fdmux__stream_release_limits(stream->limits);
     stream->limits = NULL;
     fdmux__slots_kill(&hub->streams, slot);
@@ -92,8 +93,9 @@ int fdmux__stream_finish(struct fdmux_loop *loop, struct fdmux__stream *stream)
     void *userdata = stream->base.userdata;
 
     if (fdmux__loop_check(loop) == -ECHILD) {
-        fdmux__hub_add_pending(loop,
-                               stream); /* ends when the child may change its set */
+        fdmux__hub_add_pending(
+            loop,
+            stream); /* not in a child of fork(): it would change the parent's set */
         return r;
     }
     release(loop, hub, stream);

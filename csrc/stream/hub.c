@@ -1,7 +1,7 @@
-/* hub.c: what the streams of one loop share.
+/* hub.c: the hub that the streams of one loop share, made with the first stream.
  *
- * The loop knows streams only as an extension (internal.h): something to serve after
- * io, something that may be waiting, something to close. Made on first use. */
+ * The loop knows streams only as an extension (internal.h). It calls the hub before the
+ * wait (recycle slots), after io (finish pending streams), and when it closes. */
 #include "stream.h"
 
 #include <errno.h>
@@ -9,12 +9,13 @@
 #include "../backends/backend.h"
 #include "../platform/sys.h"
 
-/* Where the kernel copies to is aligned: to an odd address "rep movsb" takes 2 to 3
- * times as long on some processors (16 KiB on AMD's Zen 3: 9 us instead of 3). */
+/* The shared buffer begins at a page: the kernel copies with "rep movsb", which takes 2
+ * to 3 times as long to an unaligned address on some processors (16 KiB on AMD's Zen 3:
+ * 9 us instead of 3). */
 #define PAGE_SIZE 4096
 #define QUEUED_TOTAL_MAX ((size_t)64 << 20)
-/* Timeouts are counted in ticks, rounded up: never early, less than half a second late,
- * and a byte costs no clock. A sweep is O(streams). */
+/* Timeouts are counted in ticks and rounded up: they are never early and less than half
+ * a second late, and no byte costs a look at the clock. A tick is O(streams). */
 #define TICK_NS (250 * FDMUX__NS_PER_MS)
 
 /* ---- pending streams ----------------------------------------------------------- */
@@ -53,7 +54,7 @@ static struct fdmux__stream *take_first(struct fdmux__hub *hub)
     return stream;
 }
 
-/* Those that were pending when this began, in their order. */
+/* Finish the streams that were pending when this began, in order. */
 static int finish_pending(struct fdmux_loop *loop, struct fdmux__batch *batch)
 {
     struct fdmux__hub *hub = fdmux__hub_of(loop);
@@ -69,8 +70,8 @@ static int finish_pending(struct fdmux_loop *loop, struct fdmux__batch *batch)
     return r;
 }
 
-/* Slots of streams that are over are kept apart until the next batch begins: whoever
- * works with one in this batch must not meet another stream there. */
+/* The slot of a freed stream is used again only in the next batch: functions further up
+ * the stack may still use it, and must not find another stream there. */
 static void recycle(struct fdmux__hub *hub)
 {
     while (hub->first_retired != FDMUX__SLOT_NONE) {
@@ -113,7 +114,8 @@ int fdmux__hub_deliver(struct fdmux_loop *loop, struct fdmux__stream *stream,
 
 /* ---- ticks --------------------------------------------------------------------- */
 
-/* A queue is what the stall timeout is for; without one, or the other, silence is. */
+/* The stall timeout counts while bytes are queued, if it is set; otherwise the idle
+ * timeout does. */
 static bool is_overdue(const struct fdmux__hub *hub, const struct fdmux__stream *stream)
 {
     bool is_stall = stream->queue_count > 0 && stream->limits->stall_ticks > 0;
@@ -131,7 +133,8 @@ static void tick_listener(struct fdmux_loop *loop, struct fdmux__stream *listene
     if (listener->backoff_ticks == 0 || loop->is_closed)
         return;
     if (fdmux__hub_of(loop)->tick - listener->tick >= listener->backoff_ticks)
-        fdmux__stream_watch(loop, listener); /* tries again; keeps its back-off */
+        fdmux__stream_watch(loop,
+                            listener); /* retries; a failure doubles the back-off */
 }
 
 void fdmux__hub_tick(struct fdmux_loop *loop, uint32_t ticks)
@@ -169,7 +172,7 @@ void fdmux__hub_count_timed(struct fdmux_loop *loop, int change)
     hub->timed_count += (uint32_t)change;
     if ((hub->timed_count > 0) == was_timed || atomic_load(&loop->is_closed))
         return;
-    /* Neither can fail: the timer is ours, and arming needs no memory. */
+    /* Neither can fail: the timer exists, and arming needs no memory. */
     if (was_timed)
         (void)fdmux_timer_cancel(loop, hub->timer);
     else
@@ -179,7 +182,7 @@ void fdmux__hub_count_timed(struct fdmux_loop *loop, int change)
 
 /* ---- life ---------------------------------------------------------------------- */
 
-/* Everything ends, with a CLOSED event. */
+/* End every stream, with a CLOSED event. */
 static void hub_close(struct fdmux_loop *loop)
 {
     struct fdmux__hub *hub = fdmux__hub_of(loop);
@@ -190,7 +193,7 @@ static void hub_close(struct fdmux_loop *loop)
         if (!fdmux__slot_is_live(&stream->base.slot))
             continue;
         stream->error = ESTALE;
-        (void)fdmux__stream_finish(loop, stream); /* nobody is left to be told */
+        (void)fdmux__stream_finish(loop, stream); /* no dispatch is left to return it */
     }
     fdmux__slots_free(&hub->streams);
     fdmux__sys_free(hub->memory);

@@ -1,4 +1,4 @@
-/* limits.c: the options of a stream: checked, with their defaults, and counted.
+/* limits.c: checks the options of a stream and fills in the defaults.
  *
  * A listener and the streams it has accepted share one object, which lives as long as
  * the last of them. */

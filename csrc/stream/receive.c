@@ -1,16 +1,15 @@
-/* receive.c: from the socket to the stream's function.
+/* receive.c: receives from the socket and calls the function of the stream.
  *
- * One recv(2) a stream and batch, so that none starves another: into the buffer that
- * buffer_fn names, or into one that all streams share. */
+ * A stream receives once in a batch, so that a busy one does not delay the others. It
+ * receives into the buffer that its buffer_fn returns, or into the hub's buffer. */
 #include "stream.h"
 
 #include <errno.h>
 
 #include "../platform/sys.h"
 
-/* The peer is done. A stream that was closing, or whose user wants nothing more, lives
- * on for its queue; everybody else is told. */
-static int end(struct fdmux_loop *loop, struct fdmux__stream *stream)
+/* The peer sends no more. The stream stays open for what is still to be sent. */
+static int deliver_end(struct fdmux_loop *loop, struct fdmux__stream *stream)
 {
     stream->state |= FDMUX__STREAM_PEER_ENDED;
     fdmux__stream_watch(loop, stream);
@@ -30,7 +29,7 @@ static int deliver_data(struct fdmux_loop *loop, struct fdmux__hub *hub,
                                                           .length = length});
 }
 
-/* Where to receive; a size of 0 for not now. */
+/* The buffer to receive into. A size of 0 means: receive nothing now. */
 static int find_buffer(struct fdmux_loop *loop, struct fdmux__hub *hub,
                        struct fdmux__stream *stream, void **ret_buffer,
                        size_t *ret_size)
@@ -47,7 +46,7 @@ static int find_buffer(struct fdmux_loop *loop, struct fdmux__hub *hub,
     r = fdmux__fn_result(loop, r);
     if (*ret_size > stream->limits->receive_max)
         *ret_size = stream->limits->receive_max;
-    if (!fdmux__stream_is_reading(loop, stream)) /* the function has paused or closed */
+    if (!fdmux__stream_is_reading(loop, stream)) /* buffer_fn has paused or closed it */
         *ret_size = 0;
     return r;
 }
@@ -60,14 +59,14 @@ int fdmux__stream_receive(struct fdmux_loop *loop, struct fdmux__stream *stream)
     int count;
 
     if (!fdmux__stream_is_reading(loop, stream))
-        return 0; /* paused since it was found readable */
-    /* With many streams out of cache: here by the time the bytes are. */
+        return 0; /* paused or closed since the wait */
+    /* The callback needs these cache lines; they load while recv(2) copies. */
     __builtin_prefetch(stream->base.userdata, 1);
     __builtin_prefetch((const char *)stream->base.userdata + 64, 1);
     __builtin_prefetch((const char *)stream->base.userdata + 128, 1);
     count = find_buffer(loop, hub, stream, &buffer, &size);
     if (count < 0 || size == 0) {
-        fdmux__stream_leave_edge(loop, stream); /* an edge would not come again */
+        fdmux__stream_leave_edge(loop, stream); /* no edge reports these bytes again */
         return count;
     }
     do {
@@ -77,7 +76,7 @@ int fdmux__stream_receive(struct fdmux_loop *loop, struct fdmux__stream *stream)
     if (count > 0)
         return deliver_data(loop, hub, stream, buffer, (uint32_t)count);
     if (count == 0)
-        return end(loop, stream);
+        return deliver_end(loop, stream);
     if (count != -EAGAIN)
         fdmux__stream_fail(loop, stream, -count);
     return 0;

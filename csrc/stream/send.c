@@ -1,7 +1,7 @@
-/* send.c: to the socket, and the queue of what it would not take.
+/* send.c: writes to the socket, and queues what the kernel does not take.
  *
- * Its one rule: bytes leave in the order they were written, or the stream ends with an
- * error; the queue never passes its bound, nor all queues theirs. */
+ * Bytes leave in the order of the writes. When that is impossible, the stream ends with
+ * an error. No queue grows over its limit, nor all queues together over theirs. */
 #include "stream.h"
 
 #include <errno.h>
@@ -24,7 +24,7 @@ void fdmux__stream_drop_queue(struct fdmux__hub *hub, struct fdmux__stream *stre
     stream->queue_first = stream->queue_count = stream->queue_capacity = 0;
 }
 
-/* Make room behind what is queued: by moving it to the front, or by growing. */
+/* Make room at the end of the queue: move its bytes to the front, or grow it. */
 static int reserve(struct fdmux__stream *stream, uint32_t length)
 {
     uint32_t needed = stream->queue_count + length;
@@ -51,7 +51,7 @@ static int reserve(struct fdmux__stream *stream, uint32_t length)
     return 0;
 }
 
-/* So much is queued in all that no stream with a queue may add to it by being read. */
+/* From three quarters of the common limit on, no stream with a queue is read. */
 static bool is_total_over_high_water(const struct fdmux__hub *hub)
 {
     return hub->queued_total >= hub->queued_total_max - hub->queued_total_max / 4;
@@ -73,8 +73,9 @@ static struct fdmux__stream *longest_queue(struct fdmux__hub *hub,
     return longest;
 }
 
-/* End those with the longest queues until `length` bytes fit under the common bound;
- * if one of them is `stream` itself, that is the caller's to end. */
+/* Close the streams with the longest queues until `length` bytes more fit under the
+ * common limit. Returns -ENOBUFS when `stream` has the longest: the caller closes it.
+ */
 static int make_room(struct fdmux_loop *loop, struct fdmux__stream *stream,
                      size_t length)
 {
@@ -110,7 +111,7 @@ static int append(struct fdmux_loop *loop, struct fdmux__stream *stream,
     return 0;
 }
 
-/* Queue what lies behind the first `sent` bytes of the parts. */
+/* Queue the parts without their first `sent` bytes. */
 static int append_rest(struct fdmux_loop *loop, struct fdmux__stream *stream,
                        const struct iovec *parts, int count, size_t sent)
 {
@@ -129,8 +130,8 @@ static int append_rest(struct fdmux_loop *loop, struct fdmux__stream *stream,
 
 /* ---- sending ------------------------------------------------------------------- */
 
-/* The kernel is out of buffers, while the socket may be writable all the time: waiting
- * for that would spin, so a tick is waited for. */
+/* The kernel has no memory for buffers. The socket may be reported writable all the
+ * same and waiting for that would spin, so the stream waits for the next tick. */
 static void wait_for_buffers(struct fdmux_loop *loop, struct fdmux__stream *stream)
 {
     if ((stream->state & FDMUX__STREAM_NO_BUFFERS) != 0)
@@ -148,7 +149,8 @@ void fdmux__stream_retry_send(struct fdmux_loop *loop, struct fdmux__stream *str
     fdmux__stream_watch(loop, stream);
 }
 
-/* Returns bytes taken, 0 if the kernel is full, or the error that ends the stream. */
+/* Returns how many bytes the kernel took, 0 if none, or the error that ends the stream.
+ */
 static int send_parts(struct fdmux_loop *loop, struct fdmux__stream *stream,
                       struct iovec *parts, int count)
 {
@@ -217,7 +219,7 @@ static int send_or_queue(struct fdmux_loop *loop, struct fdmux__stream *stream,
     return 0;
 }
 
-/* What is neither sent nor queued afterwards was dropped. */
+/* Counts as dropped whatever is neither sent nor queued. */
 int fdmux__stream_send(struct fdmux_loop *loop, struct fdmux__stream *stream,
                        struct iovec *parts, int count)
 {
@@ -231,7 +233,7 @@ int fdmux__stream_send(struct fdmux_loop *loop, struct fdmux__stream *stream,
     return r;
 }
 
-/* The queue is empty: do what waited for that. */
+/* The queue has become empty: shut down or close, if that was asked for. */
 static int finish_queue(struct fdmux_loop *loop, struct fdmux__stream *stream)
 {
     struct fdmux__hub *hub = fdmux__hub_of(loop);
@@ -239,7 +241,7 @@ static int finish_queue(struct fdmux_loop *loop, struct fdmux__stream *stream)
     fdmux__stream_drop_queue(hub, stream);
     stream->state &= ~(uint32_t)FDMUX__STREAM_SENDING;
     if ((stream->state & FDMUX__STREAM_SHUTTING) != 0)
-        (void)fdmux__sys_shutdown(stream->fd); /* ENOTCONN: reset meanwhile */
+        (void)fdmux__sys_shutdown(stream->fd); /* ENOTCONN: the peer has reset it */
     if ((stream->state & FDMUX__STREAM_CLOSING) != 0) {
         fdmux__stream_fail(loop, stream, 0);
         return 0;
@@ -248,6 +250,7 @@ static int finish_queue(struct fdmux_loop *loop, struct fdmux__stream *stream)
         loop, stream, (struct fdmux_stream_event){.kind = FDMUX_STREAM_DRAINED});
 }
 
+/* Read again once the queue is short. */
 static int check_low_water(struct fdmux_loop *loop, struct fdmux__stream *stream)
 {
     const uint32_t waiting =

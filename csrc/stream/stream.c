@@ -167,7 +167,7 @@ static int finish_connecting(struct fdmux_loop *loop, struct fdmux__stream *stre
     if (stream->queue_count > 0) /* written before it was connected */
         stream->state |= FDMUX__STREAM_SENDING;
     else if ((stream->state & FDMUX__STREAM_SHUTTING) != 0)
-        (void)fdmux__sys_shutdown(stream->fd); /* ENOTCONN: reset meanwhile */
+        (void)fdmux__sys_shutdown(stream->fd); /* ENOTCONN: the peer has reset it */
     fdmux__stream_watch(loop, stream);
     fdmux__sys_no_delay(stream->fd);
     note_peer(stream);
@@ -176,7 +176,7 @@ static int finish_connecting(struct fdmux_loop *loop, struct fdmux__stream *stre
     if (r < 0 || (stream->state & FDMUX__STREAM_FAILED) != 0 || loop->is_closed ||
         stream->queue_count == 0)
         return r;
-    return fdmux__stream_flush(loop, stream); /* it is writable now */
+    return fdmux__stream_flush(loop, stream); /* a new connection is writable */
 }
 
 int fdmux__stream_ready(struct fdmux_loop *loop, uint64_t io, uint32_t events,

@@ -1,6 +1,6 @@
-/* verbs.c: the functions of fdmux_stream.h for a stream that is there, but for writing.
+/* verbs.c: the functions of fdmux_stream.h for an existing stream, except writes.
  *
- * Each finds the stream by its token; none ends it at once (stream.c does). */
+ * Each finds the stream by its token. None frees it: end.c does, later. */
 #include "stream.h"
 
 #include <errno.h>
@@ -15,10 +15,10 @@ int fdmux_stream_shutdown(struct fdmux_loop *loop, uint64_t token)
 
     if (r < 0)
         return r;
-    /* Linux gives up a connection that is shut down before it stands. */
+    /* Linux aborts a connection attempt on a socket that is shut down. */
     if ((stream->state & (FDMUX__STREAM_SHUTTING | FDMUX__STREAM_CONNECTING)) == 0 &&
         stream->queue_count == 0 && stream->fd >= 0)
-        (void)fdmux__sys_shutdown(stream->fd); /* ENOTCONN: reset meanwhile */
+        (void)fdmux__sys_shutdown(stream->fd); /* ENOTCONN: the peer has reset it */
     stream->state |= FDMUX__STREAM_SHUTTING;
     return 0;
 }
@@ -91,7 +91,8 @@ int fdmux_stream_set_handler(struct fdmux_loop *loop, uint64_t token,
     r = fdmux__loop_check(loop);
     if (r < 0 && r != -ECHILD)
         return r;
-    hub = fdmux__hub_of(loop); /* a child may change what it will call */
+    hub = fdmux__hub_of(
+        loop); /* allowed in a child of fork(), before fdmux_loop_after_fork */
     stream = hub == NULL ? NULL : fdmux__slots_find(&hub->streams, token);
     if (stream == NULL)
         return r < 0 ? r : -ENOENT;
