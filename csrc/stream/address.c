@@ -1,7 +1,7 @@
-/* address.c: sockets for streams from addresses: TCP over IPv4 and IPv6, and Unix.
+/* address.c: makes sockets from addresses: TCP over IPv4 and IPv6, and Unix.
  *
- * Numeric addresses only: resolving a name blocks, so it is the caller's. Makes the
- * socket and hands it to fdmux_stream_listen or fdmux_stream_connect. */
+ * Passes them to fdmux_stream_listen or fdmux_stream_connect. Addresses are numeric,
+ * since resolving a name blocks. */
 #define _GNU_SOURCE
 #include "stream.h"
 
@@ -66,6 +66,20 @@ static int parse(const struct fdmux_stream_address *address,
                : parse_inet(address->host, address->port, ret_address, ret_size);
 }
 
+/* Parse the address and make a socket for it. Returns the descriptor or -errno. */
+static int open_socket(const struct fdmux_stream_address *address,
+                       const struct fdmux_stream_options *options,
+                       union any_address *ret_address, socklen_t *ret_size)
+{
+    int r = parse(address, ret_address, ret_size);
+
+    if (r == 0)
+        r = fdmux__stream_check_options(options);
+    if (r == 0 && (options->flags & FDMUX_STREAM_BORROW) != 0)
+        r = -EINVAL; /* nobody would close this socket */
+    return r < 0 ? r : fdmux__sys_socket(ret_address->generic.sa_family);
+}
+
 static int bind_and_listen(int fd, const struct fdmux_stream_address *address,
                            const union any_address *where, socklen_t size)
 {
@@ -89,12 +103,9 @@ int fdmux_stream_listen_at(struct fdmux_loop *loop,
 {
     union any_address where;
     socklen_t size;
-    int fd;
-    int r = parse(address, &where, &size);
+    int fd = open_socket(address, options, &where, &size);
+    int r;
 
-    if (r < 0)
-        return r;
-    fd = fdmux__sys_socket(where.generic.sa_family);
     if (fd < 0)
         return fd;
     r = bind_and_listen(fd, address, &where, size);
@@ -112,16 +123,13 @@ int fdmux_stream_connect_to(struct fdmux_loop *loop,
 {
     union any_address where;
     socklen_t size;
-    int fd;
-    int r = parse(address, &where, &size);
+    int fd = open_socket(address, options, &where, &size);
+    int r;
 
-    if (r < 0)
-        return r;
-    fd = fdmux__sys_socket(where.generic.sa_family);
     if (fd < 0)
         return fd;
     r = fdmux__sys_connect(fd, &where.generic, size);
-    /* connect(2): it goes on after EINTR as after EINPROGRESS. */
+    /* connect(2): after EINTR the attempt goes on, as after EINPROGRESS. */
     if (r == 0 || r == -EINPROGRESS || r == -EINTR)
         r = fdmux_stream_connect(loop, fd, options, ret_stream);
     if (r < 0)

@@ -148,6 +148,25 @@ TEST(borrowed_listener_stays_open_and_its_connections_are_owned)
 
 /* ---- let go of at once --------------------------------------------------------- */
 
+/* Nobody would close such a socket: the caller never has its number. */
+TEST(socket_that_a_stream_makes_cannot_be_borrowed)
+{
+    struct fdmux_loop *loop = check_open_loop();
+    struct witness witness = {0};
+    struct fdmux_stream_options options = options_for(loop, &witness);
+    struct fdmux_stream_address where = {.struct_size = sizeof where,
+                                         .host = "127.0.0.1"};
+    uint64_t token = 7;
+
+    options.flags = FDMUX_STREAM_BORROW;
+    CHECK_EQ(fdmux_stream_listen_at(loop, &where, &options, &token), -EINVAL);
+    CHECK_EQ(fdmux_stream_connect_to(loop, &where, &options, &token), -EINVAL);
+    CHECK_EQ(token, 7);
+    CHECK_EQ(stats_of(loop).io_live, 0);
+    fdmux_loop_destroy(loop);
+    CHECK_EQ(witness.destroyed, 0);
+}
+
 TEST(close_without_drop_keeps_the_descriptor_until_closed)
 {
     struct fdmux_loop *loop = check_open_loop();

@@ -1,14 +1,17 @@
-/* fdmux_python.h: use fdmux from a Python extension that links nothing of ours.
+/* fdmux_python.h: use fdmux from a Python extension that does not link it.
  *
- * Call fdmux_import() once, in your module's init function; after it the functions of
- * fdmux.h work by their own names. Turn "any object with a loop" that Python hands you
- * into a loop with fdmux_from_object(), any with a queue into a queue with
- * fdmux_queue_from_object(). These three need the GIL; nothing else here does.
+ * Call fdmux_import() once, in the init function of your module. After that the
+ * functions of fdmux.h and fdmux_stream.h can be called by their names.
+ * fdmux_from_object() gets the loop of a Python object, fdmux_queue_from_object() the
+ * queue. These three need the GIL; nothing else here does.
  *
- * Include Python.h first, with or without Py_LIMITED_API. Each file that includes this
- * header has its own table pointer: import once per file; or share one, by defining
- * FDMUX_TABLE_SHARED in one file and FDMUX_TABLE_EXTERN in the others. Never also link
- * the static core: that would be a second one. */
+ * Include Python.h first, with or without Py_LIMITED_API. Each C file that includes
+ * this header has its own table pointer, which only fdmux_import() in that file sets,
+ * and its own hold for the GIL. Holds of several files in one batch count as different
+ * ones: after FDMUX_HOLD_MAX of them fdmux_hold_gil returns -ENOSPC. To share both in
+ * your extension, define FDMUX_TABLE_SHARED in one file and FDMUX_TABLE_EXTERN in the
+ * others, before the include. Do not link the static core as well: it would be a second
+ * core. */
 #ifndef FDMUX_PYTHON_H
 #define FDMUX_PYTHON_H
 
@@ -32,7 +35,8 @@ const struct fdmux_api *fdmux_table;
 static const struct fdmux_api *fdmux_table;
 #endif
 
-/* Is `api` one that code compiled with this header can use? */
+/* Can code that was compiled with this header use `api`? Returns 0, or -1 with
+ * ImportError set. Needs the GIL. */
 static inline int fdmux_check_api(const struct fdmux_api *api)
 {
     if (api->abi_major == FDMUX_ABI_MAJOR && api->abi_minor + 1 > FDMUX_ABI_MINOR &&
@@ -46,7 +50,7 @@ static inline int fdmux_check_api(const struct fdmux_api *api)
     return -1;
 }
 
-/* Find the table of the installed fdmux, importing it if need be.
+/* Import fdmux and set the function table.
  *
  * Returns 0, or -1 with an exception set. Needs the GIL. */
 static inline int fdmux_import(void)
@@ -60,11 +64,11 @@ static inline int fdmux_import(void)
     return 0;
 }
 
-/* The loop of any object that answers __fdmux_loop__(): fdmux.Selector, NativeLoop,
- * SelectorEventLoop, a mounted host. Imports the table too if that was not done.
+/* Get the loop of an object that has __fdmux_loop__(): fdmux.Selector, NativeLoop,
+ * SelectorEventLoop, a mounted host. Sets the function table too.
  *
- * The loop lives at least as long as `object`, and is closed by its owner: you learn of
- * that by the `destroyed` of your watchers. Returns NULL with an exception set. */
+ * The loop's memory lives at least as long as `object`. Its owner closes the loop,
+ * which calls the `destroyed` of your watchers. Returns NULL with an exception set. */
 static inline struct fdmux_loop *fdmux_from_object(PyObject *object)
 {
     struct fdmux_loop *loop = NULL;
@@ -82,11 +86,12 @@ static inline struct fdmux_loop *fdmux_from_object(PyObject *object)
     return loop;
 }
 
-/* The queue of any object that answers __fdmux_queue__(): fdmux.NativeQueue. Imports
- * the table too if that was not done.
+/* Get the queue of an object that has __fdmux_queue__(): fdmux.NativeQueue. Sets the
+ * function table too.
  *
- * Lives at least as long as `object`, which closes it at its end: a thread that puts
- * needs its own reference, from fdmux_queue_ref. Returns NULL with an exception set. */
+ * The queue lives at least as long as `object`, which closes it when it is freed. A
+ * thread that puts needs its own reference, from fdmux_queue_ref. Returns NULL with an
+ * exception set. */
 static inline struct fdmux_queue *fdmux_queue_from_object(PyObject *object)
 {
     struct fdmux_queue *queue = NULL;
@@ -105,7 +110,7 @@ static inline struct fdmux_queue *fdmux_queue_from_object(PyObject *object)
     return queue;
 }
 
-/* The names of fdmux.h, by way of the table. */
+/* The functions of fdmux.h and fdmux_stream.h, called through the table. */
 #define fdmux_loop_create(...) fdmux_table->loop_create(__VA_ARGS__)
 #define fdmux_loop_destroy(...) fdmux_table->loop_destroy(__VA_ARGS__)
 #define fdmux_loop_fd(...) fdmux_table->loop_fd(__VA_ARGS__)
@@ -158,7 +163,7 @@ static inline struct fdmux_queue *fdmux_queue_from_object(PyObject *object)
     fdmux_table->stream->await_writable(__VA_ARGS__)
 #define fdmux_stream_peer(...) fdmux_table->stream->peer(__VA_ARGS__)
 
-/* How the GIL is held: by PyGILState_Ensure, so a thread that Python has never seen may
+/* Take the GIL, with PyGILState_Ensure: so a thread that Python has never seen may
  * dispatch too. */
 static inline void *fdmux_gil_enter(void *userdata)
 {
@@ -166,27 +171,34 @@ static inline void *fdmux_gil_enter(void *userdata)
     return (void *)(uintptr_t)PyGILState_Ensure();
 }
 
-/* Give it back: `held` is what fdmux_gil_enter returned. */
+/* Release the GIL; `held` is the result of fdmux_gil_enter. */
 static inline void fdmux_gil_leave(void *held, void *userdata)
 {
     (void)userdata;
     PyGILState_Release((PyGILState_STATE)(uintptr_t)held);
 }
 
-/* The GIL as something to hold; see fdmux_hold_gil. */
+/* The hold of fdmux_hold_gil. */
+#if defined(FDMUX_TABLE_EXTERN)
+extern const struct fdmux_hold fdmux_gil;
+#elif defined(FDMUX_TABLE_SHARED)
+extern const struct fdmux_hold fdmux_gil; /* for C++, where a const is static */
+const struct fdmux_hold fdmux_gil = {fdmux_gil_enter, fdmux_gil_leave, NULL};
+#else
 static const struct fdmux_hold fdmux_gil = {fdmux_gil_enter, fdmux_gil_leave, NULL};
+#endif
 
-/* Hold the GIL until the batch is over, so that this function of the loop, and those of
- * the same batch that come after it, can use Python: one acquisition a batch. Call it
- * in each function before it touches Python.
+/* Hold the GIL until the end of the batch. Call this in each function of the loop that
+ * uses Python, before it does.
  *
- * Functions of the batch that know nothing of Python run with the GIL held too: one
- * that waits for a thread which needs the GIL would wait for ever.
+ * Only the first call in a batch takes the GIL. Functions that run later in the batch
+ * run with the GIL held even if they do not use Python. One that waits for a thread
+ * which needs the GIL would wait for ever.
  *
- * When the interpreter ends, a thread that asks for the GIL does not come back from
- * here (Python ends it, or from 3.14 on lets it hang): hold no lock of your own.
+ * While the interpreter shuts down, this call does not return (Python ends the thread;
+ * from 3.14 on the thread hangs). Hold no lock of your own when you call it.
  *
- * Returns 0, or as fdmux_loop_hold. For the main interpreter only, as PyGILState. */
+ * Returns 0, or as fdmux_loop_hold. For the main interpreter only, like PyGILState. */
 static inline int fdmux_hold_gil(struct fdmux_loop *loop)
 {
     return fdmux_loop_hold(loop, &fdmux_gil);

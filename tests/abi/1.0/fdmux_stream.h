@@ -1,11 +1,11 @@
 /* fdmux_stream.h: buffered connections. Optional, on top of fdmux.h.
  *
- * A stream owns a connected socket; a listener is a stream that accepts others. The
- * core receives for a ready stream, calls its function, and keeps what the kernel does
- * not take when writing; it bounds both.
+ * A stream owns a connected socket; a listener is a stream that accepts others. When a
+ * stream is readable, the core receives and calls the stream's function. When it
+ * writes, the core queues what the kernel does not take. Both are limited.
  *
- * Threads: the dispatching thread only, or any one thread while nobody dispatches.
- * Errors common to all: as in fdmux.h; -ENOENT for a stream that is over. */
+ * Threads: the dispatching thread only, or any one thread while no thread dispatches.
+ * Errors common to all: as in fdmux.h; -ENOENT for a stream that has ended. */
 #ifndef FDMUX_STREAM_H
 #define FDMUX_STREAM_H
 
@@ -27,62 +27,73 @@ extern "C" {
 #define FDMUX_STREAM_CONNECTED 2 /* fdmux_stream_connect has succeeded */
 #define FDMUX_STREAM_DATA 3 /* bytes have arrived */
 #define FDMUX_STREAM_END 4 /* the peer sends no more; writing goes on */
-#define FDMUX_STREAM_WRITABLE 5 /* the queue fell to the low-water mark */
+#define FDMUX_STREAM_WRITABLE 5 /* the queue has fallen to the low-water mark */
 #define FDMUX_STREAM_DRAINED 6 /* the queue is empty again */
-#define FDMUX_STREAM_CLOSED 7 /* over, with an error or as asked; the last */
-#define FDMUX_STREAM_REFUSED 8 /* a listener cannot accept now; it goes on trying */
+#define FDMUX_STREAM_CLOSED 7 /* the stream has ended; its last event */
+#define FDMUX_STREAM_REFUSED 8 /* a listener cannot accept now; it will retry */
 
-/* What happened to one stream; valid during the call. A stream receives once in a
- * batch, so none starves another. */
+/* An event of one stream; valid during the call, like `data`. A stream receives once in
+ * a batch, so that a busy one does not delay the others. */
 struct fdmux_stream_event {
     uint64_t stream;
-    uint64_t listener; /* ACCEPTED: who has accepted it; else 0 */
-    const void *data;  /* DATA: what has arrived; else NULL */
+    uint64_t listener; /* ACCEPTED: the listener that has accepted it; else 0 */
+    const void *data;  /* DATA: the bytes; else NULL */
     uint32_t length;   /* DATA: how many bytes; else 0 */
     uint32_t kind;     /* FDMUX_STREAM_ACCEPTED and so on */
-    int error;         /* CLOSED and REFUSED: an errno, or 0; else 0 */
+    int error;         /* CLOSED and REFUSED: an errno; 0 if it was closed as asked */
     uint32_t reserved;
 };
 
-/* Takes what happened. A negative result ends the batch, as with every function given
- * to a loop. */
+/* Called for each event of a stream. A negative result ends the batch, as with every
+ * function given to a loop. */
 typedef int (*fdmux_stream_fn)(struct fdmux_loop *loop,
                                const struct fdmux_stream_event *event, void *userdata);
 
-/* Says where to receive, before each receive: `*ret_size` bytes at `*ret_buffer`, which
- * stay valid until the next event of this stream. A size of 0 receives nothing this
- * time. A negative result ends the batch. */
+/* Called before each receive, to choose the buffer.
+ *
+ * On entry `*ret_buffer` is the buffer that the loop's streams share and `*ret_size` is
+ * receive_max: a function that changes neither receives there. It may set another
+ * buffer, which must stay valid until the next event of this stream, and its size. A
+ * size above receive_max is lowered to receive_max; the shared buffer has room for that
+ * many bytes.
+ *
+ * With a size of 0 nothing is received this time. The socket stays readable, so the
+ * function is called again at each wait, and the loop spins: to wait longer, call
+ * fdmux_stream_pause. A negative result ends the batch. */
 typedef int (*fdmux_stream_buffer_fn)(struct fdmux_loop *loop, uint64_t stream,
                                       void **ret_buffer, size_t *ret_size,
                                       void *userdata);
 
 /* Flags of fdmux_stream_close. */
-#define FDMUX_STREAM_DROP 0x1 /* do not send what is queued */
+#define FDMUX_STREAM_DROP 0x1 /* discard the queue and close at once */
 
-/* Flags of struct fdmux_stream_options: the descriptor stays the caller's, who closes
- * it after CLOSED or fdmux_stream_close with DROP. */
+/* Flags of struct fdmux_stream_options. BORROW: the descriptor stays the caller's.
+ *
+ * The stream still watches the descriptor while CLOSED is delivered. Close it in
+ * `destroyed`, or once fdmux_stream_close with DROP has returned. */
 #define FDMUX_STREAM_BORROW 0x1
 
-/* Limits: 0 means the default that stands behind each. A listener hands its options to
- * the streams it accepts. */
+/* Options of a stream; 0 selects the default of a limit. The streams that a listener
+ * accepts have its options, except `destroyed` and BORROW. */
 struct fdmux_stream_options {
     size_t struct_size;
     fdmux_stream_fn fn; /* not NULL */
-    fdmux_stream_buffer_fn buffer_fn; /* NULL: into a buffer that streams share */
+    fdmux_stream_buffer_fn buffer_fn; /* NULL: receive into the shared buffer */
     void *userdata;
-    fdmux_destroyed_fn destroyed; /* of this stream; not of those it accepts */
-    uint32_t receive_max; /* bytes a batch; by default 65536, at most 262144 */
-    uint32_t queue_max; /* bytes not yet sent; by default 262144 */
-    uint32_t queue_high; /* from here on reading pauses; 65536 */
-    uint32_t queue_low; /* until here; 16384 */
-    uint32_t connection_max; /* of a listener; 0: no limit but descriptors */
+    fdmux_destroyed_fn destroyed; /* of this stream; not of accepted ones */
+    uint32_t receive_max; /* bytes received in a batch; 65536, at most 262144 */
+    uint32_t queue_max; /* bytes queued at most; 262144 */
+    uint32_t queue_high; /* with so many queued, reading stops; 65536 */
+    uint32_t queue_low; /* with so few queued, it goes on; 16384 */
+    uint32_t connection_max; /* of a listener; 0: no limit */
     uint32_t flags; /* FDMUX_STREAM_BORROW or 0 */
-    /* With bytes queued the stall timeout takes the idle one's place, if it is set. */
-    int64_t idle_timeout_ns; /* without a byte either way; 0: none */
-    int64_t stall_timeout_ns; /* with bytes queued and none taken; 0: none */
+    /* While bytes are queued, the stall timeout replaces the idle one, if set. */
+    int64_t idle_timeout_ns; /* no byte sent or received; 0: none */
+    int64_t stall_timeout_ns; /* bytes queued and none sent; 0: none */
 };
 
-/* A listener's bytes are those of all it has accepted, those that are over included. */
+/* The bytes of a listener are those of all streams it has accepted, ended ones
+ * included. */
 struct fdmux_stream_stats {
     size_t struct_size;
     uint64_t received; /* bytes */
@@ -93,29 +104,35 @@ struct fdmux_stream_stats {
     uint64_t refused; /* over connection_max */
 };
 
-/* Bound what all streams of the loop queue together; 64 MiB by default.
+/* Limit what all streams of the loop queue together; 64 MiB by default.
  *
- * From three quarters of it on, no stream with a queue is read. A write over the bound
- * closes the stream with the longest queue, with ENOBUFS. Returns 0 or -ENOMEM. */
+ * From three quarters of the limit on, no stream with a queue is read. A write over the
+ * limit closes the stream with the longest queue, with ENOBUFS. Returns 0 or -ENOMEM.
+ * */
 FDMUX_API int fdmux_stream_total_max(struct fdmux_loop *loop, size_t bytes_max);
 
-/* Serve a connected, non-blocking socket. On success the stream owns `fd` and closes it
- * at its end. It may watch it for edges, so a later fdmux_io_add of the same descriptor
- * may return -EEXIST. Returns 0, -EBADF, -ENOMEM, or as fdmux_io_add. */
+/* Make a stream of a connected, non-blocking socket.
+ *
+ * On success the stream owns `fd` and closes it when it ends (but see BORROW). The
+ * stream may become edge-triggered, so a later fdmux_io_add of the same descriptor may
+ * return -EEXIST. Returns 0, -EBADF, -ENOMEM, or as fdmux_io_add. */
 FDMUX_API int fdmux_stream_add(struct fdmux_loop *loop, int fd,
                                const struct fdmux_stream_options *options,
                                uint64_t *ret_stream);
 
-/* Accept on a bound, listening, non-blocking socket; ownership as fdmux_stream_add.
- * At most 16 connections an iteration; out of descriptors it pauses, and tries again
- * when a stream of the loop closes, or after 250 ms, later 1 s. Returns as
- * fdmux_stream_add. */
+/* Accept connections on a listening, non-blocking socket; ownership as
+ * fdmux_stream_add.
+ *
+ * Accepts at most 16 connections an iteration. When descriptors run out, the listener
+ * backs off: REFUSED is delivered once, and it retries when a stream of the loop
+ * closes, or after 250 ms, then 500 ms, then each second. Returns as fdmux_stream_add.
+ * */
 FDMUX_API int fdmux_stream_listen(struct fdmux_loop *loop, int fd,
                                   const struct fdmux_stream_options *options,
                                   uint64_t *ret_stream);
 
-/* Serve a non-blocking socket on which connect(2) has returned EINPROGRESS or 0:
- * CONNECTED, or CLOSED with the error, follows. Ownership and result as
+/* Make a stream of a non-blocking socket on which connect(2) has returned EINPROGRESS
+ * or 0. CONNECTED follows, or CLOSED with the error. Ownership and result as
  * fdmux_stream_add. */
 FDMUX_API int fdmux_stream_connect(struct fdmux_loop *loop, int fd,
                                    const struct fdmux_stream_options *options,
@@ -133,24 +150,28 @@ struct fdmux_stream_address {
     int backlog; /* 0: 128 */
 };
 
-/* Make a socket, bind, listen, and fdmux_stream_listen. Returns 0; -EINVAL for an
- * address that is none; -EADDRINUSE, -EACCES, -EADDRNOTAVAIL, -EMFILE. */
+/* Make a socket, bind it, listen, and call fdmux_stream_listen. Returns 0; -EINVAL for
+ * a malformed address, or with BORROW: the stream owns this socket; -EADDRINUSE,
+ * -EACCES, -EADDRNOTAVAIL, -EMFILE. */
 FDMUX_API int fdmux_stream_listen_at(struct fdmux_loop *loop,
                                      const struct fdmux_stream_address *address,
                                      const struct fdmux_stream_options *options,
                                      uint64_t *ret_stream);
 
-/* Make a socket, begin to connect, and fdmux_stream_connect. Returns 0 or an error that
- * is known at once; -EAGAIN for a Unix socket whose backlog is full: try later. */
+/* Make a socket, call connect(2), and call fdmux_stream_connect. Returns 0; -EINVAL as
+ * fdmux_stream_listen_at; the error of connect(2), if it is known at once; -EAGAIN for
+ * a Unix socket whose backlog is full: try later. */
 FDMUX_API int fdmux_stream_connect_to(struct fdmux_loop *loop,
                                       const struct fdmux_stream_address *address,
                                       const struct fdmux_stream_options *options,
                                       uint64_t *ret_stream);
 
-/* Give a stream functions and userdata of its own: an accepted one begins with those of
- * its listener. The `destroyed` that it had is called before this returns, if that is
- * not the same. Works in a child of fork() too, before fdmux_loop_after_fork. Returns
- * 0, or -EINVAL without `fn`. */
+/* Replace the functions and the userdata of a stream. An accepted stream starts with
+ * those of its listener.
+ *
+ * The old `destroyed` is called before this returns, unless it and its userdata stay
+ * the same. Also allowed in a child of fork() before fdmux_loop_after_fork. Returns 0,
+ * or -EINVAL without `fn`. */
 struct fdmux_stream_handler {
     size_t struct_size;
     fdmux_stream_fn fn;
@@ -161,11 +182,12 @@ struct fdmux_stream_handler {
 FDMUX_API int fdmux_stream_set_handler(struct fdmux_loop *loop, uint64_t stream,
                                        const struct fdmux_stream_handler *handler);
 
-/* Send, now as far as the kernel takes it, the rest later and in order.
+/* Send what the kernel takes now; queue the rest and send it later, in order.
  *
- * Copies what it must keep. Returns 0; -EPIPE after shutdown or close; -ENOBUFS when
- * the queue would pass its bound, which also closes the stream with that error. What
- * the kernel refuses closes the stream with a CLOSED event, not with a result here. */
+ * Only the queued bytes are copied. Returns 0; -EPIPE after shutdown or close; -ENOBUFS
+ * or -ENOMEM when the rest cannot be queued, which also closes the stream with that
+ * error. An error of the kernel is not returned here: it is that of the CLOSED event.
+ * */
 FDMUX_API int fdmux_stream_write(struct fdmux_loop *loop, uint64_t stream,
                                  const void *data, size_t length);
 
@@ -176,47 +198,48 @@ struct fdmux_stream_write_op {
     size_t length;
 };
 
-/* Many writes in one call; neighbours to one stream go out in one sendmsg(2). Writes to
- * a stream that is over are skipped. Returns the count of writes that were accepted. */
+/* Do many writes in one call. Writes to the same stream that follow each other share
+ * one sendmsg(2). Writes to a stream that has ended are skipped. Returns the count of
+ * writes that were accepted. */
 FDMUX_API int fdmux_stream_write_batch(struct fdmux_loop *loop,
                                        const struct fdmux_stream_write_op *ops,
                                        uint32_t count);
 
-/* End the writing side when the queue is empty; reading goes on. Returns 0. */
+/* Shut down the writing side once the queue is empty; reading goes on. Returns 0. */
 FDMUX_API int fdmux_stream_shutdown(struct fdmux_loop *loop, uint64_t stream);
 
-/* Receive nothing, accept nothing, until resumed. Returns 0. */
+/* Stop receiving (a listener: accepting) until fdmux_stream_resume. Returns 0. */
 FDMUX_API int fdmux_stream_pause(struct fdmux_loop *loop, uint64_t stream);
 FDMUX_API int fdmux_stream_resume(struct fdmux_loop *loop, uint64_t stream);
 
-/* Close a stream: at once with FDMUX_STREAM_DROP, else when what is queued has been
- * sent; nothing is received any more. A CLOSED event follows in either case. With DROP
- * a borrowed descriptor is let go of before this returns. Returns 0. */
+/* Close a stream: with FDMUX_STREAM_DROP at once, otherwise once the queue is sent.
+ *
+ * Nothing more is received. CLOSED follows in either case, not inside this call. With
+ * DROP the stream no longer uses a borrowed descriptor when this returns. Returns 0. */
 FDMUX_API int fdmux_stream_close(struct fdmux_loop *loop, uint64_t stream,
                                  uint32_t flags);
 
-/* The socket of a live stream; it stays the stream's. Returns the descriptor. */
+/* Returns the descriptor of the stream, which still owns it. */
 FDMUX_API int fdmux_stream_fd(struct fdmux_loop *loop, uint64_t stream);
 
 /* Fill `stats`, whose struct_size the caller has set. Returns 0. */
 FDMUX_API int fdmux_stream_stats(struct fdmux_loop *loop, uint64_t stream,
                                  struct fdmux_stream_stats *stats);
 
-/* Deliver one WRITABLE event when the queue has fallen to `queue_low` bytes, also if it
- * has never reached queue_high. Sets the low-water mark of the stream's options, which
- * all that its listener has accepted share. Returns 0. */
+/* Deliver one WRITABLE event when the queue has fallen to `queue_low` bytes, even if it
+ * has never reached queue_high. This changes the low-water mark of all streams of the
+ * same listener, which share their options. Returns 0. */
 FDMUX_API int fdmux_stream_await_writable(struct fdmux_loop *loop, uint64_t stream,
                                           uint32_t queue_low);
 
-/* Copy the address of the peer, a struct sockaddr of the Internet families, to
- * `address`, which has room for `size` bytes; kept from the beginning, so that it is
- * known when the connection is no more. Returns its size; 0 for other families;
- * -ENOSPC. */
+/* Copy the address of the peer, a struct sockaddr_in or sockaddr_in6, to `address`,
+ * which has room for `size` bytes. The stream stores it when it is connected, so it is
+ * known in CLOSED too. Returns its size; 0 for other families; -ENOSPC. */
 FDMUX_API int fdmux_stream_peer(struct fdmux_loop *loop, uint64_t stream, void *address,
                                 size_t size);
 
-/* The functions above, for callers that do not link us: fdmux_api.stream. Append-only,
- * like the table it hangs from. */
+/* The functions above for callers that do not link the core: fdmux_api.stream. It only
+ * grows, at its end. */
 struct fdmux_stream_api {
     size_t struct_size;
     int (*total_max)(struct fdmux_loop *loop, size_t bytes_max);
