@@ -1,8 +1,8 @@
 /* delivery.c: the type fdmux._delivery.Delivery: what the streams of one loop share.
  *
- * Owns each open stream, so the garbage collector sees the whole of a loop that nobody
- * holds any more. */
-#include "delivery.h"
+ * It owns a reference to each open stream, so the garbage collector can find and free a
+ * loop with its streams when nothing else refers to them. */
+#include "stream_object.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -10,17 +10,14 @@
 
 PyTypeObject *delivery_type;
 
-/* Those with an exception that nobody has raised yet. */
-static struct delivery *first_failed;
-
 /* ---- gathered writes ----------------------------------------------------------- */
 
-int delivery_note_unsent(struct delivery *delivery, struct delivered *stream)
+int delivery_add_unsent(struct delivery *delivery, struct stream_object *stream)
 {
     if (delivery->unsent_count == delivery->unsent_capacity) {
         uint32_t capacity =
             delivery->unsent_capacity == 0 ? 16 : delivery->unsent_capacity * 2;
-        struct delivered **unsent = (struct delivered **)PyMem_Realloc(
+        struct stream_object **unsent = (struct stream_object **)PyMem_Realloc(
             (void *)delivery->unsent, capacity * sizeof *unsent);
 
         if (unsent == NULL) {
@@ -36,16 +33,16 @@ int delivery_note_unsent(struct delivery *delivery, struct delivered *stream)
     return 0;
 }
 
-/* In the order of writing. Telling an owner that its queue is long may lead to writes,
- * which are sent as well. */
+/* In the order of the first writes. An owner that gets FULL may write: such writes are
+ * added at the end of the array, and sent too. */
 void delivery_flush(struct delivery *delivery)
 {
     for (uint32_t i = 0; i < delivery->unsent_count; i++) {
-        struct delivered *stream = delivery->unsent[i];
+        struct stream_object *stream = delivery->unsent[i];
 
-        delivery->unsent[i] = NULL; /* the garbage collector looks here, too */
+        delivery->unsent[i] = NULL; /* traverse() visits the array too */
         stream->is_unsent = false;
-        delivered_flush(stream);
+        stream_flush(stream);
         Py_DECREF((PyObject *)stream);
     }
     delivery->unsent_count = 0;
@@ -54,86 +51,20 @@ void delivery_flush(struct delivery *delivery)
 static void drop_unsent(struct delivery *delivery)
 {
     while (delivery->unsent_count > 0) {
-        struct delivered *stream = delivery->unsent[--delivery->unsent_count];
+        struct stream_object *stream = delivery->unsent[--delivery->unsent_count];
 
         stream->is_unsent = false;
-        delivered_drop_chunks(stream);
+        stream_drop_chunks(stream);
         Py_DECREF((PyObject *)stream);
     }
 }
 
-/* ---- what stops a batch -------------------------------------------------------- */
+/* ---- asyncio: has Python something to do? -------------------------------------- */
 
-int delivery_keep_error(struct delivery *delivery)
-{
-    PyObject *type, *value, *traceback;
-
-    if (delivery->error != NULL) { /* one at a time is all that can be raised */
-        PyErr_WriteUnraisable((PyObject *)delivery);
-        return -ECANCELED;
-    }
-    PyErr_Fetch(&type, &value, &traceback);
-    PyErr_NormalizeException(&type, &value, &traceback);
-    if (traceback != NULL)
-        (void)PyException_SetTraceback(value, traceback); /* it is a traceback */
-    Py_XDECREF(type);
-    Py_XDECREF(traceback);
-    delivery->error = value;
-    delivery->next_failed = first_failed;
-    first_failed = delivery;
-    Py_INCREF((PyObject *)delivery);
-    return -ECANCELED;
-}
-
-static struct delivery *find_failed(const void *address)
-{
-    struct delivery *failed = first_failed;
-
-    while (failed != NULL && failed->address != address)
-        failed = failed->next_failed;
-    return failed;
-}
-
-static void unlink_failed(const struct delivery *delivery)
-{
-    struct delivery **link = &first_failed;
-
-    while (*link != delivery)
-        link = &(*link)->next_failed;
-    *link = delivery->next_failed;
-}
-
-static PyObject *raise_kept(struct delivery *delivery)
-{
-    PyObject *error = delivery->error;
-    PyObject *traceback = PyException_GetTraceback(error);
-
-    delivery->error = NULL;
-    unlink_failed(delivery);
-    PyErr_Restore(delivery_new_ref((PyObject *)Py_TYPE(error)), error, traceback);
-    Py_DECREF((PyObject *)delivery);
-    return NULL;
-}
-
-/* raise_error(loop_address): raise what has stopped a batch of this loop, if anything.
- */
-PyObject *delivery_raise_error(PyObject *module, PyObject *loop_address)
-{
-    const void *address = PyLong_AsVoidPtr(loop_address);
-    struct delivery *failed;
-
-    (void)module;
-    if (PyErr_Occurred() != NULL)
-        return NULL;
-    failed = find_failed(address);
-    return failed == NULL ? delivery_new_ref(Py_None) : raise_kept(failed);
-}
-
-/* ---- asyncio: is there something else to do? ------------------------------------ */
-
-/* Asked after each batch, without the GIL: the sizes of a deque and a list are numbers
- * that this thread alone changes. (Calls of other threads wake the loop besides.)
- * Gathered writes are a native function's, which has called Python in this batch. */
+/* The core calls this after each batch that called functions, without the GIL. It reads
+ * only the sizes of a deque and a list, which this thread alone changes. (Calls from
+ * other threads wake the loop.) There are gathered writes if a native function has
+ * called Python in this batch. */
 static int has_work(struct fdmux_loop *loop, void *userdata)
 {
     const struct delivery *delivery = userdata;
@@ -143,8 +74,8 @@ static int has_work(struct fdmux_loop *loop, void *userdata)
            Py_SIZE(delivery->scheduled) != delivery->scheduled_count;
 }
 
-/* watch(ready, scheduled): let a dispatch return when one of them grows, or nothing
- * with None. Returns 0 or -errno. */
+/* watch(ready, scheduled): make dispatch return when `ready` is not empty or the size
+ * of `scheduled` has changed. None and None end that. Returns 0 or -errno. */
 static PyObject *watch(PyObject *self, PyObject *args)
 {
     struct delivery *delivery = (struct delivery *)self;
@@ -166,7 +97,8 @@ static PyObject *watch(PyObject *self, PyObject *args)
     return PyLong_FromLong(r);
 }
 
-/* before_wait(scheduled): send what was gathered; the list of timers may be new. */
+/* before_wait(scheduled): send gathered writes, and note the size of `scheduled`, which
+ * may be another list than before. */
 static PyObject *before_wait(PyObject *self, PyObject *scheduled)
 {
     struct delivery *delivery = (struct delivery *)self;
@@ -196,8 +128,8 @@ static PyObject *make(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         return NULL;
     if (PyInterpreterState_GetID(PyInterpreterState_Get()) != 0)
         return PyErr_Format(PyExc_RuntimeError,
-                            "streams need the main interpreter; in a subinterpreter "
-                            "use sockets with SelectorEventLoop.register_read");
+                            "streams work in the main interpreter only; in a "
+                            "subinterpreter use SelectorEventLoop.register_read");
     ref = PyCapsule_GetPointer(capsule, "fdmux.loop");
     if (ref == NULL || fdmux_check_api(ref->api) < 0)
         return NULL;
@@ -218,7 +150,7 @@ static int ignore_event(struct fdmux_loop *loop, const struct fdmux_stream_event
     return 0;
 }
 
-/* In the child of a fork the bytes are the parent's: none is received. */
+/* In a child of fork() the bytes belong to the parent: receive none. */
 static int receive_nothing(struct fdmux_loop *loop, uint64_t stream, void **ret_buffer,
                            size_t *ret_size, void *userdata)
 {
@@ -227,13 +159,14 @@ static int receive_nothing(struct fdmux_loop *loop, uint64_t stream, void **ret_
     return fdmux_stream_close(loop, stream, FDMUX_STREAM_DROP);
 }
 
-/* Let the core know nothing of a stream any more, also in the child of a fork. */
+/* Close a stream and replace its functions, so that the core no longer has the address
+ * of the Python object. Works in a child of fork() too. */
 static void disown(struct fdmux_loop *loop, uint64_t token)
 {
     struct fdmux_stream_handler nobody = {
         .struct_size = sizeof nobody, .fn = ignore_event, .buffer_fn = receive_nothing};
 
-    /* Both fail on a loop that is closed: it calls nobody. */
+    /* Both fail on a closed loop, which calls no function any more. */
     (void)fdmux_stream_set_handler(loop, token, &nobody);
     (void)fdmux_stream_close(loop, token, FDMUX_STREAM_DROP);
 }
@@ -241,24 +174,25 @@ static void disown(struct fdmux_loop *loop, uint64_t token)
 static void drop_streams(struct delivery *delivery)
 {
     while (delivery->first_open != NULL) {
-        struct delivered *stream = delivery->first_open;
+        struct stream_object *stream = delivery->first_open;
 
         if (delivery->loop != NULL)
             disown(delivery->loop, stream->token);
         stream->is_over = true;
         stream->is_open = stream->can_write = false;
-        delivered_leave(stream);
+        stream_unlink(stream);
     }
 }
 
-/* Once the core knows none of its streams. */
+/* Only when the core has none of its streams. */
 static void forget_loop(struct delivery *delivery)
 {
     delivery->loop = NULL;
     Py_CLEAR(delivery->memory);
 }
 
-/* abandon(): after a fork, in the child: the streams are the parent's. */
+/* abandon(): forget the loop and its streams, in a child of fork(). They are the
+ * parent's. */
 static PyObject *abandon(PyObject *self, PyObject *unused)
 {
     struct delivery *delivery = (struct delivery *)self;
@@ -271,8 +205,7 @@ static PyObject *abandon(PyObject *self, PyObject *unused)
     return delivery_new_ref(Py_None);
 }
 
-/* disown(): forget every stream without telling its owner; the loop is about to close.
- */
+/* disown(): close every stream without an event, before the loop closes. */
 static PyObject *disown_all(PyObject *self, PyObject *unused)
 {
     struct delivery *delivery = (struct delivery *)self;
@@ -283,7 +216,7 @@ static PyObject *disown_all(PyObject *self, PyObject *unused)
     return delivery_new_ref(Py_None);
 }
 
-/* enter(): this thread runs the loop. */
+/* enter(): this thread runs the loop from now on. */
 static PyObject *enter(PyObject *self, PyObject *unused)
 {
     (void)unused;
@@ -291,7 +224,7 @@ static PyObject *enter(PyObject *self, PyObject *unused)
     return delivery_new_ref(Py_None);
 }
 
-/* leave(): it does no longer; what was gathered is sent. */
+/* leave(): send gathered writes; no thread runs the loop any more. */
 static PyObject *leave(PyObject *self, PyObject *unused)
 {
     struct delivery *delivery = (struct delivery *)self;
@@ -312,7 +245,8 @@ static PyObject *flush(PyObject *self, PyObject *unused)
 
 static int append_all(const struct delivery *delivery, PyObject *list)
 {
-    for (struct delivered *it = delivery->first_open; it != NULL; it = it->next_open) {
+    for (struct stream_object *it = delivery->first_open; it != NULL;
+         it = it->next_open) {
         if (PyList_Append(list, (PyObject *)it) < 0)
             return -1;
     }
@@ -339,7 +273,7 @@ static int traverse(PyObject *self, visitproc visit, void *arg)
                               delivery->incoming, delivery->ready, delivery->scheduled};
     int r = delivery_visit(held, sizeof held / sizeof held[0], visit, arg);
 
-    for (struct delivered *it = delivery->first_open; r == 0 && it != NULL;
+    for (struct stream_object *it = delivery->first_open; r == 0 && it != NULL;
          it = it->next_open)
         r = visit((PyObject *)it, arg);
     for (uint32_t i = 0; r == 0 && i < delivery->unsent_count; i++)
@@ -352,7 +286,8 @@ static int clear(PyObject *self)
     struct delivery *delivery = (struct delivery *)self;
 
     if (delivery->ready != NULL && delivery->loop != NULL)
-        (void)fdmux_loop_set_return(delivery->loop, NULL, NULL); /* or it is closed */
+        /* -ESTALE: the loop is closed, and asks no more. */
+        (void)fdmux_loop_set_return(delivery->loop, NULL, NULL);
     drop_unsent(delivery);
     drop_streams(delivery);
     Py_CLEAR(delivery->incoming);

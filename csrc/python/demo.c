@@ -1,7 +1,6 @@
 /* demo.c: native code with a pipe, a timer and a thread of its own (demo.h).
  *
- * Its one rule: it uses the loop only through fdmux.h, so that what the demo shows is
- * what any extension gets. */
+ * It uses the loop only through fdmux.h, as any extension does. */
 #include "demo.h"
 
 #include <errno.h>
@@ -80,7 +79,8 @@ static void count_destroyed(void *userdata)
     atomic_fetch_add(&demo->destroyed, 1);
 }
 
-/* The thread: for each call a byte first, so that both kinds of traffic mix. */
+/* The thread. It writes a byte before each posted call, so that both kinds of events
+ * come in turn. */
 static void *write_and_post(void *userdata)
 {
     struct fdmux_py_demo *demo = userdata;
@@ -88,9 +88,9 @@ static void *write_and_post(void *userdata)
     for (uint64_t i = 0; i < FDMUX_PY_DEMO_CALLS; i++) {
         demo->calls[i] = (struct demo_call){demo, i};
         if (fdmux__sys_write(demo->write_fd, "x", 1) != 1)
-            break; /* cannot be: a pipe holds more than we write */
+            break; /* never: a pipe has room for all of them */
         if (fdmux_post(demo->loop, run_call, &demo->calls[i]) < 0)
-            break; /* the loop was closed: nobody waits for the rest */
+            break; /* the loop was closed */
         atomic_fetch_add(&demo->posted, 1);
     }
     (void)fdmux__sys_close(demo->write_fd); /* nothing is left to flush */
@@ -161,7 +161,7 @@ int fdmux_py_demo_start(struct fdmux_loop *loop, struct fdmux_py_demo **ret_demo
     if (r >= 0)
         r = start_thread(demo);
     if (r < 0) {
-        (void)fdmux_py_demo_stop(demo); /* nothing was posted: it is not busy */
+        (void)fdmux_py_demo_stop(demo); /* 0: nothing was posted */
         return r;
     }
     *ret_demo = demo;
@@ -184,7 +184,7 @@ void fdmux_py_demo_count(struct fdmux_py_demo *demo,
 int fdmux_py_demo_stop(struct fdmux_py_demo *demo)
 {
     if (demo->has_thread)
-        (void)pthread_join(demo->thread, NULL); /* ours, and joined once */
+        (void)pthread_join(demo->thread, NULL); /* 0: our thread, joined once */
     demo->has_thread = false;
     if (atomic_load(&demo->called) + atomic_load(&demo->dropped) <
         atomic_load(&demo->posted))

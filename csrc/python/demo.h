@@ -1,8 +1,7 @@
-/* demo.h: a piece of native code that lives beside Python's sockets, for
- * `python -m fdmux demo`.
+/* demo.h: native code that shares a loop with Python, for `python -m fdmux demo`.
  *
- * It owns a pipe, a periodic timer and a thread, and registers all three through
- * fdmux.h, as an extension would; it only counts. Nothing here touches Python. */
+ * It has a pipe, a periodic timer and a thread, uses them through fdmux.h as an
+ * extension would, and counts what happens. Nothing here uses Python. */
 #ifndef FDMUX_PYTHON_DEMO_H
 #define FDMUX_PYTHON_DEMO_H
 
@@ -16,7 +15,7 @@
 struct fdmux_py_demo;
 
 struct fdmux_py_demo_counts {
-    uint64_t bytes;     /* read from the pipe by a watcher in C */
+    uint64_t bytes;     /* read from the pipe by a function in C */
     uint64_t ticks;     /* of the timer */
     uint64_t calls;     /* posted by the thread, and run */
     uint64_t in_order;  /* of these, the ones that ran in the order of posting */
@@ -31,11 +30,11 @@ int fdmux_py_demo_start(struct fdmux_loop *loop, struct fdmux_py_demo **ret_demo
 void fdmux_py_demo_count(struct fdmux_py_demo *demo,
                          struct fdmux_py_demo_counts *ret_counts);
 
-/* Join the thread, remove the watchers, free the memory. The loop may be closed, but
- * must not be under way in a dispatch.
+/* Join the thread, remove the watchers, free the memory. The loop may be closed, but no
+ * thread may be dispatching it.
  *
- * Returns 0, or -EBUSY, freeing nothing, while posted calls wait in the loop: run it
- * or close it first. */
+ * Returns 0; -EBUSY, freeing nothing, while posted calls wait in the loop: run or close
+ * it first. */
 int fdmux_py_demo_stop(struct fdmux_py_demo *demo);
 
 /* cffi:end */

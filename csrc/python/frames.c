@@ -1,7 +1,9 @@
-/* frames.c: from bytes to a list of frames, in one call of Python.
+/* frames.c: cuts the data of a stream into frames, and calls Python with a list of
+ * them.
  *
- * A framer (fdmux_frame.h) finds the frames. What is not whole is kept with the stream,
- * in memory of its own that goes when the frame is whole. */
+ * A framer (fdmux_frame.h) finds the frames. The bytes of an incomplete frame (the
+ * rest) are kept with the stream, in memory that is freed when the frame is complete.
+ * */
 #include "frames.h"
 
 #include <errno.h>
@@ -9,16 +11,16 @@
 
 #define NAME "fdmux.framer"
 
-/* ---- what is not whole ---------------------------------------------------------- */
+/* ---- the rest: bytes of an incomplete frame ------------------------------------- */
 
 struct delivery_rest {
     size_t length;
-    size_t seen;   /* bytes that the framer was shown at its last call */
-    size_t wanted; /* bytes there must be before it is called again */
+    size_t seen;   /* bytes that the framer got in its last call */
+    size_t wanted; /* bytes that are needed before its next call */
     unsigned char bytes[];
 };
 
-void frames_drop_rest(struct delivered *stream)
+void frames_drop_rest(struct stream_object *stream)
 {
     PyMem_Free(stream->rest);
     stream->rest = NULL;
@@ -26,7 +28,7 @@ void frames_drop_rest(struct delivered *stream)
 
 PyObject *frames_take_rest(PyObject *self, PyObject *unused)
 {
-    struct delivered *stream = (struct delivered *)self;
+    struct stream_object *stream = (struct stream_object *)self;
     const struct delivery_rest *rest = stream->rest;
     PyObject *bytes =
         PyBytes_FromStringAndSize(rest == NULL ? NULL : (const char *)rest->bytes,
@@ -37,9 +39,9 @@ PyObject *frames_take_rest(PyObject *self, PyObject *unused)
     return bytes;
 }
 
-/* Append to what is kept. Grows by doubling: a frame that comes byte by byte costs
+/* Append to the rest. Its memory doubles, so a frame that arrives byte by byte costs
  * O(length). */
-static int keep(struct delivered *stream, const unsigned char *data, size_t length)
+static int keep(struct stream_object *stream, const unsigned char *data, size_t length)
 {
     size_t before = stream->rest == NULL ? 0 : stream->rest->length;
     size_t capacity = 64;
@@ -60,10 +62,10 @@ static int keep(struct delivered *stream, const unsigned char *data, size_t leng
 
 /* ---- cutting -------------------------------------------------------------------- */
 
-/* Where the cutting stands. */
+/* The data that is not cut yet, and the frames so far. */
 struct cut {
     const struct fdmux_framer *framer;
-    struct fdmux_frame *frame; /* 16 KiB: not for the stack */
+    struct fdmux_frame *frame; /* 16 KiB: too large for the stack */
     const unsigned char *data;
     size_t length;
     size_t seen;
@@ -76,7 +78,8 @@ static PyObject *part_of(const struct cut *cut, const struct fdmux_frame_part *p
     size_t size = cut->frame->size;
 
     if (part->first > size || part->length > size - part->first)
-        return PyErr_Format(PyExc_ValueError, "a framer has cut outside of its frame");
+        return PyErr_Format(PyExc_ValueError,
+                            "a framer returned a part outside of its frame");
     return PyBytes_FromStringAndSize((const char *)cut->data + part->first,
                                      (Py_ssize_t)part->length);
 }
@@ -105,7 +108,7 @@ static int append(struct cut *cut, const struct fdmux_frame *frame)
     int r;
 
     if (!is_sound) {
-        PyErr_SetString(PyExc_ValueError, "a framer has returned a malformed frame");
+        PyErr_SetString(PyExc_ValueError, "a framer returned a malformed frame");
         return -1;
     }
     object = frame->is_list ? list_of(cut, frame) : part_of(cut, &frame->parts[0]);
@@ -117,7 +120,7 @@ static int append(struct cut *cut, const struct fdmux_frame *frame)
     return r;
 }
 
-/* Returns 0, or -1 with an exception; *ret_error is what the framer says is wrong. */
+/* Returns 0, or -1 with an exception. `*ret_error` is the error of the framer, or 0. */
 static int cut_all(struct cut *cut, int *ret_error)
 {
     struct fdmux_frame *frame = cut->frame;
@@ -141,8 +144,8 @@ static int cut_all(struct cut *cut, int *ret_error)
     return 0;
 }
 
-/* What is left becomes the rest: it may lie in the rest already. */
-static int keep_left(struct delivered *stream, const struct cut *cut)
+/* Keep the bytes that are left as the rest. They may be in it already. */
+static int keep_rest(struct stream_object *stream, const struct cut *cut)
 {
     struct delivery_rest *rest = stream->rest;
 
@@ -161,7 +164,7 @@ static int keep_left(struct delivered *stream, const struct cut *cut)
     return 0;
 }
 
-static int cut_into(struct delivered *stream, struct cut *cut,
+static int cut_into(struct stream_object *stream, struct cut *cut,
                     const struct fdmux_stream_event *event, int *ret_error)
 {
     cut->data = event->data;
@@ -176,10 +179,10 @@ static int cut_into(struct delivered *stream, struct cut *cut,
         if (cut->length < stream->rest->wanted)
             return 0;
     }
-    return cut_all(cut, ret_error) < 0 ? -1 : keep_left(stream, cut);
+    return cut_all(cut, ret_error) < 0 ? -1 : keep_rest(stream, cut);
 }
 
-static PyObject *call(const struct delivered *stream, PyObject *frames)
+static PyObject *call(const struct stream_object *stream, PyObject *frames)
 {
     if (PyList_Size(frames) == 0)
         return delivery_new_ref(Py_None);
@@ -187,7 +190,7 @@ static PyObject *call(const struct delivered *stream, PyObject *frames)
                                         NULL);
 }
 
-PyObject *frames_deliver(struct delivered *stream,
+PyObject *frames_deliver(struct stream_object *stream,
                          const struct fdmux_stream_event *event, int *ret_error)
 {
     struct cut cut = {
@@ -203,7 +206,7 @@ PyObject *frames_deliver(struct delivered *stream,
     return answer;
 }
 
-int frames_finish(struct delivered *stream, int error)
+int frames_finish(struct stream_object *stream, int error)
 {
     PyObject *done = NULL;
 
@@ -218,7 +221,7 @@ int frames_finish(struct delivered *stream, int error)
     return 0;
 }
 
-/* ---- framers of ours ------------------------------------------------------------- */
+/* ---- framers of fdmux ------------------------------------------------------------ */
 
 struct delimited {
     struct fdmux_framer framer;
@@ -245,8 +248,10 @@ static int cut_delimited(const unsigned char *data, size_t length, size_t seen,
                          struct fdmux_frame *ret_frame, void *userdata)
 {
     const struct delimited *how = userdata;
-    size_t start = seen < how->size ? 0 : seen - how->size + 1; /* it may be in part */
-    size_t end = how->frame_max + how->size; /* a delimiter further on is too late */
+    size_t start = seen < how->size
+                       ? 0
+                       : seen - how->size + 1; /* a part of it may have been seen */
+    size_t end = how->frame_max + how->size; /* past that the frame is too long */
     const unsigned char *found;
 
     if (end > length)
@@ -265,7 +270,7 @@ static int cut_delimited(const unsigned char *data, size_t length, size_t seen,
 struct prefixed {
     struct fdmux_framer framer;
     uint64_t frame_max;
-    size_t size; /* of the length; 0: frames of frame_max bytes */
+    size_t size; /* of the prefix; 0: each frame has frame_max bytes */
     bool is_little;
 };
 
@@ -318,7 +323,7 @@ static PyObject *capsule_of(struct fdmux_framer *framer, fdmux_frame_cut_fn cut)
     return capsule;
 }
 
-/* delimited(delimiter, frame_max) -> capsule */
+/* delimited(delimiter, frame_max) returns a capsule. */
 PyObject *frames_delimited(PyObject *module, PyObject *args)
 {
     struct delimited *how;
@@ -337,7 +342,8 @@ PyObject *frames_delimited(PyObject *module, PyObject *args)
     return capsule_of(&how->framer, cut_delimited);
 }
 
-/* length_prefixed(size, is_little, frame_max) -> capsule; size 0: all of frame_max. */
+/* length_prefixed(size, is_little, frame_max) returns a capsule. With size 0 each frame
+ * has frame_max bytes. */
 PyObject *frames_length_prefixed(PyObject *module, PyObject *args)
 {
     struct prefixed *how;
@@ -358,7 +364,7 @@ PyObject *frames_length_prefixed(PyObject *module, PyObject *args)
 
 int frames_set_framer(PyObject *self, PyObject *value, void *unused)
 {
-    struct delivered *stream = (struct delivered *)self;
+    struct stream_object *stream = (struct stream_object *)self;
     const struct fdmux_framer *framer;
     PyObject *old = stream->framer;
 
@@ -367,12 +373,13 @@ int frames_set_framer(PyObject *self, PyObject *value, void *unused)
     if (framer == NULL)
         return -1;
     if (framer->struct_size != sizeof *framer || framer->cut == NULL) {
-        PyErr_SetString(PyExc_ValueError,
-                        "a framer of another version of fdmux_frame.h, or without cut");
+        PyErr_SetString(
+            PyExc_ValueError,
+            "set a framer: it has another version of fdmux_frame.h, or no cut");
         return -1;
     }
     if (stream->delivery == NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "a framer is for a stream that is bound");
+        PyErr_SetString(PyExc_RuntimeError, "set a framer: the stream is not bound");
         return -1;
     }
     if (stream->delivery->frame == NULL)
@@ -382,6 +389,7 @@ int frames_set_framer(PyObject *self, PyObject *value, void *unused)
         return -1;
     }
     stream->framer = delivery_new_ref(value);
+    stream->is_framed = true;
     Py_XDECREF(old);
     return 0;
 }

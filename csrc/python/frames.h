@@ -2,17 +2,17 @@
 #ifndef FDMUX_PYTHON_FRAMES_H
 #define FDMUX_PYTHON_FRAMES_H
 
-#include "delivery.h"
 #include "fdmux_frame.h"
+#include "stream_object.h"
 
-/* Call the handler with the list of frames that are whole now; what it returned, or
- * NULL with an exception. `ret_error` is 0, or what the framer has against the rest. */
-PyObject *frames_deliver(struct delivered *stream,
+/* Call the handler with the list of complete frames. Returns its result, or NULL with
+ * an exception. `*ret_error` is the error of the framer, or 0. */
+PyObject *frames_deliver(struct stream_object *stream,
                          const struct fdmux_stream_event *event, int *ret_error);
-/* The answer is written: tell the stream of that error. Returns 0, or -1 with an
- * exception. */
-int frames_finish(struct delivered *stream, int error);
-void frames_drop_rest(struct delivered *stream);
+/* Report that error to the stream, once the result of the handler is written. Returns
+ * 0, or -1 with an exception. */
+int frames_finish(struct stream_object *stream, int error);
+void frames_drop_rest(struct stream_object *stream);
 
 /* Methods and functions of the module. */
 PyObject *frames_take_rest(PyObject *self, PyObject *unused);

@@ -1,4 +1,4 @@
-/* glue.c: a batch for Python in one call (glue.h). */
+/* glue.c: functions that Python calls through cffi, beyond fdmux.h (glue.h). */
 #include <Python.h>
 
 #include "glue.h"
@@ -69,7 +69,7 @@ int fdmux_py_is_fn_error(const struct fdmux_loop *loop, int error)
 void fdmux_py_end_batch(struct fdmux_loop *loop)
 {
     if (fdmux__is_calling_thread(loop))
-        (void)fdmux_loop_wake(loop); /* closed: it returns anyway */
+        (void)fdmux_loop_wake(loop); /* -ESTALE: closed, so dispatch returns anyway */
 }
 
 int fdmux_py_loop_close(struct fdmux_loop *loop)
@@ -84,11 +84,11 @@ static const char *const capsule_names[] = {
     [FDMUX_PY_NAME_MEMORY] = "fdmux.memory",
 };
 
-/* From here on whoever drops the capsule drops the owner. */
+/* Make the capsule own a reference to `owner`; release_context drops it. */
 static int give_owner(PyObject *capsule, PyObject *owner)
 {
     if (PyCapsule_SetContext(capsule, owner) < 0)
-        return -ENOMEM; /* cannot be: it is a capsule */
+        return -ENOMEM; /* never: it is a capsule */
     Py_XINCREF(owner);
     return 0;
 }
@@ -102,7 +102,7 @@ static int append_capsule(PyObject *list, PyObject *capsule, PyObject *owner)
         r = -ENOMEM;
     if (r < 0)
         PyErr_Clear();
-    Py_XDECREF(capsule); /* the list has it, or nobody */
+    Py_XDECREF(capsule); /* the list has a reference, if all went well */
     return r;
 }
 
@@ -135,7 +135,8 @@ uintptr_t fdmux_py_capsule_destructor(void)
     return (uintptr_t)release_context;
 }
 
-/* Functions of native code run here, which may wait for a thread that wants the GIL. */
+/* Without the GIL: functions of native code run here, and may wait for a thread that
+ * needs it. */
 static void destroy_loop(PyObject *capsule)
 {
     struct fdmux_loop *loop = PyCapsule_GetPointer(capsule, PyCapsule_GetName(capsule));
@@ -150,14 +151,15 @@ uintptr_t fdmux_py_loop_destructor(void)
     return (uintptr_t)destroy_loop;
 }
 
-/* Its owner is gone: closed, whoever still holds a reference to put. */
+/* Close the queue, even if threads that put still have references. */
 static void end_queue(struct fdmux_queue *queue)
 {
-    (void)fdmux_queue_close(queue); /* of a sound queue: 0 */
+    (void)fdmux_queue_close(queue); /* 0: it is a queue */
     fdmux_queue_unref(queue);
 }
 
-/* `drop` of native code runs here, which may wait for a thread that wants the GIL. */
+/* Without the GIL: `drop` of native code runs here, and may wait for a thread that
+ * needs it. */
 static void destroy_queue(PyObject *capsule)
 {
     void *queue = PyCapsule_GetPointer(capsule, PyCapsule_GetName(capsule));

@@ -1,7 +1,7 @@
-/* glue.h: what the Python side needs beyond fdmux.h, to pay once per batch.
+/* glue.h: functions that the Python side needs beyond fdmux.h.
  *
- * Not public: names begin with fdmux_py_. Nothing here touches Python objects; cffi
- * calls it without the GIL. */
+ * Not public: names begin with fdmux_py_. cffi calls them without the GIL; only those
+ * with capsules take it. */
 #ifndef FDMUX_GLUE_H
 #define FDMUX_GLUE_H
 
@@ -13,7 +13,7 @@
 /* Add a collected watcher for Python. Returns its token, which is > 0, or -errno. */
 int64_t fdmux_py_io_add(struct fdmux_loop *loop, int fd, uint32_t events);
 
-/* What a Python selector waits with; made once, and anew when it must hold more. */
+/* The arguments of a selector's wait; made once, and again when it needs more room. */
 struct fdmux_py_batch {
     struct fdmux_loop *loop;
     uint32_t *indices;   /* 4 * fd + (events & 3) for each ready watcher */
@@ -21,24 +21,25 @@ struct fdmux_py_batch {
     int64_t deadline_ns; /* of the wait under way; INT64_MAX for none */
 };
 
-/* fdmux_loop_dispatch, and the indices of the watchers of fdmux_py_io_add. What others
- * have added without a function is dropped: nobody here could tell them. Returns the
- * count of indices, or as fdmux_loop_dispatch; after -EINTR go on with _again. */
+/* Call fdmux_loop_dispatch and collect the indices of ready watchers of
+ * fdmux_py_io_add. Events of other watchers without a function are dropped: they have
+ * no owner here. Returns the count of indices, or as fdmux_loop_dispatch. After -EINTR
+ * call _again, which waits for the time that is left. */
 int fdmux_py_select(struct fdmux_py_batch *batch, int64_t timeout_ns);
 int fdmux_py_select_again(struct fdmux_py_batch *batch);
 
-/* Is `error`, which a dispatch has returned to this thread, what a function given to
- * the loop returned, and not the kernel's or our own? `loop` may be NULL. Returns 0 or
- * 1. */
+/* Was `error`, the result of a dispatch on this thread, returned by a function given to
+ * the loop, rather than by the kernel or the core? `loop` may be NULL. Returns 0 or 1.
+ * */
 int fdmux_py_is_fn_error(const struct fdmux_loop *loop, int error);
 
 /* ---- streams ------------------------------------------------------------------- */
 
-/* Finish the streams that were ended, without a dispatch: their CLOSED events. Returns
- * 0, or -errno. */
+/* Deliver CLOSED to the streams that have ended, outside of a dispatch. Inside one do
+ * nothing: its end does it. Returns 0, or -errno. */
 int fdmux_py_stream_finish_pending(struct fdmux_loop *loop);
 
-/* What a listener and those it has accepted have done. */
+/* Counters of a listener and all streams it has accepted. */
 struct fdmux_py_stream_totals {
     uint64_t received; /* bytes */
     uint64_t sent;
@@ -48,22 +49,21 @@ struct fdmux_py_stream_totals {
     uint64_t refused;
 };
 
-/* Hold on to the counters of a live stream, so that they outlast it; NULL if there is
- * none. Reading and releasing them: any thread. */
+/* Get the counters of a live stream, which live until they are released, longer than
+ * the stream; NULL if there is no such stream. Read and release: any thread. */
 void *fdmux_py_totals_hold(struct fdmux_loop *loop, uint64_t stream);
 void fdmux_py_totals_read(void *held, struct fdmux_py_stream_totals *ret_totals);
 void fdmux_py_totals_release(void *held);
 
-/* Let `ticks` quarters of a second pass for the timeouts of streams, without waiting.
- */
+/* Advance the timeouts of streams by `ticks` quarters of a second, without waiting. */
 int fdmux_py_stream_tick(struct fdmux_loop *loop, uint32_t ticks);
 
-/* If this thread is calling functions of the loop, let the dispatch return after this
- * batch: there is something else to do. */
+/* Inside a function of the loop: make dispatch return after this batch. Elsewhere do
+ * nothing. */
 void fdmux_py_end_batch(struct fdmux_loop *loop);
 
-/* End every watcher and release the kernel objects, but not the memory: Python objects,
- * and threads inside a call, may still hold the loop. Idempotent. */
+/* Close the loop but keep its memory, since Python objects and threads inside a call
+ * may still use it. Idempotent. */
 int fdmux_py_loop_close(struct fdmux_loop *loop);
 
 /* A capsule destructor that releases the object in the capsule's context. */
@@ -76,7 +76,7 @@ uintptr_t fdmux_py_loop_destructor(void);
  * without the GIL. */
 uintptr_t fdmux_py_queue_destructor(void);
 
-/* What capsules are called: a name must live as long as its capsule, so C has them. */
+/* Names of capsules: static in C, since a name must live as long as its capsule. */
 #define FDMUX_PY_NAME_API 0    /* fdmux._C_API */
 #define FDMUX_PY_NAME_LOOP 1   /* fdmux.loop */
 #define FDMUX_PY_NAME_QUEUE 2  /* fdmux.queue */

@@ -1,4 +1,5 @@
-/* stream_glue.c: what Python asks of streams beyond fdmux_stream.h (glue.h). */
+/* stream_glue.c: functions for streams that Python calls beyond fdmux_stream.h
+ * (glue.h). */
 #include "glue.h"
 
 #include "stream.h"
@@ -9,7 +10,7 @@ int fdmux_py_stream_finish_pending(struct fdmux_loop *loop)
     int r = fdmux__loop_check(loop);
 
     if (r < 0 || loop->is_dispatching)
-        return r; /* the end of the batch does it */
+        return r; /* the dispatch finishes them */
     hub = fdmux__hub_of(loop); /* NULL: there was no stream yet */
     while (r >= 0 && hub != NULL && hub->first_pending != FDMUX__SLOT_NONE)
         r = fdmux__hub_finish_pending(loop);

@@ -1,20 +1,20 @@
-/* write.c: what Python writes to streams.
+/* write.c: writes of Python to streams.
  *
- * In a callback writes are gathered, by reference, and leave in one sendmsg(2) as the
- * callback returns; elsewhere they leave at once, or for asyncio before the loop waits.
- * What the kernel does not take, the core queues, bounds and sends later. */
-#include "delivery.h"
+ * The writes of a callback are gathered, by reference, and sent with one sendmsg(2)
+ * when the callback returns. Other writes are sent at once, or for asyncio before the
+ * loop waits. The core queues what the kernel does not take, and sends it later. */
+#include "stream_object.h"
 
 #include <errno.h>
 #include <limits.h>
 
 #define PARTS_MAX 64
-/* So much leaves without waiting for more. */
+/* With so many bytes gathered, they are sent without waiting for more. */
 #define GATHERED_MAX ((size_t)64 * 1024)
 
 /* ---- sending ------------------------------------------------------------------- */
 
-static void tell_owner(const struct delivered *stream, int kind, uint32_t detail)
+static void tell_owner(const struct stream_object *stream, int kind, uint32_t detail)
 {
     PyObject *done;
 
@@ -26,9 +26,9 @@ static void tell_owner(const struct delivered *stream, int kind, uint32_t detail
     Py_XDECREF(done);
 }
 
-/* After a send with this result: tell an owner with flow control if more is queued than
- * it wants, or if that was in vain. */
-static void look_after(struct delivered *stream, int result)
+/* After a send: tell an owner with flow control if the send has failed, or if more than
+ * queue_high bytes are queued. */
+static void check_flow(struct stream_object *stream, int result)
 {
     struct fdmux_stream_stats stats = {.struct_size = sizeof stats};
 
@@ -45,14 +45,15 @@ static void look_after(struct delivered *stream, int result)
         tell_owner(stream, DELIVERY_FULL, stream->queued);
 }
 
-/* What fails has ended the stream, and its CLOSED event says why. */
-static void send_now(struct delivered *stream, const void *data, size_t size)
+/* A failed send ends the stream; its CLOSED event has the error. */
+static void send_now(struct stream_object *stream, const void *data, size_t size)
 {
-    look_after(stream,
+    check_flow(stream,
                fdmux_stream_write(stream->delivery->loop, stream->token, data, size));
 }
 
-static int send_parts(struct delivered *stream, PyObject *const *chunks, uint32_t count)
+static int send_parts(struct stream_object *stream, PyObject *const *chunks,
+                      uint32_t count)
 {
     struct fdmux_stream_write_op ops[PARTS_MAX];
 
@@ -67,8 +68,8 @@ static int send_parts(struct delivered *stream, PyObject *const *chunks, uint32_
                : -EPIPE;
 }
 
-static void send_gathered(struct delivered *stream, PyObject *first, PyObject **rest,
-                          uint32_t count)
+static void send_gathered(struct stream_object *stream, PyObject *first,
+                          PyObject **rest, uint32_t count)
 {
     PyObject *chunks[PARTS_MAX];
     uint32_t used = 0;
@@ -84,7 +85,7 @@ static void send_gathered(struct delivered *stream, PyObject *first, PyObject **
     }
     if (r == 0)
         r = send_parts(stream, chunks, used);
-    look_after(stream, r);
+    check_flow(stream, r);
 }
 
 static void drop(PyObject *first, PyObject **rest, uint32_t count)
@@ -95,7 +96,7 @@ static void drop(PyObject *first, PyObject **rest, uint32_t count)
     Py_XDECREF(first);
 }
 
-void delivered_drop_chunks(struct delivered *stream)
+void stream_drop_chunks(struct stream_object *stream)
 {
     PyObject *first = stream->chunk;
     PyObject **rest = stream->chunks;
@@ -108,7 +109,7 @@ void delivered_drop_chunks(struct delivered *stream)
     drop(first, rest, count);
 }
 
-void delivered_flush(struct delivered *stream)
+void stream_flush(struct stream_object *stream)
 {
     PyObject *first = stream->chunk;
     PyObject **rest = stream->chunks;
@@ -116,7 +117,7 @@ void delivered_flush(struct delivered *stream)
 
     if (count == 0)
         return;
-    /* Off the stream first: telling the owner may write more. */
+    /* Detached first: the owner may write more in its event. */
     stream->chunk = NULL;
     stream->chunks = NULL;
     stream->chunk_count = stream->chunk_capacity = 0;
@@ -132,7 +133,7 @@ void delivered_flush(struct delivered *stream)
 
 /* ---- gathering ----------------------------------------------------------------- */
 
-static int grow(struct delivered *stream)
+static int grow(struct stream_object *stream)
 {
     uint32_t capacity = stream->chunk_capacity == 0 ? 8 : stream->chunk_capacity * 2;
     PyObject **chunks =
@@ -147,27 +148,28 @@ static int grow(struct delivered *stream)
     return 0;
 }
 
-static int gather(struct delivered *stream, PyObject *data, size_t size)
+static int gather(struct stream_object *stream, PyObject *data, size_t size)
 {
     if (stream->chunk_count > 0 && stream->chunk_count - 1 == stream->chunk_capacity &&
         grow(stream) < 0)
         return -1;
-    if (!stream->is_unsent && delivery_note_unsent(stream->delivery, stream) < 0)
+    if (!stream->is_unsent && delivery_add_unsent(stream->delivery, stream) < 0)
         return -1;
     if (stream->chunk_count == 0)
         stream->chunk = delivery_new_ref(data);
     else
         stream->chunks[stream->chunk_count - 1] = delivery_new_ref(data);
     stream->chunk_count++;
-    stream->gathered_size += (uint32_t)size; /* both are bounded */
+    stream->gathered_size +=
+        (uint32_t)size; /* flushed from GATHERED_MAX on; one write is at most INT_MAX */
     if (stream->gathered_size >= GATHERED_MAX ||
         (stream->has_flow &&
          (uint64_t)stream->queued + stream->gathered_size > stream->queue_high))
-        delivered_flush(stream);
+        stream_flush(stream);
     return 0;
 }
 
-static bool must_gather(const struct delivered *stream)
+static bool must_gather(const struct stream_object *stream)
 {
     const struct delivery *delivery = stream->delivery;
 
@@ -183,7 +185,7 @@ static int check_size(Py_ssize_t size)
     return -1;
 }
 
-int delivered_write_bytes(struct delivered *stream, PyObject *data)
+int stream_write_bytes(struct stream_object *stream, PyObject *data)
 {
     Py_ssize_t size = PyBytes_Size(data);
 
@@ -193,17 +195,17 @@ int delivered_write_bytes(struct delivered *stream, PyObject *data)
         return -1;
     if (must_gather(stream))
         return gather(stream, data, (size_t)size);
-    delivered_flush(stream); /* what was gathered before comes first */
+    stream_flush(stream); /* earlier writes first */
     send_now(stream, PyBytes_AsString(data), (size_t)size);
     return 0;
 }
 
-int delivered_answer(struct delivered *stream, PyObject *data)
+int stream_write_now(struct stream_object *stream, PyObject *data)
 {
     Py_ssize_t size = PyBytes_Size(data);
 
     if (stream->chunk_count > 0)
-        return delivered_write_bytes(stream, data);
+        return stream_write_bytes(stream, data);
     if (size == 0)
         return 0;
     if (check_size(size) < 0)
@@ -212,9 +214,9 @@ int delivered_answer(struct delivered *stream, PyObject *data)
     return 0;
 }
 
-/* Whatever has bytes: sent from where they lie, or copied, as the caller may change
- * them as soon as this returns. */
-static int write_buffer(struct delivered *stream, PyObject *data)
+/* Write any bytes-like object: at once from its memory, or else from a copy, since the
+ * caller may change it when this returns. */
+static int write_buffer(struct stream_object *stream, PyObject *data)
 {
     Py_buffer view;
     PyObject *copy;
@@ -223,8 +225,8 @@ static int write_buffer(struct delivered *stream, PyObject *data)
     if (must_gather(stream) || stream->chunk_count > 0 ||
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) {
         PyErr_Clear();
-        copy = PyBytes_FromObject(data); /* also of what is not contiguous */
-        r = copy == NULL ? -1 : delivered_write_bytes(stream, copy);
+        copy = PyBytes_FromObject(data); /* copies non-contiguous memory too */
+        r = copy == NULL ? -1 : stream_write_bytes(stream, copy);
         Py_XDECREF(copy);
         return r;
     }
@@ -237,9 +239,9 @@ static int write_buffer(struct delivered *stream, PyObject *data)
 
 /* ---- the methods --------------------------------------------------------------- */
 
-/* An owner with flow control has its own say; a stream that has ended takes everything
- * quietly. */
-static PyObject *refuse(struct delivered *stream, PyObject *data)
+/* For a write that is not possible. An owner with flow control decides itself; after
+ * shutdown() it is an error; a closed stream ignores it. */
+static PyObject *refuse(struct stream_object *stream, PyObject *data)
 {
     if (stream->has_flow)
         return delivery_new_ref(Py_NotImplemented);
@@ -262,26 +264,26 @@ static PyObject *refuse(struct delivered *stream, PyObject *data)
     return delivery_new_ref(Py_None);
 }
 
-PyObject *delivered_write(PyObject *self, PyObject *data)
+PyObject *stream_write(PyObject *self, PyObject *data)
 {
-    struct delivered *stream = (struct delivered *)self;
+    struct stream_object *stream = (struct stream_object *)self;
     int r;
 
-    if (delivered_check_thread(stream, "write to") < 0)
+    if (stream_check_thread(stream, "write to") < 0)
         return NULL;
     if (!stream->can_write || !PyObject_CheckBuffer(data))
         return refuse(stream, data);
-    r = PyBytes_CheckExact(data) ? delivered_write_bytes(stream, data)
+    r = PyBytes_CheckExact(data) ? stream_write_bytes(stream, data)
                                  : write_buffer(stream, data);
     return r < 0 ? NULL : delivery_new_ref(Py_None);
 }
 
-PyObject *delivered_writelines(PyObject *self, PyObject *lines)
+PyObject *stream_writelines(PyObject *self, PyObject *lines)
 {
     PyObject *empty = PyBytes_FromStringAndSize(NULL, 0);
     PyObject *joined =
         empty == NULL ? NULL : PyObject_CallMethod(empty, "join", "O", lines);
-    PyObject *done = joined == NULL ? NULL : delivered_write(self, joined);
+    PyObject *done = joined == NULL ? NULL : stream_write(self, joined);
 
     Py_XDECREF(joined);
     Py_XDECREF(empty);

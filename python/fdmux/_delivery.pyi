@@ -36,7 +36,6 @@ class Stream:
     _on_data: object
     _run: object
     _handler: object
-    _error: Exception | None
     _can_write: bool
     _is_open: bool
     _is_over: bool

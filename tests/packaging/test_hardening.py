@@ -81,14 +81,14 @@ def test_stack_is_protected(extension: Path, tool: Tool) -> None:
 
 
 def test_every_file_is_compiled_with_the_flags(commands: dict[str, list[str]]) -> None:
-    names = {"_ffi.c", "glue.c", "deliver.c", "loop.c", "stream.c"}
+    names = {"_ffi.c", "glue.c", "events.c", "loop.c", "stream.c"}
     assert names <= commands.keys()
     for name, command in commands.items():
         assert command.index("-U_FORTIFY_SOURCE") < command.index(FORTIFY), name
         assert set(command) >= FLAGS, name
 
 
-@pytest.mark.parametrize("name", ["_ffi.c", "deliver.c", "loop.c"])
+@pytest.mark.parametrize("name", ["_ffi.c", "events.c", "loop.c"])
 def test_calls_of_the_c_library_are_fortified(
     commands: dict[str, list[str]], tool: Tool, tmp_path: Path, name: str
 ) -> None:

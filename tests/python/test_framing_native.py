@@ -463,7 +463,7 @@ def test_malformed_frame_is_an_error_of_the_framer(
     handler = run_pieces(Native(native_framer, kind), [b"some", b"more"])
     (error,) = handler.closed
     assert type(error) is ValueError
-    assert "a framer has" in str(error)
+    assert "a framer returned" in str(error)
     assert handler.calls == []
     assert len(caplog.records) == 1
 
@@ -474,7 +474,7 @@ def test_framer_of_another_version_is_refused_at_once(
 ) -> None:
     handler = Recorder(Native(native_framer, kind))
     with (
-        pytest.raises(ValueError, match="framer of another version"),
+        pytest.raises(ValueError, match="another version"),
         linked(handler),
     ):
         pass

@@ -81,7 +81,7 @@ class ServerStream(Stream):
         self.listener = listener
 
     def _finish(self, code: int) -> None:
-        is_error = bool(code) or self._error is not None
+        is_error = bool(code) or self.kept("error") is not None
         try:
             super()._finish(code)
         finally:

@@ -162,6 +162,11 @@ class Stream(_delivery.Stream):
             self._rare = {}
         self._rare[name] = value
 
+    def _keep_error(self, error: Exception) -> None:
+        """Keep what `on_close` gets: the first error of `close` and `abort`."""
+        if self.kept("error") is None:
+            self.keep("error", error)
+
     # What C tells ------------------------------------------------------------------
 
     def event(self, kind: int, detail: int) -> None:
@@ -182,11 +187,11 @@ class Stream(_delivery.Stream):
             self._handler.on_drain(self)
 
     def _finish(self, code: int) -> None:
-        error = self._error
+        error = cast("Exception | None", self.kept("error"))
         if error is None and code:
             attempt = self.kept("attempt") or "stream"
             error = OSError(code, f"{attempt}: {os.strerror(code)}")
-        self._error = None  # its traceback would keep frames alive
+        self.keep("error", None)  # its traceback would keep frames alive
         self.keep(FRAMES, None)
         self._handler.on_close(self, error)
 

@@ -211,9 +211,9 @@ def test_on_close_can_ask_who_a_client_was(
 
 def test_stream_that_was_never_bound_is_refused_not_followed() -> None:
     unbound = _delivery.Stream()
-    with pytest.raises(RuntimeError, match="when bound"):
+    with pytest.raises(RuntimeError, match="adopt a stream: it is not bound"):
         unbound._adopt(1)
-    with pytest.raises(RuntimeError, match="that is bound"):
+    with pytest.raises(RuntimeError, match="set a framer: the stream is not bound"):
         unbound._framer = _delivery.delimited(b"\n", 10)
     unbound.write(b"ignored")
     unbound.abort()

@@ -1,4 +1,4 @@
-/* delivery_module.c: the module fdmux._delivery. */
+/* module.c: the module fdmux._delivery: its functions, and how it is initialised. */
 #define FDMUX_TABLE_SHARED
 #include "frames.h"
 
@@ -12,6 +12,7 @@ static int make_names(void)
     } names[] = {
         {&delivery_names.event, "event"},
         {&delivery_names.callback_failed, "callback_failed"},
+        {&delivery_names.keep_error, "_keep_error"},
         {&delivery_names.get_buffer, "get_buffer"},
         {&delivery_names.buffer_updated, "buffer_updated"},
     };
@@ -39,32 +40,31 @@ static PyObject *is_main_interpreter(PyObject *module, PyObject *unused)
 static PyMethodDef methods[] = {
     {"is_main_interpreter", is_main_interpreter, METH_NOARGS,
      "is_main_interpreter($module, /)\n--\n\n"
-     "Whether streams can be served here: C finds the main interpreter alone."},
+     "Return whether this is the main interpreter, the only one with streams."},
     {"delimited", frames_delimited, METH_VARARGS,
-     "delimited($module, delimiter, frame_max, /)\n--\n\nMake a framer."},
+     "delimited($module, delimiter, frame_max, /)\n--\n\n"
+     "Make a framer for frames that end with ``delimiter``."},
     {"length_prefixed", frames_length_prefixed, METH_VARARGS,
      "length_prefixed($module, size, is_little, frame_max, /)\n--\n\n"
-     "Make a framer; with size 0 every frame has frame_max bytes."},
+     "Make a framer. With size 0 each frame has frame_max bytes."},
     {"raise_error", delivery_raise_error, METH_O,
      "raise_error($module, loop_address, /)\n--\n\n"
-     "Raise the exception that has stopped a batch of this loop, if there is one."},
+     "Raise the exception that has ended a batch of this loop, if there is one."},
     {"size_of", size_of, METH_O,
      "size_of($module, object, /)\n--\n\n"
-     "Return what has_work of delivery.c sees of a deque or a list."},
+     "Return the size of a deque or a list as has_work of delivery.c reads it."},
     {NULL, NULL, 0, NULL},
 };
 
-/* Two phases: an interpreter that starts again in the same process makes all anew.
- * Others than the main one get types of their own, which make nothing (see Delivery).
- */
+/* Multi-phase initialisation: when the interpreter starts again in the same process, it
+ * makes new types. Subinterpreters get types too, but their Delivery cannot be made. */
 static int execute(PyObject *module)
 {
     bool is_main = PyInterpreterState_GetID(PyInterpreterState_Get()) == 0;
 
     if (is_main && make_names() < 0)
         return -1;
-    return delivery_register(module, is_main) < 0 ||
-                   delivered_register(module, is_main) < 0
+    return delivery_register(module, is_main) < 0 || stream_type_register(module) < 0
                ? -1
                : 0;
 }
@@ -77,7 +77,7 @@ static PyModuleDef_Slot slots[] = {
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,
     .m_name = "fdmux._delivery",
-    .m_doc = "Streams for Python: from an event of the core to a callback.",
+    .m_doc = "Calls Python for the events of streams, and writes to them.",
     .m_methods = methods,
     .m_slots = slots,
 };

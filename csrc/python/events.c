@@ -1,73 +1,22 @@
-/* deliver.c: from an event of the core to a callback of Python.
+/* events.c: calls Python for the events that the core delivers.
  *
- * The hot path: one message is one receive, one bytes object, one call, one send. The
- * GIL is taken once a batch (fdmux_hold_gil). What a callback wrote leaves as it
- * returns. */
+ * This is the hot path: a message costs one receive, one bytes object, one call and one
+ * send. The GIL is taken once in a batch (fdmux_hold_gil). What a callback has written
+ * is sent when it returns. */
 #include "frames.h"
 
 #include <errno.h>
 #include <sys/ioctl.h>
 
-/* From here on bytes are received where they stay: the copy would cost more than the
- * question how many there are. Below it, one buffer serves all streams. */
+/* After a receive of this size or more, the next one asks the kernel how many bytes
+ * there are and receives into a bytes object of that size: copying would cost more than
+ * asking. Smaller messages are copied from the buffer that all streams share. */
 #define LARGE_SIZE 32768
-
-/* ---- exceptions ---------------------------------------------------------------- */
-
-/* asyncio hands everything but these to the exception handler. */
-static bool must_leave(const struct delivered *stream)
-{
-    if (!stream->has_flow)
-        return !PyErr_ExceptionMatches(PyExc_Exception);
-    return PyErr_ExceptionMatches(PyExc_KeyboardInterrupt) ||
-           PyErr_ExceptionMatches(PyExc_SystemExit);
-}
-
-static PyObject *take_exception(void)
-{
-    PyObject *type, *value, *traceback;
-
-    PyErr_Fetch(&type, &value, &traceback);
-    PyErr_NormalizeException(&type, &value, &traceback);
-    if (traceback != NULL)
-        (void)PyException_SetTraceback(value, traceback); /* it is a traceback */
-    Py_XDECREF(type);
-    Py_XDECREF(traceback);
-    return value;
-}
-
-static PyObject *target_of(struct delivered *stream)
-{
-    return delivery_is_set(stream->owner) ? stream->owner : (PyObject *)stream;
-}
-
-/* `what` has raised. Ends the stream, or the batch. */
-static int fail(struct delivered *stream, const char *what)
-{
-    PyObject *error, *name, *done = NULL;
-    int r = 0;
-
-    if (must_leave(stream))
-        return delivery_keep_error(stream->delivery);
-    error = take_exception();
-    name = PyUnicode_FromString(what);
-    if (name != NULL)
-        done = PyObject_CallMethodObjArgs(
-            target_of(stream), delivery_names.callback_failed, error, name, NULL);
-    if (done == NULL && must_leave(stream))
-        r = delivery_keep_error(stream->delivery);
-    else if (done == NULL)
-        PyErr_WriteUnraisable(target_of(stream));
-    Py_XDECREF(done);
-    Py_XDECREF(name);
-    Py_XDECREF(error);
-    return r;
-}
 
 /* ---- data ---------------------------------------------------------------------- */
 
-/* What was received, as bytes. Usually it lies in the core's buffer; see receive_large.
- */
+/* The data as a bytes object: that of receive_large, or a copy from the core's buffer.
+ * */
 static PyObject *bytes_of(struct delivery *delivery,
                           const struct fdmux_stream_event *event)
 {
@@ -82,7 +31,7 @@ static PyObject *bytes_of(struct delivery *delivery,
     return PyBytes_FromStringAndSize(event->data, (Py_ssize_t)event->length);
 }
 
-static PyObject *call_with(const struct delivered *stream, PyObject *argument)
+static PyObject *call_with(const struct stream_object *stream, PyObject *argument)
 {
     if (delivery_is_set(stream->run))
         return PyObject_CallFunctionObjArgs(stream->run, stream->on_data, argument,
@@ -91,17 +40,17 @@ static PyObject *call_with(const struct delivered *stream, PyObject *argument)
                                         NULL);
 }
 
-/* What on_data returned is written, unless it has closed the stream. */
-static int take_answer(struct delivered *stream, PyObject *answer)
+/* Write what on_data has returned, unless the stream is closed. */
+static int write_answer(struct stream_object *stream, PyObject *answer)
 {
     int r = 0;
 
     if (answer == Py_None || stream->owner != NULL || !stream->is_open) {
         r = 0;
     } else if (PyBytes_CheckExact(answer) && stream->can_write) {
-        r = delivered_answer(stream, answer);
+        r = stream_write_now(stream, answer);
     } else {
-        PyObject *done = delivered_write((PyObject *)stream, answer);
+        PyObject *done = stream_write((PyObject *)stream, answer);
 
         r = done == NULL ? -1 : 0;
         Py_XDECREF(done);
@@ -110,39 +59,39 @@ static int take_answer(struct delivered *stream, PyObject *answer)
     return r;
 }
 
-static int deliver_frames(struct delivered *stream,
+static int deliver_frames(struct stream_object *stream,
                           const struct fdmux_stream_event *event)
 {
     int error = 0;
     PyObject *answer = frames_deliver(stream, event, &error);
 
-    if (answer == NULL || take_answer(stream, answer) < 0 ||
+    if (answer == NULL || write_answer(stream, answer) < 0 ||
         frames_finish(stream, error) < 0)
-        return fail(stream, "on_frames");
+        return stream_callback_raised(stream, "on_frames");
     return 0;
 }
 
-static int deliver_data(struct delivered *stream,
+static int deliver_data(struct stream_object *stream,
                         const struct fdmux_stream_event *event)
 {
     PyObject *data = bytes_of(stream->delivery, event);
     PyObject *answer;
 
     if (data == NULL)
-        return fail(stream, "data_received");
+        return stream_callback_raised(stream, "data_received");
     if ((event->length >= LARGE_SIZE) != stream->is_large) {
         stream->is_large = !stream->is_large;
-        delivered_choose_buffer(stream);
+        stream_choose_buffer(stream);
     }
     answer = call_with(stream, data);
     Py_DECREF(data);
-    if (answer == NULL || take_answer(stream, answer) < 0)
-        return fail(stream, "data_received");
+    if (answer == NULL || write_answer(stream, answer) < 0)
+        return stream_callback_raised(stream, "data_received");
     return 0;
 }
 
-/* The bytes are in the protocol's buffer already. */
-static int deliver_buffered(struct delivered *stream,
+/* The core has received into the buffer of the protocol. */
+static int deliver_buffered(struct stream_object *stream,
                             const struct fdmux_stream_event *event)
 {
     PyObject *count = PyLong_FromUnsignedLong(event->length);
@@ -156,28 +105,30 @@ static int deliver_buffered(struct delivered *stream,
     Py_XDECREF(updated);
     Py_CLEAR(stream->delivery->incoming);
     if (done == NULL)
-        return fail(stream, "buffer_updated");
+        return stream_callback_raised(stream, "buffer_updated");
     Py_DECREF(done);
     return 0;
 }
 
-/* ---- where to receive ---------------------------------------------------------- */
+/* ---- the buffer to receive into ------------------------------------------------- */
 
-/* Into bytes of just the size of what is there: nothing is copied, nothing cut off. */
-static int receive_large(struct delivered *stream, void **ret_buffer, size_t *ret_size)
+/* Receive into a bytes object of the size that the kernel reports: no copy is needed.
+ * */
+static int receive_large(struct stream_object *stream, void **ret_buffer,
+                         size_t *ret_size)
 {
     struct delivery *delivery = stream->delivery;
     int available = 0;
     int fd = fdmux_stream_fd(delivery->loop, stream->token);
 
     if (fd < 0 || ioctl(fd, FIONREAD, &available) < 0 || available < LARGE_SIZE)
-        return 0; /* into the core's buffer */
+        return 0; /* receive into the core's buffer */
     if ((size_t)available > *ret_size)
         available = (int)*ret_size;
     Py_XDECREF(delivery->incoming);
     delivery->incoming = PyBytes_FromStringAndSize(NULL, available);
     if (delivery->incoming == NULL) {
-        PyErr_Clear(); /* the core's buffer is smaller */
+        PyErr_Clear(); /* no memory for it: receive into the core's buffer */
         return 0;
     }
     *ret_buffer = PyBytes_AsString(delivery->incoming);
@@ -185,7 +136,7 @@ static int receive_large(struct delivered *stream, void **ret_buffer, size_t *re
     return 0;
 }
 
-static PyObject *ask_for_buffer(const struct delivered *stream)
+static PyObject *ask_for_buffer(const struct stream_object *stream)
 {
     PyObject *get = PyObject_GetAttr(stream->on_data, delivery_names.get_buffer);
     PyObject *size = get == NULL ? NULL : PyLong_FromLong(-1);
@@ -198,9 +149,9 @@ static PyObject *ask_for_buffer(const struct delivered *stream)
     return buffer;
 }
 
-/* The address of a writable buffer; the GIL is held until the bytes are in it, so that
- * nobody can move it meanwhile, and the export need not last. */
-static int look_into(PyObject *buffer, void **ret_buffer, size_t *ret_size)
+/* Get the address of a writable buffer. It stays valid after the buffer is released,
+ * since the GIL is held until the bytes are received: no code can resize it. */
+static int get_address(PyObject *buffer, void **ret_buffer, size_t *ret_size)
 {
     Py_buffer view;
 
@@ -215,7 +166,7 @@ static int look_into(PyObject *buffer, void **ret_buffer, size_t *ret_size)
     return -1;
 }
 
-static int receive_buffered(struct delivered *stream, void **ret_buffer,
+static int receive_buffered(struct stream_object *stream, void **ret_buffer,
                             size_t *ret_size)
 {
     struct delivery *delivery = stream->delivery;
@@ -225,9 +176,9 @@ static int receive_buffered(struct delivered *stream, void **ret_buffer,
 
     Py_XDECREF(delivery->incoming);
     delivery->incoming = buffer;
-    if (buffer == NULL || look_into(buffer, ret_buffer, ret_size) < 0) {
+    if (buffer == NULL || get_address(buffer, ret_buffer, ret_size) < 0) {
         *ret_size = 0;
-        r = fail(stream, "get_buffer");
+        r = stream_callback_raised(stream, "get_buffer");
     }
     if (*ret_size > size_max)
         *ret_size = size_max;
@@ -242,15 +193,16 @@ static unsigned long long value_of(const struct fdmux_stream_event *event)
                                                 : (unsigned long long)event->error;
 }
 
-static int tell(struct delivered *stream, uint32_t kind, unsigned long long value)
+static int call_event(struct stream_object *stream, uint32_t kind,
+                      unsigned long long value)
 {
-    PyObject *method = PyObject_GetAttr(target_of(stream), delivery_names.event);
+    PyObject *method = PyObject_GetAttr(stream_target(stream), delivery_names.event);
     PyObject *number = PyLong_FromUnsignedLong(kind);
     PyObject *detail = PyLong_FromUnsignedLongLong(value);
     PyObject *done = NULL;
 
     if (method != NULL && number != NULL && detail != NULL)
-        done = delivery_is_set(stream->run)
+        done = delivery_is_set(stream->run) && !stream->is_framed
                    ? PyObject_CallFunctionObjArgs(stream->run, method, number, detail,
                                                   NULL)
                    : PyObject_CallFunctionObjArgs(method, number, detail, NULL);
@@ -258,12 +210,12 @@ static int tell(struct delivered *stream, uint32_t kind, unsigned long long valu
     Py_XDECREF(number);
     Py_XDECREF(detail);
     if (done == NULL)
-        return fail(stream, "event");
+        return stream_callback_raised(stream, "event");
     Py_DECREF(done);
     return 0;
 }
 
-static int deliver_event(struct delivered *stream,
+static int deliver_event(struct stream_object *stream,
                          const struct fdmux_stream_event *event)
 {
     int r;
@@ -271,16 +223,16 @@ static int deliver_event(struct delivered *stream,
     if (event->kind == FDMUX_STREAM_CLOSED) {
         stream->is_open = stream->can_write = false;
         stream->is_over = true;
-        delivered_drop_chunks(stream);
-        delivered_leave(stream);
+        stream_drop_chunks(stream);
+        stream_unlink(stream);
     }
-    r = tell(stream, event->kind, value_of(event));
+    r = call_event(stream, event->kind, value_of(event));
     if (event->kind == FDMUX_STREAM_CLOSED)
-        stream->token = 0; /* its peer's address was known until now */
+        stream->token = 0; /* not earlier: callbacks may ask for the peer's address */
     return r;
 }
 
-static int deliver(struct delivered *stream, const struct fdmux_stream_event *event)
+static int deliver(struct stream_object *stream, const struct fdmux_stream_event *event)
 {
     if (event->kind != FDMUX_STREAM_DATA)
         return deliver_event(stream, event);
@@ -288,14 +240,14 @@ static int deliver(struct delivered *stream, const struct fdmux_stream_event *ev
         return 0;
     if (stream->delivery->incoming != NULL && stream->is_buffered)
         return deliver_buffered(stream, event);
-    if (stream->framer != NULL)
+    if (stream->is_framed)
         return deliver_frames(stream, event);
     return stream->is_buffered ? 0 : deliver_data(stream, event);
 }
 
-/* An accepted stream that nobody has adopted (its callback raised) has the listener's
- * function still. */
-static bool is_orphan(const struct delivered *stream,
+/* Is the event of an accepted stream that was not adopted, as its callback has raised?
+ * Such a stream still has the function and the userdata of its listener. */
+static bool is_orphan(const struct stream_object *stream,
                       const struct fdmux_stream_event *event)
 {
     return event->stream != stream->token && event->kind != FDMUX_STREAM_ACCEPTED;
@@ -304,23 +256,24 @@ static bool is_orphan(const struct delivered *stream,
 int delivery_on_event(struct fdmux_loop *loop, const struct fdmux_stream_event *event,
                       void *userdata)
 {
-    struct delivered *stream = userdata;
+    struct stream_object *stream = userdata;
     struct delivery *delivery;
     int r = fdmux_hold_gil(loop);
 
     if (r < 0)
         return r;
     if (is_orphan(stream, event)) {
-        (void)fdmux_stream_close(loop, event->stream, FDMUX_STREAM_DROP); /* or over */
+        /* -ENOENT: this was its CLOSED event. */
+        (void)fdmux_stream_close(loop, event->stream, FDMUX_STREAM_DROP);
         return 0;
     }
     delivery = stream->delivery;
-    Py_INCREF((PyObject *)stream); /* the callback may drop the last of others */
+    Py_INCREF((PyObject *)stream); /* the callback may drop all other references */
     Py_INCREF((PyObject *)delivery);
     delivery->depth++;
     delivery->call_count++;
     if (delivery->is_one_batch)
-        (void)fdmux_loop_wake(loop); /* inside a function it cannot fail */
+        (void)fdmux_loop_wake(loop); /* inside a function of the loop it cannot fail */
     r = deliver(stream, event);
     delivery->depth--;
     if (delivery->unsent_count > 0 && delivery->depth == 0)
@@ -333,7 +286,7 @@ int delivery_on_event(struct fdmux_loop *loop, const struct fdmux_stream_event *
 int delivery_on_buffer(struct fdmux_loop *loop, uint64_t token, void **ret_buffer,
                        size_t *ret_size, void *userdata)
 {
-    struct delivered *stream = userdata;
+    struct stream_object *stream = userdata;
     int r;
 
     if (token != stream->token || !delivery_is_set(stream->on_data))

@@ -1,0 +1,114 @@
+/* errors.c: exceptions that callbacks raise.
+ *
+ * Most end their stream, which reports them. Those that must leave dispatch end the
+ * batch: they are kept, and raised by the Python function that called dispatch. */
+#include "stream_object.h"
+
+#include <errno.h>
+
+/* Deliveries with an exception that is kept; each is a reference. */
+static struct delivery *first_failed;
+
+static PyObject *take_exception(void)
+{
+    PyObject *type, *value, *traceback;
+
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    if (traceback != NULL)
+        (void)PyException_SetTraceback(value, traceback); /* it is a traceback */
+    Py_XDECREF(type);
+    Py_XDECREF(traceback);
+    return value;
+}
+
+/* ---- exceptions that end the batch --------------------------------------------- */
+
+int delivery_keep_error(struct delivery *delivery)
+{
+    if (delivery->error != NULL) { /* only one can be raised */
+        PyErr_WriteUnraisable((PyObject *)delivery);
+        return -ECANCELED;
+    }
+    delivery->error = take_exception();
+    delivery->next_failed = first_failed;
+    first_failed = delivery;
+    Py_INCREF((PyObject *)delivery);
+    return -ECANCELED;
+}
+
+static struct delivery *find_failed(const void *address)
+{
+    struct delivery *failed = first_failed;
+
+    while (failed != NULL && failed->address != address)
+        failed = failed->next_failed;
+    return failed;
+}
+
+static void unlink_failed(const struct delivery *delivery)
+{
+    struct delivery **link = &first_failed;
+
+    while (*link != delivery)
+        link = &(*link)->next_failed;
+    *link = delivery->next_failed;
+}
+
+static PyObject *raise_kept(struct delivery *delivery)
+{
+    PyObject *error = delivery->error;
+    PyObject *traceback = PyException_GetTraceback(error);
+
+    delivery->error = NULL;
+    unlink_failed(delivery);
+    PyErr_Restore(delivery_new_ref((PyObject *)Py_TYPE(error)), error, traceback);
+    Py_DECREF((PyObject *)delivery);
+    return NULL;
+}
+
+PyObject *delivery_raise_error(PyObject *module, PyObject *loop_address)
+{
+    const void *address = PyLong_AsVoidPtr(loop_address);
+    struct delivery *failed;
+
+    (void)module;
+    if (PyErr_Occurred() != NULL)
+        return NULL;
+    failed = find_failed(address);
+    return failed == NULL ? delivery_new_ref(Py_None) : raise_kept(failed);
+}
+
+/* ---- exceptions that end a stream ---------------------------------------------- */
+
+/* Must the exception leave dispatch? asyncio gives all others to its exception handler,
+ * which reports BaseExceptions too. */
+static bool ends_batch(const struct stream_object *stream)
+{
+    if (!stream->has_flow)
+        return !PyErr_ExceptionMatches(PyExc_Exception);
+    return PyErr_ExceptionMatches(PyExc_KeyboardInterrupt) ||
+           PyErr_ExceptionMatches(PyExc_SystemExit);
+}
+
+int stream_callback_raised(struct stream_object *stream, const char *what)
+{
+    PyObject *error, *name, *done = NULL;
+    int r = 0;
+
+    if (ends_batch(stream))
+        return delivery_keep_error(stream->delivery);
+    error = take_exception();
+    name = PyUnicode_FromString(what);
+    if (name != NULL)
+        done = PyObject_CallMethodObjArgs(
+            stream_target(stream), delivery_names.callback_failed, error, name, NULL);
+    if (done == NULL && ends_batch(stream))
+        r = delivery_keep_error(stream->delivery);
+    else if (done == NULL)
+        PyErr_WriteUnraisable(stream_target(stream));
+    Py_XDECREF(done);
+    Py_XDECREF(name);
+    Py_XDECREF(error);
+    return r;
+}

@@ -1,0 +1,218 @@
+/* stream_methods.c: the methods of fdmux._delivery.Stream: its end, its reading, and
+ * what Python asks about it. Writes are in write.c. */
+#include "stream_object.h"
+
+int stream_check_thread(const struct stream_object *stream, const char *attempted)
+{
+    const struct delivery *delivery = stream->delivery;
+
+    if (delivery == NULL || delivery->thread == 0 ||
+        delivery->thread == PyThread_get_thread_ident())
+        return 0;
+    PyErr_Format(PyExc_RuntimeError,
+                 "%s a stream in another thread than that of its loop; use "
+                 "call_soon_threadsafe() of the loop or the server",
+                 attempted);
+    return -1;
+}
+
+/* ---- the end ------------------------------------------------------------------- */
+
+/* `error`, if there is one, is kept on the Python side, as few streams have one. */
+static int keep_error(PyObject *self, PyObject *error)
+{
+    PyObject *done;
+
+    if (error == Py_None)
+        return 0;
+    done = PyObject_CallMethodObjArgs(self, delivery_names.keep_error, error, NULL);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
+
+PyObject *stream_shutdown(PyObject *self, PyObject *unused)
+{
+    struct stream_object *stream = (struct stream_object *)self;
+
+    (void)unused;
+    if (stream_check_thread(stream, "shut down") < 0)
+        return NULL;
+    if (stream->can_write) {
+        stream->can_write = false;
+        stream_flush(stream);
+        if (stream_is_live(stream)) /* -ENOENT: it has ended, and CLOSED follows */
+            (void)fdmux_stream_shutdown(stream->delivery->loop, stream->token);
+    }
+    return delivery_new_ref(Py_None);
+}
+
+static void stop(struct stream_object *stream, uint32_t flags)
+{
+    stream->is_open = stream->can_write = false;
+    stream_flush(stream);
+    if (stream_is_live(stream)) /* -ENOENT: it has ended, and CLOSED follows */
+        (void)fdmux_stream_close(stream->delivery->loop, stream->token, flags);
+}
+
+static int parse_error(PyObject *args, PyObject *kwargs, const char *format,
+                       PyObject **ret_error)
+{
+    static char name[] = "error";
+    char *names[] = {name, NULL};
+
+    *ret_error = Py_None;
+    return PyArg_ParseTupleAndKeywords(args, kwargs, format, names, ret_error) ? 0 : -1;
+}
+
+PyObject *stream_close(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    struct stream_object *stream = (struct stream_object *)self;
+    PyObject *error;
+
+    if (parse_error(args, kwargs, "|O:close", &error) < 0 ||
+        stream_check_thread(stream, "close") < 0)
+        return NULL;
+    if (stream->is_open) {
+        if (keep_error(self, error) < 0)
+            return NULL;
+        stop(stream, 0);
+    }
+    return delivery_new_ref(Py_None);
+}
+
+PyObject *stream_abort(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    struct stream_object *stream = (struct stream_object *)self;
+    PyObject *error;
+
+    if (parse_error(args, kwargs, "|O:abort", &error) < 0 ||
+        stream_check_thread(stream, "abort") < 0)
+        return NULL;
+    if (!stream->is_over && stream->token != 0) {
+        if (keep_error(self, error) < 0)
+            return NULL;
+        stop(stream, FDMUX_STREAM_DROP);
+    }
+    return delivery_new_ref(Py_None);
+}
+
+/* ---- reading ------------------------------------------------------------------- */
+
+PyObject *stream_pause_reading(PyObject *self, PyObject *unused)
+{
+    const struct stream_object *stream = (struct stream_object *)self;
+
+    (void)unused;
+    if (stream_check_thread(stream, "pause") < 0)
+        return NULL;
+    if (stream_is_live(stream)) /* -ENOENT: it has ended, and CLOSED follows */
+        (void)fdmux_stream_pause(stream->delivery->loop, stream->token);
+    return delivery_new_ref(Py_None);
+}
+
+PyObject *stream_resume_reading(PyObject *self, PyObject *unused)
+{
+    const struct stream_object *stream = (struct stream_object *)self;
+
+    (void)unused;
+    if (stream_check_thread(stream, "resume") < 0)
+        return NULL;
+    if (stream_is_live(stream)) /* as above */
+        (void)fdmux_stream_resume(stream->delivery->loop, stream->token);
+    return delivery_new_ref(Py_None);
+}
+
+/* ---- facts --------------------------------------------------------------------- */
+
+PyObject *stream_fileno(PyObject *self, PyObject *unused)
+{
+    const struct stream_object *stream = (struct stream_object *)self;
+    int fd = -1;
+
+    (void)unused;
+    if (stream_is_live(stream))
+        fd = fdmux_stream_fd(stream->delivery->loop, stream->token);
+    return PyLong_FromLong(fd < 0 ? -1 : fd);
+}
+
+/* _stats(): send gathered writes; returns (received, sent, queued). */
+PyObject *stream_stats(PyObject *self, PyObject *unused)
+{
+    struct stream_object *stream = (struct stream_object *)self;
+    struct fdmux_stream_stats stats = {.struct_size = sizeof stats};
+
+    (void)unused;
+    if (stream_check_thread(stream, "look at") < 0)
+        return NULL;
+    stream_flush(stream);
+    if (stream_is_live(stream) &&
+        fdmux_stream_stats(stream->delivery->loop, stream->token, &stats) < 0)
+        stats.received = 0; /* -ENOENT: it has ended, and all are 0 */
+    return Py_BuildValue("(KKI)", (unsigned long long)stats.received,
+                         (unsigned long long)stats.sent, (unsigned)stats.queued);
+}
+
+/* _peer(): the struct sockaddr of the peer as bytes; empty if it is not known. */
+PyObject *stream_peer(PyObject *self, PyObject *unused)
+{
+    const struct stream_object *stream = (struct stream_object *)self;
+    char address[64];
+    int size = 0;
+
+    (void)unused;
+    if (stream->token != 0 && stream->delivery->loop != NULL)
+        size = fdmux_stream_peer(stream->delivery->loop, stream->token, address,
+                                 sizeof address);
+    return PyBytes_FromStringAndSize(address, size < 0 ? 0 : size);
+}
+
+/* _await_writable(queue_low): get WRITABLE when queue_low bytes or fewer are queued. */
+PyObject *stream_await_writable(PyObject *self, PyObject *number)
+{
+    struct stream_object *stream = (struct stream_object *)self;
+    unsigned long queue_low = PyLong_AsUnsignedLong(number);
+
+    if (PyErr_Occurred() != NULL)
+        return NULL;
+    if (queue_low > INT32_MAX)
+        queue_low = INT32_MAX;
+    if (stream_is_live(stream)) /* as above */
+        (void)fdmux_stream_await_writable(stream->delivery->loop, stream->token,
+                                          (uint32_t)queue_low);
+    return delivery_new_ref(Py_None);
+}
+
+/* _set_flow(queue_high): the owner gets FULL when more than that is queued. */
+PyObject *stream_set_flow(PyObject *self, PyObject *number)
+{
+    struct stream_object *stream = (struct stream_object *)self;
+    unsigned long queue_high = PyLong_AsUnsignedLong(number);
+
+    if (PyErr_Occurred() != NULL)
+        return NULL;
+    stream->queue_high = queue_high > INT32_MAX ? INT32_MAX : (uint32_t)queue_high;
+    stream->has_flow = true;
+    return delivery_new_ref(Py_None);
+}
+
+PyObject *stream_flush_gathered(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    stream_flush((struct stream_object *)self);
+    return delivery_new_ref(Py_None);
+}
+
+/* _write(data): write bytes without a look at can_write, for an owner that has its own
+ * state. */
+PyObject *stream_write_raw(PyObject *self, PyObject *data)
+{
+    struct stream_object *stream = (struct stream_object *)self;
+
+    if (!PyBytes_Check(data))
+        return PyErr_Format(PyExc_TypeError, "write to %R: bytes are required, not %R",
+                            self, (PyObject *)Py_TYPE(data));
+    if (stream_check_thread(stream, "write to") < 0 ||
+        (stream_is_live(stream) && stream_write_bytes(stream, data) < 0))
+        return NULL;
+    return delivery_new_ref(Py_None);
+}
