@@ -1,27 +1,25 @@
 /* fdmux.h: the public C interface of fdmux, a small I/O event core.
  *
- * One `struct fdmux_loop` holds file descriptors, timers, posted calls and hooks.
- * A watcher either has a function, which the core calls in C, or has none, and then
- * its readiness is collected into an array that fdmux_loop_dispatch fills.
+ * One `struct fdmux_loop` holds file descriptors, timers, posted calls and hooks. The
+ * core calls the function of a watcher; the events of a watcher without a function are
+ * collected into an array that fdmux_loop_dispatch fills.
  *
- * Every fallible function returns >= 0, or -errno and leaves everything as it was;
- * `ret_` parameters are written on success only. Time is int64_t nanoseconds on
- * CLOCK_MONOTONIC. Nothing here prints, aborts, exits or touches signal dispositions.
+ * Functions that can fail return >= 0, or -errno and change nothing; `ret_` parameters
+ * are written on success only. Time is int64_t nanoseconds on CLOCK_MONOTONIC. Nothing
+ * here prints, aborts, exits or changes signal dispositions.
  *
- * Threads: every function may be called from any thread at any time, also while
- * another thread waits in fdmux_loop_dispatch: the change takes effect at once. One
- * thread dispatches at a time. Only fdmux_loop_wake and fdmux_loop_stop may be called
- * from a signal handler. Functions given to a loop run on the dispatching thread,
- * without any lock of ours held: they may call everything here, except that
- * fdmux_loop_dispatch and fdmux_loop_run of the same loop return -EBUSY.
+ * Threads: every function may be called from any thread at any time and takes effect at
+ * once, also while another thread waits. One thread dispatches at a time. Only
+ * fdmux_loop_wake and fdmux_loop_stop may be called from a signal handler. Functions
+ * given to a loop run on the dispatching thread, without a lock of the core held. They
+ * may call everything here; fdmux_loop_dispatch and _run of their loop return -EBUSY.
  *
- * Common errors, not repeated below: -EINVAL for a NULL or foreign loop, an unknown
- * flag, or an options struct of an unknown size; -ENOENT for a token that is not of
- * this loop, or no longer; -ESTALE for a loop that is closed; -ECHILD in a child of
- * fork() before fdmux_loop_after_fork.
+ * Common errors: -EINVAL for a NULL or foreign loop, an unknown flag, or an options
+ * struct of an unknown size; -ENOENT for a token that this loop does not have (any
+ * more); -ESTALE for a closed loop; -ECHILD in a child of fork() before
+ * fdmux_loop_after_fork.
  *
- * Python extensions include fdmux_python.h instead, which finds these functions at
- * run time and needs nothing to link. */
+ * Python extensions include fdmux_python.h instead, and link nothing. */
 #ifndef FDMUX_H
 #define FDMUX_H
 
@@ -83,22 +81,22 @@ struct fdmux_ready {
     uint32_t tag;
 };
 
-/* Functions given to a loop. A negative result ends the batch: dispatch returns it,
- * the watcher stays, what was not yet reported is reported again. */
+/* Functions given to a loop. A negative result ends the batch: dispatch returns it. The
+ * watcher stays, and the events that remain are reported by the next dispatch. */
 typedef int (*fdmux_io_fn)(struct fdmux_loop *loop, uint64_t io, uint32_t events,
                            void *userdata);
 typedef int (*fdmux_timer_fn)(struct fdmux_loop *loop, uint64_t timer, void *userdata);
 typedef int (*fdmux_hook_fn)(struct fdmux_loop *loop, uint64_t hook, void *userdata);
-/* `loop` is NULL when the loop was closed before the call could run. */
+/* `loop` is NULL if the loop was closed before the call. */
 typedef int (*fdmux_post_fn)(struct fdmux_loop *loop, void *userdata);
-/* Called exactly once, last: no call with this userdata follows or is under way. */
+/* Called exactly once, after the last call with this userdata has returned. */
 typedef void (*fdmux_destroyed_fn)(void *userdata);
-/* Asked after each batch that has called functions, see fdmux_loop_set_return. */
+/* See fdmux_loop_set_return. */
 typedef int (*fdmux_return_fn)(struct fdmux_loop *loop, void *userdata);
-/* Frees an item that nobody has taken from a queue. Exactly once for each. */
+/* Frees an item that was not taken from a queue; called once for each. */
 typedef void (*fdmux_queue_drop_fn)(void *item, void *userdata);
 
-/* Options begin with their own size: set it with sizeof, zero the rest. */
+/* Options begin with their own size: set it with sizeof, and unused fields to 0. */
 struct fdmux_loop_options {
     size_t struct_size;
     uint32_t flags;      /* none yet: 0 */
@@ -140,16 +138,16 @@ struct fdmux_queue_options {
     uint32_t reserved;        /* 0 */
 };
 
-/* Something that functions of a loop need for the rest of a batch: a lock, Python's
- * GIL. `enter` takes it and may wait; `leave` gets what `enter` returned. Must stay
- * valid until `leave` has returned; a static const one is best. */
+/* A lock that functions of a loop keep until the end of a batch, such as Python's GIL.
+ * `enter` takes it and may wait; `leave` gets the result of `enter`. The struct must
+ * stay valid until `leave` has returned: make it static const. */
 struct fdmux_hold {
     void *(*enter)(void *userdata);
     void (*leave)(void *held, void *userdata);
     void *userdata;
 };
 
-/* Counters since the loop was created, and what it holds now. */
+/* Counters since the loop was created, and how much it has now. */
 struct fdmux_loop_stats {
     size_t struct_size;
     uint64_t iteration_count;
@@ -177,49 +175,44 @@ struct fdmux_loop_stats {
 FDMUX_API int fdmux_loop_create(const struct fdmux_loop_options *options,
                                 struct fdmux_loop **ret_loop);
 
-/* Close the loop, call every `destroyed`, free the memory. Accepts NULL.
+/* Close the loop and free its memory. Accepts NULL; returns NULL, always.
  *
- * Posted calls that did not run yet are called with a NULL loop, then every
- * `destroyed`, in no certain order. Descriptors stay open: they are yours.
- * During a dispatch (inside a callback, or in another thread) the dispatch returns
- * -ESTALE as soon as it can, and all this happens at its end. The caller sees to it
- * that no other call with this loop begins afterwards.
- *
- * Returns NULL, always. */
+ * Calls the remaining posted calls with a NULL loop, then every `destroyed`, in no
+ * certain order. Descriptors stay open: they are yours. During a dispatch (inside a
+ * callback, or in another thread) this happens at the end of that dispatch, which
+ * returns -ESTALE as soon as it can. No other call with this loop may begin later. */
 FDMUX_API struct fdmux_loop *fdmux_loop_destroy(struct fdmux_loop *loop);
 
-/* The one pollable descriptor that stands for the whole loop.
+/* Get a descriptor that polls readable when fdmux_loop_dispatch has something to do:
+ * descriptors, timers, posted calls.
  *
- * It polls readable when fdmux_loop_dispatch has something to do: descriptors, timers
- * and posted calls. From this call on, the next deadline is kept in a timer inside it.
- * The descriptor belongs to the loop; watch it level-triggered, for reading only.
- * Dispatching when there is nothing to do is harmless.
+ * The descriptor belongs to the loop; watch it level-triggered, for reading only. From
+ * this call on, a kernel timer inside it is set to the next deadline. A dispatch with
+ * nothing to do is harmless.
  *
  * Returns the descriptor, -EOPNOTSUPP on the poll backend, -EMFILE, -ENFILE, -ENOMEM.
  * Without FDMUX_FEATURE_TIMER_IN_FD use fdmux_loop_next_deadline as the timeout. */
 FDMUX_API int fdmux_loop_fd(struct fdmux_loop *loop);
 
-/* When the next timer expires, for hosts that want a timeout; INT64_MAX for never,
- * and a time in the past when posted calls or events wait.
- *
- * Returns 0. Cost: O(1). */
+/* Get the time of the next timer, for hosts that need a timeout: INT64_MAX for none, a
+ * time in the past if posted calls or events are waiting. Returns 0. Cost: O(1). */
 FDMUX_API int fdmux_loop_next_deadline(struct fdmux_loop *loop,
                                        int64_t *ret_deadline_ns);
 
-/* Wait, call the functions of what is ready, and collect the rest.
+/* Wait, call the functions of ready watchers, and collect the other events.
  *
  * Order of one iteration: hooks, wait, io, timers by (deadline, arming), posted calls
- * in the order of posting. Iterations follow each other until something was collected,
- * `timeout_ns` has passed (0 polls once, negative waits for ever), fdmux_loop_wake was
- * called, or a signal may want handling. `ready` gets at most `capacity` events; what
- * does not fit is reported by the next call. Give NULL and 0 if nothing is collected.
+ * in the order of posting. Iterations follow each other until an event is collected,
+ * `timeout_ns` has passed (0 polls once, negative waits for ever), fdmux_loop_wake is
+ * called, or a signal arrives. `ready` gets at most `capacity` events; the next call
+ * reports the others. Pass NULL and 0 if no watcher is collected.
  *
- * Every ready watcher is served once an iteration, so none starves another; after an
- * iteration that ended early, the next one begins with what had to wait.
+ * A watcher is called once in an iteration, however busy it is. When an iteration ends
+ * early, the next one begins with the watchers that had to wait.
  *
  * Returns the count of collected events, 0 for a timeout or a wake, or
- * -EINTR: a signal arrived, or native functions kept the call for 50 ms: handle
- *         signals and call again;
+ * -EINTR: a signal arrived, or functions were called for 50 ms: handle signals and
+ *         call again;
  * -EBUSY: the loop is being dispatched, by this thread or another;
  * -ENOBUFS: a collected watcher is ready and `capacity` is 0;
  * -ESTALE: the loop was closed meanwhile;
@@ -233,76 +226,75 @@ FDMUX_API int fdmux_loop_dispatch(struct fdmux_loop *loop, int64_t timeout_ns,
  * Returns 0 when stopped, or what fdmux_loop_dispatch returned, but for -EINTR. */
 FDMUX_API int fdmux_loop_run(struct fdmux_loop *loop);
 
-/* Make fdmux_loop_run return after the callback under way; before a run, make the next
- * one return at once. Any thread, or a signal handler. Returns 0. */
+/* Make fdmux_loop_run return after the callback that is running; before a run, make the
+ * next one return at once. Any thread, or a signal handler. Returns 0. */
 FDMUX_API int fdmux_loop_stop(struct fdmux_loop *loop);
 
-/* Make the dispatch that waits, or the next one, return 0 at once. Inside a function of
- * the loop: make dispatch return after this batch, at no system call.
+/* Make the waiting dispatch, or the next one, return 0 at once. Inside a function of
+ * the loop: make dispatch return after this batch, without a system call.
  *
- * Wakes are coalesced: several may cause one return. Never lost, never blocks.
- * Any thread, or a signal handler. Returns 0, or the error of write(2) on the wake
- * descriptor when a sandbox forbids it. */
+ * Several wakes may cause one return; none is lost, none blocks. Any thread, or a
+ * signal handler. Returns 0, or the error of write(2) when a sandbox forbids it. */
 FDMUX_API int fdmux_loop_wake(struct fdmux_loop *loop);
 
-/* Hold something until the batch is over. Call it inside a function of the loop, each
- * time that function needs it.
+/* Take `hold`, a lock or Python's GIL, until the end of the batch. Call this inside
+ * each function of the loop that needs it.
  *
  * The first call in a batch calls `hold->enter`; later calls with the same `hold` cost
- * a comparison. The core calls `leave` at the end of the batch, in the reverse order of
- * entering: before it waits, before dispatch returns, and never with a lock of its own
- * held. A batch whose functions hold nothing costs nothing.
+ * a comparison. At the end of the batch (before the wait, and before dispatch returns)
+ * the core calls `leave` of each hold, the last entered first, without a lock of its
+ * own held. A batch without holds costs nothing.
  *
- * Functions that run later in the same batch run while it is held. So a function that
- * waits for another thread must not share a loop with a hold which that thread needs.
+ * Functions that run later in the batch run with the hold too. One that waits for a
+ * thread which needs the same lock would wait for ever.
  *
  * Returns 0; -EPERM outside of a function of this loop; -EINVAL for a hold without
  * functions; -ENOSPC for more than FDMUX_HOLD_MAX holds in one batch. */
 FDMUX_API int fdmux_loop_hold(struct fdmux_loop *loop, const struct fdmux_hold *hold);
 
-/* Ask `fn` after each batch that has called functions whether the caller of dispatch
- * has something else to do. A positive result makes dispatch return, 0 lets it go on.
+/* Set a function that decides after a batch whether dispatch returns: positive makes it
+ * return, 0 lets it go on. For the caller of dispatch; one for each loop, NULL for
+ * none.
  *
- * One for each loop, the caller's of dispatch; NULL for none. `fn` runs on the
- * dispatching thread, with the loop locked and nothing held: it may only look, and must
- * call nothing of the loop. Returns 0. */
+ * The core calls `fn` after each batch that has called functions of io, timers, posted
+ * calls or streams; not after hooks alone. It runs on the dispatching thread with the
+ * loop locked and nothing held: it must only read, and call nothing here. Returns 0. */
 FDMUX_API int fdmux_loop_set_return(struct fdmux_loop *loop, fdmux_return_fn fn,
                                     void *userdata);
 
 /* CLOCK_MONOTONIC now, in nanoseconds, read at each call. */
 FDMUX_API int64_t fdmux_loop_now(struct fdmux_loop *loop);
 
-/* The name of the backend in use: static storage; NULL for a NULL loop. */
+/* The name of the backend in use, a static string; NULL for a NULL loop. */
 FDMUX_API const char *fdmux_loop_backend(struct fdmux_loop *loop);
 
 /* Fill `stats`, whose struct_size the caller has set. Returns 0. */
 FDMUX_API int fdmux_loop_stats(struct fdmux_loop *loop, struct fdmux_loop_stats *stats);
 
-/* Make the loop usable in a child of fork(): new kernel objects, same registrations.
+/* Make the loop usable in a child of fork(): new kernel objects, the same watchers.
  *
- * Until then every call but fdmux_loop_destroy returns -ECHILD there. The parent is not
- * affected. Posted calls that the parent had not run yet are the parent's: the child
- * drops them. Call it in the child's only thread. A descriptor from fdmux_loop_fd must
- * be fetched again. A child that was forked inside a function of the loop must not
- * return from that function after this call, nor after fdmux_loop_destroy: it would go
- * on with a batch that is the parent's.
+ * Before this, every call but fdmux_loop_destroy returns -ECHILD in the child. Call it
+ * in the child's only thread, then call fdmux_loop_fd again. Posted calls that the
+ * parent had not run are dropped here: the parent runs them. If the fork happened
+ * inside a function of the loop, the child must not return from it after this call, nor
+ * after fdmux_loop_destroy: it would continue the parent's batch.
  *
  * Returns 0, also when nothing was forked; -EMFILE, -ENFILE, -ENOMEM: try again. */
 FDMUX_API int fdmux_loop_after_fork(struct fdmux_loop *loop);
 
 /* ---- io ------------------------------------------------------------------------ */
 
-/* Watch a descriptor. Several watchers may share one; the kernel sees their union.
+/* Watch a descriptor. Several watchers may share one.
  *
- * Applied before the call returns. Level-triggered unless FDMUX_EDGE. A watcher added
- * during a batch gets its first event in the next one. Remove it before you close the
- * descriptor. Cost: O(1) and one system call.
+ * Level-triggered unless FDMUX_EDGE. A watcher added during a batch gets its first
+ * event in the next one. Remove it before you close the descriptor. Cost: O(1) and one
+ * system call.
  *
  * Returns 0; -EBADF; -EPERM for a regular file (epoll_ctl(2)); -EINVAL or -ELOOP for a
  * descriptor of this loop, or of loops that watch each other; -EEXIST when the fd is
  * watched with other FDMUX_EDGE or FDMUX_EXCLUSIVE options; -EOPNOTSUPP for an option
- * the backend lacks; -ENOSPC (epoll_ctl(2), max_user_watches); -ENOMEM. On failure
- * `fn` and `destroyed` are never called and `userdata` is still the caller's. */
+ * the backend lacks; -ENOSPC (epoll_ctl(2), max_user_watches); -ENOMEM. On failure `fn`
+ * and `destroyed` are never called and `userdata` is still the caller's. */
 FDMUX_API int fdmux_io_add(struct fdmux_loop *loop,
                            const struct fdmux_io_options *options, uint64_t *ret_io);
 
@@ -312,21 +304,20 @@ FDMUX_API int fdmux_io_add(struct fdmux_loop *loop,
  * fdmux_io_add. */
 FDMUX_API int fdmux_io_update(struct fdmux_loop *loop, uint64_t io, uint32_t events);
 
-/* Watch `fd` instead: a library has reconnected, perhaps under the same number.
- *
- * The kernel registration is made anew in any case. Returns 0 or as fdmux_io_add. */
+/* Watch `fd` instead, after a reconnect, even if it has the same number: the kernel's
+ * entry is made again. Returns 0 or as fdmux_io_add. */
 FDMUX_API int fdmux_io_replace_fd(struct fdmux_loop *loop, uint64_t io, int fd);
 
-/* Forget a watcher. Its function does not start again on the calling thread.
+/* Remove a watcher. Its function does not start again on the calling thread.
  *
- * May be called by anyone, inside any callback, also its own. `destroyed` runs before
- * this returns, or at the end of the batch when a dispatch is calling functions.
- * Cost: O(watchers of this fd) and at most one system call. Returns 0. */
+ * Allowed inside any callback, also its own. `destroyed` runs before this returns, or
+ * at the end of the batch if a dispatch is calling functions. Cost: O(watchers of this
+ * fd) and at most one system call. Returns 0. */
 FDMUX_API int fdmux_io_remove(struct fdmux_loop *loop, uint64_t io);
 
 /* ---- timer --------------------------------------------------------------------- */
 
-/* Create a timer, not armed. Reserves what arming needs. Returns 0 or -ENOMEM. */
+/* Add a timer, not armed, and reserve the memory to arm it. Returns 0 or -ENOMEM. */
 FDMUX_API int fdmux_timer_add(struct fdmux_loop *loop,
                               const struct fdmux_timer_options *options,
                               uint64_t *ret_timer);
@@ -335,97 +326,91 @@ FDMUX_API int fdmux_timer_add(struct fdmux_loop *loop,
  * every `period_ns` after that deadline; 0 for once.
  *
  * Replaces the old deadline. A deadline in the past counts as now: the timer expires in
- * the next iteration, never inside this call. Periodic deadlines do not drift; ticks
- * that were missed altogether are skipped. Cost: O(log n) in armed timers; never fails
- * for memory.
+ * the next iteration, never inside this call. Periods do not drift; missed ones are
+ * skipped. Cost: O(log n) in armed timers; needs no memory.
  *
  * Returns 0, or -EINVAL for a negative deadline or period. */
 FDMUX_API int fdmux_timer_arm(struct fdmux_loop *loop, uint64_t timer,
                               int64_t deadline_ns, int64_t period_ns);
 
-/* Disarm; it may be armed again. Returns 1 if it was armed, 0 if not. */
+/* Disarm a timer, which may be armed again. Returns 1 if it was armed, 0 if not. */
 FDMUX_API int fdmux_timer_cancel(struct fdmux_loop *loop, uint64_t timer);
 
-/* Cancel and forget; rules and order as fdmux_io_remove. Returns 0. */
+/* Cancel and remove a timer; rules and order as fdmux_io_remove. Returns 0. */
 FDMUX_API int fdmux_timer_remove(struct fdmux_loop *loop, uint64_t timer);
 
 /* ---- post ---------------------------------------------------------------------- */
 
-/* Run fn(loop, userdata) once on the dispatching thread.
+/* Call fn(loop, userdata) exactly once on the dispatching thread.
  *
- * Exactly once, in the order of posting as seen by each thread. A call posted by a
- * posted call runs in the next iteration. If the loop closes first, `fn` runs with a
- * NULL loop. Not for signal handlers. Cost: O(1) amortised, and one write(2) when the
- * loop may sleep. Returns 0, -EINVAL (no fn), -ENOMEM. */
+ * The calls that one thread posts run in order. A call posted by a posted call runs in
+ * the next iteration. If the loop closes first, `fn` gets a NULL loop. Not for signal
+ * handlers. Cost: O(1) amortised, and one write(2) when the loop may sleep. Returns 0,
+ * -EINVAL (no fn), -ENOMEM. */
 FDMUX_API int fdmux_post(struct fdmux_loop *loop, fdmux_post_fn fn, void *userdata);
 
 /* ---- hook ---------------------------------------------------------------------- */
 
-/* Run a function before each wait of the loop, in the order of adding.
- *
- * What Wayland, sd-bus and ZeroMQ need. With a foreign host (fdmux_loop_fd), hooks run
- * at the end of each dispatch, that is before the host waits. Returns 0 or -ENOMEM. */
+/* Call a function before each wait, as Wayland, sd-bus and ZeroMQ need it. Hooks run in
+ * the order of adding; with a host of fdmux_loop_fd at the end of each dispatch, before
+ * the host waits. Returns 0 or -ENOMEM. */
 FDMUX_API int fdmux_hook_add(struct fdmux_loop *loop,
                              const struct fdmux_hook_options *options,
                              uint64_t *ret_hook);
 
-/* Forget a hook; rules and order as fdmux_io_remove. Cost: O(hooks). Returns 0. */
+/* Remove a hook; rules and order as fdmux_io_remove. Cost: O(hooks). Returns 0. */
 FDMUX_API int fdmux_hook_remove(struct fdmux_loop *loop, uint64_t hook);
 
 /* ---- queue --------------------------------------------------------------------- */
 
-/* Create a queue of pointers: any thread puts, one takes all there is, in its own time.
+/* Create a queue of pointers: any thread puts items, one thread takes them in batches.
  *
- * For results that native threads have for Python: they put without the GIL, and the
- * thread that runs the Python program's loop, whichever that is, watches
- * fdmux_queue_fd and takes a batch while it has the GIL. Belongs to no loop. The caller
- * gets the first reference. `options` may be NULL. Costs one descriptor (two where
- * eventfd(2) is missing), close-on-exec and non-blocking.
+ * Native threads put results for Python without the GIL. The thread that runs the
+ * Python program's loop, of any kind, watches fdmux_queue_fd and takes a batch with the
+ * GIL. A queue belongs to no loop. The caller gets the first reference. `options` may
+ * be NULL. Costs one descriptor (two without eventfd(2)), close-on-exec and
+ * non-blocking.
  *
- * In the functions below, -EINVAL also stands for a NULL or foreign queue, -ESTALE for
- * a closed one, and -ECHILD for one that this process has from before fork(); a child
- * makes its own. None of them is for signal handlers.
+ * Common errors of the functions below: -EINVAL for a NULL or foreign queue; -ESTALE
+ * for a closed one; -ECHILD for one that was created before fork(): a child creates its
+ * own. None of them is for signal handlers.
  *
  * Returns 0, -EINVAL, -ENOMEM, -EMFILE, -ENFILE. */
 FDMUX_API int fdmux_queue_create(const struct fdmux_queue_options *options,
                                  struct fdmux_queue **ret_queue);
 
-/* Share the queue: each thread that puts holds a reference of its own, so that a late
- * fdmux_queue_put finds a closed queue and not freed memory.
- *
- * Returns `queue`, or NULL for NULL. */
+/* Add a reference. Each thread that puts needs its own, so that a late fdmux_queue_put
+ * finds a closed queue, not freed memory. Returns `queue`, or NULL for NULL. */
 FDMUX_API struct fdmux_queue *fdmux_queue_ref(struct fdmux_queue *queue);
 
-/* Give a reference back. The last one closes the queue and frees it. Accepts NULL.
- *
- * Returns NULL, always. */
+/* Drop a reference; the last one closes and frees the queue. Accepts NULL. Returns
+ * NULL, always. */
 FDMUX_API struct fdmux_queue *fdmux_queue_unref(struct fdmux_queue *queue);
 
-/* Say how items are freed, for a queue that was made without `drop`, as those of Python
- * are. A queue has one kind of items and one such function; the same again is fine.
+/* Set the function that frees items, for a queue that was created without `drop`, such
+ * as those of Python. Setting the same again is allowed.
  *
  * Returns 0, -EINVAL (no drop), -EBUSY (there is another), -ESTALE, -ECHILD. */
 FDMUX_API int fdmux_queue_set_drop(struct fdmux_queue *queue, fdmux_queue_drop_fn drop,
                                    void *userdata);
 
-/* The descriptor that is readable exactly while the queue holds something.
- *
- * Level-triggered. It belongs to the queue: only watch it, for reading, and stop that
- * before fdmux_queue_close. Returns the descriptor, -ESTALE, -ECHILD. */
+/* Get the descriptor that is readable exactly while the queue has items. It belongs to
+ * the queue: watch it for reading only, and stop before fdmux_queue_close. Returns the
+ * descriptor, -ESTALE, -ECHILD. */
 FDMUX_API int fdmux_queue_fd(struct fdmux_queue *queue);
 
-/* Append an item, any pointer, NULL included.
+/* Append an item, any pointer, NULL included. The items of one thread stay in order.
  *
- * Taken in the order of putting as seen by each thread. Never blocks for long, touches
- * no Python. Cost: O(1) amortised, and one write(2) when the queue was empty.
+ * Never blocks for long; needs no GIL. Cost: O(1) amortised, and one write(2) when the
+ * queue was empty.
  *
  * Returns 0; on failure the item is still the caller's: -EINVAL; -ESTALE; -ECHILD;
  * -ENOMEM; -ENOBUFS: `capacity` items are waiting; the error of write(2) when a
  * sandbox forbids it. */
 FDMUX_API int fdmux_queue_put(struct fdmux_queue *queue, void *item);
 
-/* Move the first items, `capacity` at most, into `items`; from then on they are the
- * caller's. What does not fit keeps the descriptor readable.
+/* Move the first items, at most `capacity`, into `items`; the caller owns them then.
+ * The descriptor stays readable while items are left.
  *
  * Cost: O(taken), and one read(2) when that empties the queue.
  *
@@ -433,20 +418,19 @@ FDMUX_API int fdmux_queue_put(struct fdmux_queue *queue, void *item);
  * read(2), with nothing taken and the descriptor still readable. */
 FDMUX_API int fdmux_queue_take(struct fdmux_queue *queue, void **items, int capacity);
 
-/* End the queue: nothing can be put or taken any more, its descriptor is closed, and
- * each item that is left goes to `drop`, in order, on this thread, without any lock of
- * ours held. Idempotent. In a child of fork() nothing goes to `drop`: the items are the
- * parent's.
+/* Close the queue and its descriptor: no item can be put or taken any more. Idempotent.
  *
- * Returns 0 or -EINVAL. */
+ * Calls `drop` for each item that is left, in order, on this thread, without a lock of
+ * the core held; not in a child of fork(), where they are the parent's. Returns 0 or
+ * -EINVAL. */
 FDMUX_API int fdmux_queue_close(struct fdmux_queue *queue);
 
 /* ---- the function table -------------------------------------------------------- */
 
 struct fdmux_stream_api;
 
-/* All of the above for callers that do not link us. Append-only within one major:
- * a consumer needs an equal abi_major and at least the struct_size it was made with. */
+/* The functions above, for callers that do not link the core. Within one abi_major it
+ * only grows: a caller needs the same abi_major and at least its own struct_size. */
 struct fdmux_api {
     uint32_t abi_major;
     uint32_t abi_minor;
@@ -495,16 +479,16 @@ struct fdmux_api {
     int (*queue_close)(struct fdmux_queue *queue);
 };
 
-/* The table of this core: static, valid as long as the process. */
+/* The table of this core, which is static. */
 FDMUX_API const struct fdmux_api *fdmux_get_api(void);
 
-/* What a capsule named "fdmux.loop" points at (see fdmux_python.h). */
+/* The content of a capsule named "fdmux.loop" (see fdmux_python.h). */
 struct fdmux_loop_ref {
     const struct fdmux_api *api;
     struct fdmux_loop *loop;
 };
 
-/* What a capsule named "fdmux.queue" points at (see fdmux_python.h). */
+/* The content of a capsule named "fdmux.queue" (see fdmux_python.h). */
 struct fdmux_queue_handle {
     const struct fdmux_api *api;
     struct fdmux_queue *queue;
