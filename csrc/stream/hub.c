@@ -1,7 +1,8 @@
 /* hub.c: the hub that the streams of one loop share, made with the first stream.
  *
- * The loop knows streams only as an extension (internal.h). It calls the hub before the
- * wait (recycle slots), after io (finish pending streams), and when it closes. */
+ * The loop knows streams only as an extension (core/extension.h). It calls the hub
+ * before the wait (recycle slots), after io (finish pending streams), and when it
+ * closes. */
 #include "stream.h"
 
 #include <errno.h>
