@@ -1,7 +1,8 @@
-"""Compiles the C programs of native/ with the system's compiler, once per content.
+"""Compiles the C files of programs/native/ with the system's compiler.
 
-The results lie under build/benchmarks/, which git ignores, named after a hash of
-sources and command: a changed source never runs an old binary.
+Each is compiled once per content: the results lie under build/benchmarks/, which git
+ignores, named after a hash of sources and command, so a changed source never runs an
+old binary.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from benchmarks.availability import Unavailable
 
 ROOT = Path(__file__).resolve().parent.parent
-NATIVE = ROOT / "benchmarks" / "native"
+NATIVE = ROOT / "benchmarks" / "programs" / "native"
 OUTPUT = ROOT / "build" / "benchmarks"
 FLAGS = [
     "-O2",
@@ -38,7 +39,7 @@ def compiler() -> str:
 
 
 def build(source: str, *extra: str) -> Path:
-    """Compile ``native/<source>`` with ``extra`` flags; return the binary's path.
+    """Compile a file of ``programs/native``; return the path of the binary.
 
     Files that are named by an absolute path may lie elsewhere.
     """

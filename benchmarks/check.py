@@ -13,8 +13,8 @@ from collections.abc import Callable
 from benchmarks.build import build
 from benchmarks.open_load import OpenLoad
 from benchmarks.processes import Failed, Load
+from benchmarks.programs.servers.announce import listen
 from benchmarks.rounds import progress
-from benchmarks.servers.announce import listen
 
 Answer = Callable[[int, bytes], bytes]
 Drive = Callable[[int], int]
@@ -80,14 +80,14 @@ class RepeatsAnOldMessage:
 
 
 def closed_loop(port: int) -> int:
-    """Drive with native/load.c; return how many messages were measured."""
+    """Drive with programs/native/load.c; return how many messages were measured."""
     load = Load(str(build("load.c")), 1, MESSAGE_SIZE, WARMUP, MESSAGES, None)
     with load.started("the server of the check", port) as generator:
         return generator.run_messages()
 
 
 def open_loop(port: int) -> int:
-    """Drive with native/latency_load.c, which connects with a message of its own."""
+    """Drive with programs/native/latency_load.c; it sends one message to connect."""
     load = OpenLoad("bursts", 1, MESSAGE_SIZE, WARMUP - 1, MESSAGES, INTERVAL_US)
     load.run("the server of the check", port, None)
     return MESSAGES

@@ -1,4 +1,4 @@
-"""native/epoll_calls.c in Python: epoll's own cost, without Python around it."""
+"""The cost of epoll without Python around it: programs/native/epoll_calls.c."""
 
 from __future__ import annotations
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.availability import Unavailable
+from benchmarks.contenders import ROUND_SECONDS, Program
 from benchmarks.processes import Failed, Load, Server
-from benchmarks.programs import ROUND_SECONDS, Program
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +39,7 @@ def instructions_per_message(name: str, command: Sequence[str], load: Load) -> f
 
 
 def instructions_of(command: Sequence[str]) -> int:
-    """Return all instructions of a program that runs one round (programs.py)."""
+    """Return all instructions of a program that runs one round (contenders.py)."""
     if shutil.which("valgrind") is None:
         raise Unavailable("--instructions needs valgrind")
     with tempfile.TemporaryDirectory() as folder:

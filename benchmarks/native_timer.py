@@ -1,4 +1,4 @@
-"""native/timer_lateness.c in Python: a native timer, and how late it fired."""
+"""programs/native/timer_lateness.c in Python: a native timer, and how late it fired."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from benchmarks.availability import load_fdmux
 from benchmarks.build import build
+from benchmarks.contenders import fdmux_include
 from benchmarks.native_loop import reference
 from benchmarks.processes import Failed
-from benchmarks.programs import fdmux_include
 
 if TYPE_CHECKING:
     from benchmarks.native_loop import HasNativeLoop

@@ -1,4 +1,4 @@
-"""Drives native/latency_load.c: requests that leave when they are due."""
+"""Drives programs/native/latency_load.c: requests that leave when they are due."""
 
 from __future__ import annotations
 

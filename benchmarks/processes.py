@@ -152,7 +152,7 @@ class Load:
 
 
 class LoadGenerator(Child):
-    """A running load generator; see native/load.c for what it says."""
+    """A running load generator; see programs/native/load.c for what it says."""
 
     def await_ready(self) -> None:
         line = self.read_line(START_SECONDS)

@@ -3,7 +3,7 @@
 libevent's classic benchmark: N socket pairs, A of them readable, W writes handed on
 from pair to pair. Everybody reads and writes the same; what a library costs beyond bare
 epoll in the same round is its own. Where nobody reads, the system calls' noise is gone,
-and nanoseconds can be told apart. See native/chain.h.
+and nanoseconds can be told apart. See programs/native/chain.h.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from typing import TYPE_CHECKING
 
 from benchmarks.availability import Unavailable
 from benchmarks.build import build
+from benchmarks.contenders import build_on_fdmux, find, start
 from benchmarks.instructions import instructions_of
 from benchmarks.processes import cores
-from benchmarks.programs import build_on_fdmux, find, start
 from benchmarks.result import Table
 from benchmarks.rounds import interleave, progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from benchmarks.contenders import Command, Program
     from benchmarks.options import Options
-    from benchmarks.programs import Command, Program
 
 BASELINE = "epoll"
-SPARE_DESCRIPTORS = 64  # the program's own, as in native/chain.h
+SPARE_DESCRIPTORS = 64  # the program's own, as in programs/native/chain.h
 EVENTS = 100_000
 EVENTS_QUICK = 10_000
 

@@ -1,7 +1,7 @@
 """Row `echo`: CPU time of a server process per echoed message.
 
 All servers run side by side, idle but for the one that the load generator drives;
-see servers/ and native/ for what makes them equal.
+see programs/servers/ and programs/native/ for what makes them equal.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ def _libuv() -> Command:
 
 
 def _python(module: str, *arguments: str) -> Command:
-    return [sys.executable, "-m", f"benchmarks.servers.{module}", *arguments]
+    return [sys.executable, "-m", f"benchmarks.programs.servers.{module}", *arguments]
 
 
 def on_asyncio(loop: str, *kind: str) -> Command:
-    """Return the command of servers/asyncio_protocol.py on that loop."""
+    """Return the command of programs/servers/asyncio_protocol.py on that loop."""
     require(*(name for name in ("uvloop", "aiofastnet") if name in loop.split("-")))
     if loop in ("fdmux", "selector"):
         load_fdmux("Selector")
@@ -48,7 +48,7 @@ def on_asyncio(loop: str, *kind: str) -> Command:
 
 
 def on_streams(*kind: str) -> Command:
-    """Return the command of servers/fdmux_stream.py."""
+    """Return the command of programs/servers/fdmux_stream.py."""
     load_fdmux("StreamServer")
     return _python("fdmux_stream", *kind)
 

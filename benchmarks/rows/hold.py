@@ -3,7 +3,7 @@
 An extension watches sockets, and its function calls a Python function for each that is
 ready. It takes the GIL by `fdmux_hold_gil`, once a batch, or as extensions usually do,
 by `PyGILState_Ensure` in each call: alone, and beside a Python thread that computes.
-See native/hold.c.
+See programs/native/hold.c.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING
 
 from benchmarks.availability import load_fdmux
 from benchmarks.build import build
+from benchmarks.contenders import fdmux_include, run_interleaved
 from benchmarks.processes import cores
-from benchmarks.programs import fdmux_include, run_interleaved
 from benchmarks.result import Limit, Table
 from benchmarks.rounds import column, progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from benchmarks.contenders import Command
     from benchmarks.options import Options
-    from benchmarks.programs import Command
     from benchmarks.rounds import Figures
 
 READY = (1, 10, 100)
@@ -88,7 +88,14 @@ def _tables(
 
 def _command(way: str, *words: str) -> Command:
     load_fdmux("NativeLoop")
-    return [sys.executable, "-m", "benchmarks.hosted.hold", _extension(), way, *words]
+    return [
+        sys.executable,
+        "-m",
+        "benchmarks.programs.hosted.hold",
+        _extension(),
+        way,
+        *words,
+    ]
 
 
 def _extension() -> str:

@@ -2,7 +2,8 @@
 
 Ready descriptors whose handler is in C; timers of 0.2 ms; ten thousand idle watchers.
 The peers do the same in the usual way: a Python callback that calls C through cffi, or
-the loop's own sleep. What echo costs on these loops is in the row `echo`. See hosted/.
+the loop's own sleep. What echo costs on these loops is in the row `echo`. See
+programs/hosted/.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ import sys
 from typing import TYPE_CHECKING
 
 from benchmarks.availability import load_fdmux, require
-from benchmarks.hosted.extension import build_extension
+from benchmarks.contenders import run_interleaved
 from benchmarks.processes import cores
-from benchmarks.programs import run_interleaved
+from benchmarks.programs.hosted.extension import build_extension
 from benchmarks.result import Limit, Table
 from benchmarks.rounds import column, progress
 from benchmarks.rows.chain import SPARE_DESCRIPTORS, check_descriptors
@@ -22,8 +23,8 @@ from benchmarks.rows.chain import SPARE_DESCRIPTORS, check_descriptors
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from benchmarks.contenders import Command
     from benchmarks.options import Options
-    from benchmarks.programs import Command
     from benchmarks.rounds import Figures
 
     Commands = dict[str, Callable[[], Command]]
@@ -42,7 +43,7 @@ ON_TRIO = "mounted on trio"
 ASYNCIO_READER = "asyncio add_reader"
 UVLOOP_READER = "uvloop add_reader"
 
-# What runs, and how the handler is reached; see hosted/events.py.
+# What runs, and how the handler is reached; see programs/hosted/events.py.
 READERS = {
     ASYNCIO_READER: ("asyncio", "reader"),
     UVLOOP_READER: ("uvloop", "reader"),
@@ -98,7 +99,7 @@ def _command(
         load_fdmux("mount")
     extension = [build_extension()] if has_extension else []
     arguments = [*extension, host, way, *(str(word) for word in words)]
-    return [sys.executable, "-m", f"benchmarks.hosted.{module}", *arguments]
+    return [sys.executable, "-m", f"benchmarks.programs.hosted.{module}", *arguments]
 
 
 def _rounds(

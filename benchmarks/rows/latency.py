@@ -3,7 +3,7 @@
 Fifty clients that ask at once, and an open loop: independent clients that together ask
 half of what the callback alone would allow, whether or not they were answered. Latency
 counts from when a request was due, so what waits behind a stall is in the figures. See
-native/latency_load.c.
+programs/native/latency_load.c.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ import functools
 from typing import TYPE_CHECKING
 
 from benchmarks.build import build
+from benchmarks.contenders import find
 from benchmarks.open_load import OpenLoad
 from benchmarks.processes import Failed, cores
-from benchmarks.programs import find
+from benchmarks.programs.servers.busy import BUSY_NS
 from benchmarks.result import Limit, Table
 from benchmarks.rounds import column, interleave_figures, progress
 from benchmarks.rows.echo import on_asyncio, on_streams, start_servers
-from benchmarks.servers.busy import BUSY_NS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from benchmarks.contenders import Command
     from benchmarks.options import Options
     from benchmarks.processes import Server
-    from benchmarks.programs import Command
     from benchmarks.rounds import Figures
 
 BASELINE = "uvloop"

@@ -3,7 +3,7 @@
 Two figures, since neither tells all: what malloc handed out (mallinfo2, with its own
 overhead, arrays that grow ahead of need included), and what of it became resident
 (/proc/self/statm), which is what the machine misses. Both count the loop itself and all
-that the program must keep for a watcher. See native/chain.h.
+that the program must keep for a watcher. See programs/native/chain.h.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from benchmarks.programs import find, start
+from benchmarks.contenders import find, start
 from benchmarks.result import Table
 from benchmarks.rounds import progress
 from benchmarks.rows.chain import (

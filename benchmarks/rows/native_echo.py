@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 from benchmarks.availability import load_fdmux
 from benchmarks.build import ROOT, build
+from benchmarks.contenders import fdmux_include, find
 from benchmarks.instructions import instructions_per_message
 from benchmarks.processes import Server, cores
-from benchmarks.programs import fdmux_include, find
 from benchmarks.result import Table
 from benchmarks.rounds import interleave, progress
 from benchmarks.rows import echo
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from benchmarks.contenders import Command
     from benchmarks.options import Options
     from benchmarks.processes import Load
-    from benchmarks.programs import Command
 
 SOURCES = ROOT / "examples" / "native-echo" / "src"
 NAME = "fdmux"
@@ -40,7 +40,7 @@ REPORT_SECONDS = 10.0
 def _fdmux() -> Command:
     load_fdmux("SelectorEventLoop")
     extension = str(_build_extension())
-    return [sys.executable, "-m", "benchmarks.servers.native_echo", extension]
+    return [sys.executable, "-m", "benchmarks.programs.servers.native_echo", extension]
 
 
 def _build_extension() -> Path:

@@ -4,7 +4,7 @@ How many a second four native threads can post, none lost and each thread's in o
 and how soon a sleeping loop runs a call, in C and in Python. Elapsed time here, not CPU
 time: the threads are there to run at once, and the question is when. Waker and loop
 share a core, since how soon an idle core wakes up is no loop's merit, and differs from
-one moment to the next. See native/post.h and wake_latency.py.
+one moment to the next. See programs/native/post.h and programs/wake_latency.py.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING
 
 from benchmarks.availability import load_fdmux, require
 from benchmarks.build import build
+from benchmarks.contenders import build_on_fdmux, find, start
 from benchmarks.processes import cores
-from benchmarks.programs import build_on_fdmux, find, start
 from benchmarks.result import Table
 from benchmarks.rounds import interleave, progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from benchmarks.contenders import Command, Program
     from benchmarks.options import Options
-    from benchmarks.programs import Command, Program
 
 THREADS = 4
 CALLS = 250_000
@@ -40,7 +40,7 @@ NATIVE: dict[str, Callable[[], Command]] = {
 
 
 def _python(name: str) -> Command:
-    return [sys.executable, "-m", "benchmarks.wake_latency", name]
+    return [sys.executable, "-m", "benchmarks.programs.wake_latency", name]
 
 
 def _uvloop() -> Command:

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 
 from benchmarks.availability import Unavailable, load_fdmux, require
 from benchmarks.build import ROOT, build
+from benchmarks.contenders import fdmux_include
 from benchmarks.processes import Child, Failed, Server, cores
-from benchmarks.programs import fdmux_include
 from benchmarks.result import Limit, Table
 from benchmarks.rounds import interleave, progress
 
@@ -41,7 +41,7 @@ Command = list[str]
 
 
 def _python(module: str, *arguments: str) -> Command:
-    return [sys.executable, "-m", f"benchmarks.servers.{module}", *arguments]
+    return [sys.executable, "-m", f"benchmarks.programs.servers.{module}", *arguments]
 
 
 def _uvloop() -> Command:

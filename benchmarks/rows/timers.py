@@ -2,7 +2,7 @@
 
 First in C, where each program also counts the timers that fired before their time: one
 of fdmux is an error. Then a timer of 0.2 ms with a function in C, in a loop that Python
-runs. See native/timers.h and native/timer_lateness.c.
+runs. See programs/native/timers.h and programs/native/timer_lateness.c.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from benchmarks.availability import Unavailable, load_fdmux
 from benchmarks.build import build
+from benchmarks.contenders import build_on_fdmux, find, start
 from benchmarks.native_timer import NativeTimer
 from benchmarks.processes import Failed, cores
-from benchmarks.programs import build_on_fdmux, find, start
 from benchmarks.result import Table
 from benchmarks.rounds import interleave, progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from benchmarks.contenders import Command, Program
     from benchmarks.options import Options
-    from benchmarks.programs import Command, Program
 
 BASELINE = "libuv"
 TIMERS = 1_000_000

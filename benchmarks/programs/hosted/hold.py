@@ -1,10 +1,11 @@
 """CPU time of an event whose function, in C, calls Python; see native/hold.c.
 
-    python -m benchmarks.hosted.hold EXTENSION WAY READY EVENTS SECONDS alone|beside
+    python -m benchmarks.programs.hosted.hold EXTENSION WAY READY EVENTS SECONDS THREADS
 
-WAY is ``hold``, ``ensure`` or ``none``. ``beside``: another thread of Python computes
-all the time, and so wants the GIL. Prints for each line the nanoseconds per event: CPU
-time of the thread that runs the loop, and elapsed; of EVENTS, or of SECONDS.
+WAY is ``hold``, ``ensure`` or ``none``. THREADS is ``alone`` or ``beside``, where
+another thread of Python computes all the time, and so wants the GIL. Prints for each
+line the nanoseconds per event: CPU time of the thread that runs the loop, and elapsed;
+of EVENTS, or of SECONDS.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The server of ``examples/resp`` as it stands, on ``fdmux.StreamServer``.
 
-    python -m benchmarks.servers.resp_fdmux [PATH_OF_THE_EXTENSION]
+    python -m benchmarks.programs.servers.resp_fdmux [PATH_OF_THE_EXTENSION]
 
 With the extension C cuts the requests, without it the parser in Python does.
 """
@@ -13,8 +13,8 @@ from typing import Protocol, cast
 
 from benchmarks.availability import load_fdmux
 from benchmarks.extensions import load_module
-from benchmarks.servers.announce import BACKLOG, announce
-from benchmarks.servers.resp_session import EXAMPLE
+from benchmarks.programs.servers.announce import BACKLOG, announce
+from benchmarks.programs.servers.resp_session import EXAMPLE
 
 
 class _Server(Protocol):

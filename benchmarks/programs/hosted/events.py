@@ -1,6 +1,6 @@
 """CPU time of a ready descriptor whose handler is in C, in a loop of Python's.
 
-    python -m benchmarks.hosted.events EXTENSION HOST WAY READY EVENTS
+    python -m benchmarks.programs.hosted.events EXTENSION HOST WAY READY EVENTS
 
 WAY is ``native`` (watchers of fdmux), ``reader`` (``add_reader``, and a Python callback
 that calls the same handler through cffi) or ``epoll`` (no Python at all). Prints for
@@ -15,15 +15,15 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from benchmarks.hosted.extension import check, load_extension
-from benchmarks.hosted.hosts import Done, mount, run
 from benchmarks.native_loop import reference
+from benchmarks.programs.hosted.extension import check, load_extension
+from benchmarks.programs.hosted.hosts import Done, mount, run
 from benchmarks.ready_sockets import ready_sockets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from benchmarks.hosted.extension import Extension, Library
+    from benchmarks.programs.hosted.extension import Extension, Library
 
     Serve = Callable[[Extension, list[int]], None]
     Wait = Callable[[], Coroutine[object, object, None]]

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from benchmarks.availability import require
 from benchmarks.build import NATIVE, OUTPUT, build
+from benchmarks.contenders import fdmux_include
 from benchmarks.extensions import load_module
-from benchmarks.programs import fdmux_include
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,8 +8,8 @@ from __future__ import annotations
 import sys
 
 import fdmux
-from benchmarks.servers.announce import BACKLOG, BUFFER_SIZE, announce
-from benchmarks.servers.busy import stay_busy
+from benchmarks.programs.servers.announce import BACKLOG, BUFFER_SIZE, announce
+from benchmarks.programs.servers.busy import stay_busy
 
 LIMITS = fdmux.ServerLimits(receive_max=BUFFER_SIZE, queue_max=4 * BUFFER_SIZE)
 

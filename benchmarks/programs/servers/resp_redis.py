@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from benchmarks.servers.announce import BACKLOG, announce, listen
+from benchmarks.programs.servers.announce import BACKLOG, announce, listen
 
 
 def main() -> None:

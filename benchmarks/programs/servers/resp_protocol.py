@@ -7,11 +7,11 @@ import functools
 import sys
 from typing import TYPE_CHECKING, cast
 
-from benchmarks.servers.announce import BACKLOG, announce, listen
-from benchmarks.servers.resp_session import MakeSessions
+from benchmarks.programs.servers.announce import BACKLOG, announce, listen
+from benchmarks.programs.servers.resp_session import MakeSessions
 
 if TYPE_CHECKING:
-    from benchmarks.servers.resp_session import Session
+    from benchmarks.programs.servers.resp_session import Session
 
 
 class Resp(asyncio.Protocol):

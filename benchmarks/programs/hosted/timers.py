@@ -1,6 +1,6 @@
 """How late a timer of 0.2 ms fires: a native one, or the host's own sleep.
 
-    python -m benchmarks.hosted.timers HOST WAY COUNT
+    python -m benchmarks.programs.hosted.timers HOST WAY COUNT
 
 WAY is ``native`` or ``sleep``. Prints for each line the median nanoseconds of COUNT.
 """
@@ -11,8 +11,8 @@ import statistics
 import sys
 import time
 
-from benchmarks.hosted.hosts import Done, mount, run, sleep
 from benchmarks.native_timer import NativeTimer
+from benchmarks.programs.hosted.hosts import Done, mount, run, sleep
 
 TIMEOUT_NS = 200_000
 

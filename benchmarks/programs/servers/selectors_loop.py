@@ -5,7 +5,7 @@ from __future__ import annotations
 import selectors
 from typing import TYPE_CHECKING
 
-from benchmarks.servers.announce import BUFFER_SIZE, announce, listen
+from benchmarks.programs.servers.announce import BUFFER_SIZE, announce, listen
 
 if TYPE_CHECKING:
     import socket

@@ -1,6 +1,6 @@
 """What many idle watchers cost: memory of the process, and time to add and remove them.
 
-    python -m benchmarks.hosted.watchers EXTENSION HOST WAY COUNT
+    python -m benchmarks.programs.hosted.watchers EXTENSION HOST WAY COUNT
 
 WAY is ``native`` or ``reader``, as in events.py. Prints for each line the bytes that
 the resident set has grown by, CPU nanoseconds to add, and to remove, all per watcher.
@@ -16,13 +16,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from benchmarks.hosted.extension import check, load_extension
-from benchmarks.hosted.hosts import mount, run
 from benchmarks.native_loop import reference
+from benchmarks.programs.hosted.extension import check, load_extension
+from benchmarks.programs.hosted.hosts import mount, run
 from benchmarks.ready_sockets import allow_descriptors
 
 if TYPE_CHECKING:
-    from benchmarks.hosted.extension import Extension
+    from benchmarks.programs.hosted.extension import Extension
 
 SPARE_DESCRIPTORS = 64
 

@@ -13,7 +13,7 @@ import sys
 from typing import TYPE_CHECKING, cast
 
 from benchmarks.availability import load_fdmux
-from benchmarks.servers.asyncio_protocol import LOOPS
+from benchmarks.programs.servers.asyncio_protocol import LOOPS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

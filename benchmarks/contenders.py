@@ -1,8 +1,8 @@
 """The programs that measure themselves: one line in, one round's figures out.
 
 Each contender stays a process of its own, so rounds can be interleaved; see
-native/rounds.h for the other end, in C. Those on fdmux are linked against the static
-core of the fdmux that is installed: what a plain C program of a user gets.
+programs/native/rounds.h for the other end, in C. Those on fdmux are linked against the
+static core of the fdmux that is installed: what a plain C program of a user gets.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Echo is C's; Python only keeps a timer of 10 ms in the same loop. For each line 
 standard input the server prints by how many microseconds each tick of that timer was
 late since the line before.
 
-    python -m benchmarks.servers.native_echo PATH_OF_THE_EXTENSION
+    python -m benchmarks.programs.servers.native_echo PATH_OF_THE_EXTENSION
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from benchmarks.availability import load_fdmux
 from benchmarks.extensions import load_module
-from benchmarks.servers.announce import announce
+from benchmarks.programs.servers.announce import announce
 
 if TYPE_CHECKING:
     from collections.abc import Callable

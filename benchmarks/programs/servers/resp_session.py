@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Protocol, cast
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "resp"
+EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "resp"
 
 
 class Session(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fdmux
-from benchmarks.servers.announce import BUFFER_SIZE, announce
+from benchmarks.programs.servers.announce import BUFFER_SIZE, announce
 
 QUEUE_MAX = 1 << 20
 

@@ -1,6 +1,6 @@
 """How soon a sleeping Python loop runs what a thread gave to ``call_soon_threadsafe``.
 
-    python -m benchmarks.wake_latency fdmux|uvloop|asyncio COUNT
+    python -m benchmarks.programs.wake_latency fdmux|uvloop|asyncio COUNT
 
 Speaks as the programs of native/ do (native/rounds.h): ``ready``, then for each line
 the median nanoseconds of COUNT wakes. The waking thread sleeps between them, so that

@@ -15,8 +15,8 @@ import importlib
 import sys
 from typing import TYPE_CHECKING, cast
 
-from benchmarks.servers.announce import BACKLOG, BUFFER_SIZE, announce, listen
-from benchmarks.servers.busy import stay_busy
+from benchmarks.programs.servers.announce import BACKLOG, BUFFER_SIZE, announce, listen
+from benchmarks.programs.servers.busy import stay_busy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
