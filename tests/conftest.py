@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import socket
 import threading
 from typing import TYPE_CHECKING
 
@@ -104,3 +105,13 @@ def no_leak() -> Iterator[None]:
     leaked = {fd: name for fd, name in after.items() if before.get(fd) != name}
     assert not leaked, f"descriptors left open: {leaked}"
     assert not threads_beyond(threads_before), "threads left running"
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """A connected pair of non-blocking sockets."""
+    left, right = socket.socketpair()
+    with left, right:
+        left.setblocking(False)
+        right.setblocking(False)
+        yield left, right

@@ -12,14 +12,14 @@ import subprocess
 import sys
 from typing import TypedDict
 
-from tests.core.conftest import ROOT
+from tests.tree import ROOT
 from tools.coverage_native import FOLDER, PACKAGES
 from tools.coverage_reached import Reached
 
 # Left out: a test whose signals interrupt coverage.py as well, and tests in which an
 # interpreter must end without output, while coverage.py writes its data.
 SUITES = (
-    ["tests/python", "tests/hosts"],
+    ["tests/python", "tests/docs", "tests/reliability"],
     [
         "tests/reliability",
         "-m",

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 import pytest
+from tests.tree import HEADERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 HERE = Path(__file__).resolve().parent
-CURRENT = HERE.parents[1] / "csrc" / "include"
+CURRENT = HEADERS
 FROZEN = sorted(path.parent for path in HERE.glob("*/fdmux.h"))
 RELEASES = [*FROZEN, CURRENT]
 C_FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]

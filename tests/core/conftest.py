@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 import pytest
+from tests.tree import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from _pytest._code.code import TerminalRepr, TracebackStyle
 
-ROOT = Path(__file__).resolve().parents[2]
 CASE = re.compile(r"^(|EPOLL_|POLL_|SLOW_|UNIT_)TEST\((\w+)\)", re.MULTILINE)
 BACKENDS = ROOT / "csrc" / "backends" / "list.def"
 CASE_TIMEOUT = 90.0  # above the alarm of the program itself (check.c)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from tests.tree import HEADERS
 
-HEADERS = Path(__file__).resolve().parents[2] / "csrc" / "include"
+if TYPE_CHECKING:
+    from pathlib import Path
+
 SOURCE = """
 #include <fdmux.h>
 int use(struct fdmux_loop *loop);

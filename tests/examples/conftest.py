@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 import pytest
+from tests.tree import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import ModuleType
 
-ROOT = Path(__file__).parents[2]
 NOT_COPIED = (".*", "build", "dist", "__pycache__", "*.so", "*.egg-info")
 # What the examples' pyproject.toml files ask for, besides fdmux.
 BUILD_TOOLS = ("setuptools>=70.1", "scikit-build-core>=1.1")

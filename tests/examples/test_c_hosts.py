@@ -5,17 +5,19 @@ Each program proves itself, and says so; here they are built against the wheel.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.tree import ROOT
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.examples.conftest import Installation, Tool
 
 pytestmark = pytest.mark.slow  # three programs are compiled for the first of them
 
-SOURCES = Path(__file__).parents[2] / "examples" / "hosts-c"
+SOURCES = ROOT / "examples" / "hosts-c"
 PACKAGES = {"poll": "", "libuv": "libuv1-dev", "glib": "libglib2.0-dev"}
 
 # Without timerfd_create(2), as in a sandbox, the descriptor has no timer in it.

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.tree import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 # Five packages are built, and two in isolation: about 30 s on two cores.
 pytestmark = pytest.mark.slow
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+EXAMPLES = ROOT / "examples"
 LEFT_BY_BUILDS = ("build", "__pycache__", "*.so", "*.egg-info")
 OLDEST_RUSTC = (1, 80)
 

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 from tests.examples import embedded
+from tests.tree import ROOT
 
 import fdmux
 from fdmux._ffi import lib
 
 pytestmark = pytest.mark.slow  # three C files are compiled for the first of them
 
-ROOT = Path(__file__).parents[2]
 SOURCES = ROOT / "examples" / "embedding"
 CYCLES = 20
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from tests.examples import embedded
+from tests.tree import ROOT
 
 import fdmux
 
 if TYPE_CHECKING:
     import subprocess
+    from pathlib import Path
 
 pytestmark = pytest.mark.slow  # C files are compiled for the first of them
 
-SOURCES = Path(__file__).parents[2] / "examples" / "guest-asyncio"
+SOURCES = ROOT / "examples" / "guest-asyncio"
 RESULT = "result: STREAMS IN A FOREIGN LOOP AND A THREAD\nexception: ValueError\n"
 
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import shutil
 import subprocess
 import textwrap
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.tree import ROOT
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.examples.conftest import Installation
 
 pytestmark = pytest.mark.slow  # an extension is compiled for the first of them
 
-SOURCE = Path(__file__).parents[2] / "examples" / "native-callbacks"
+SOURCE = ROOT / "examples" / "native-callbacks"
 NOT_COPIED = ("build", "__pycache__", "*.so", "*.egg-info")
 SOON = 30.0
 

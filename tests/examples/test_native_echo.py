@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import json
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.tree import ROOT
 
 if TYPE_CHECKING:
     from tests.examples.conftest import Installation
 
 pytestmark = pytest.mark.slow  # the extension is compiled for the first of them
 
-ROOT = Path(__file__).parents[2]
 DEADLINE = 20.0
 
 # What each program begins with: a loop, a service, and clients that are Python's.

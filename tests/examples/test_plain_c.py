@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.tree import ROOT
 
 if TYPE_CHECKING:
     from tests.examples.conftest import Installation, Tool
 
 pytestmark = pytest.mark.slow  # the core is built for the first of them
 
-ROOT = Path(__file__).parents[2]
 SOURCES = ROOT / "examples" / "plain-c"
 PROGRAMS = ("first", "echo")
 INSTALLED = {

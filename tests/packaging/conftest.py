@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.examples.conftest import ROOT, build, copy_tree, installation, tool
+from tests.examples.conftest import build, copy_tree, installation, tool
+from tests.tree import ROOT
 
 if TYPE_CHECKING:
     from tests.examples.conftest import Installation

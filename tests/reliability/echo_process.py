@@ -1,4 +1,4 @@
-"""EchoProcess: the handle of an echo service in another process (echo_program.py).
+"""EchoProcess: the handle of an echo service in a process of its own.
 
 Its one rule: whatever happens, the process is ended and reaped, by its own id.
 """
@@ -21,15 +21,16 @@ if TYPE_CHECKING:
 
     Facts = dict[str, float]
 
+PROGRAMS = Path(__file__).with_name("programs")
 LONG = 60.0
 POLL = 0.02
 
 
 class LineProcess:
-    """A Python program beside this file that is asked and answers in lines."""
+    """A program of the folder ``programs`` that is asked and answers in lines."""
 
     def __init__(self, program: str, *arguments: str) -> None:
-        path = Path(__file__).with_name(program)
+        path = PROGRAMS / program
         self._process = subprocess.Popen(
             [sys.executable, str(path), *arguments],
             stdin=subprocess.PIPE,
@@ -86,7 +87,7 @@ class EchoProcess(LineProcess):
         wanted: dict[str, object] = {"limits": limits}
         if native is not None:
             wanted = {"native": str(native)}
-        super().__init__("echo_program.py", json.dumps(wanted))
+        super().__init__("echo_service.py", json.dumps(wanted))
         self.address = ("127.0.0.1", int(self.hear()))
 
     def facts(self) -> Facts:

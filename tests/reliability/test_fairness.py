@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.compiled import NativeLoad, compile_shared
 from tests.reliability.echo_process import EchoProcess, LineProcess
-from tests.reliability.native import NativeLoad, compile_shared
 
 from fdmux import SelectorEventLoop, StreamServer, wait_readable
 from fdmux.streams.echo import EchoHandler
@@ -289,7 +289,7 @@ def p99(latencies: list[float]) -> float:
 @contextlib.contextmanager
 def blaster_at(address: tuple[str, int]) -> Iterator[None]:
     """Send at full speed, and read what comes back, from another process."""
-    with LineProcess("blaster_program.py", str(address[1])) as process:
+    with LineProcess("full_speed_client.py", str(address[1])) as process:
         assert process.hear() == "blasting"
         yield
         process.say("enough")

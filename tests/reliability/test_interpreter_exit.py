@@ -1,7 +1,7 @@
 """The interpreter ends in hostile states: at once, silent, with the code that is meant.
 
-The states are the functions of exit_program.py. Each runs in processes of its own, a
-few at once, and a watchdog ends one that hangs.
+The states are the functions of programs/exit_states.py. Each runs in
+processes of its own, a few at once, and a watchdog ends one that hangs.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
-from tests.reliability.native import compile_shared
+from tests.compiled import compile_shared
+from tests.reliability.echo_process import PROGRAMS
 
 if TYPE_CHECKING:
     from tests.reliability.conftest import Bars
 
-PROGRAM = Path(__file__).with_name("exit_program.py")
+PROGRAM = PROGRAMS / "exit_states.py"
 WATCHDOG = 10.0
 SECONDS_MAX = 5.0  # below the watchdog; a tenth of a second on a machine at rest
 AT_ONCE = 3

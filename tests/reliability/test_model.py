@@ -22,7 +22,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from tests.python.test_selector_model import World, pick_seed, run_model
+from tests.python.selector.test_selector_model import World, pick_seed, run_model
 
 from fdmux import EVENT_READ, Selector, SelectorEventLoop
 from fdmux._native import backend_names

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.reliability.native import NativeLoad, compile_shared
+from tests.compiled import NativeLoad, compile_shared
 
 from fdmux import SelectorEventLoop
 

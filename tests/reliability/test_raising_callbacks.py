@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import pytest
-from tests.reliability.native import NativeLoad, compile_shared
+from tests.compiled import NativeLoad, compile_shared
 from tests.reliability.raising_places import COUNT, PLACES, VICTIM, Trap
 
 from fdmux import (
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Self
 
+    from tests.compiled import HasLoop
     from tests.reliability.conftest import Bars
-    from tests.reliability.native import HasLoop
     from tests.reliability.raising_places import Place
 
     from fdmux import Stream

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.core.conftest import (
     CASE,
-    ROOT,
     SANITIZER_ENVIRONMENT,
     Build,
     CaseError,
     backends_of,
     programs,
 )
+from tests.tree import ROOT
 
 if TYPE_CHECKING:
     from tests.reliability.conftest import Bars

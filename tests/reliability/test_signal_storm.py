@@ -1,6 +1,6 @@
 """A hundred thousand signals while a loop works, with a handler that raises at times.
 
-The storm is in a process of its own (signal_storm_program.py), as signals are for a
+The storm is in a process of its own (programs/signal_storm.py), as signals are for a
 whole process. Another sends them; it lets the loop breathe after every few, since
 signal(7) keeps only one of a kind waiting.
 """
@@ -10,17 +10,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.reliability.echo_process import PROGRAMS
 
 from fdmux._native import backend_names
 
 if TYPE_CHECKING:
     from tests.reliability.conftest import Bars
 
-PROGRAM = Path(__file__).with_name("signal_storm_program.py")
+PROGRAM = PROGRAMS / "signal_storm.py"
 LONG = 120.0
 # The machine may be busy with other things, so no more than this is promised here.
 LATENESS_MAX = 0.5

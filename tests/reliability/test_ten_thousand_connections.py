@@ -13,8 +13,8 @@ import secrets
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.compiled import compile_native_echo
 from tests.reliability.echo_process import EchoProcess, LineProcess
-from tests.reliability.native import compile_native_echo
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +35,7 @@ def echo_verified(bars: Bars, title: str, server: EchoProcess, count: int) -> Fa
     print(f"seed {seed}")  # noqa: T201 - to repeat a failure
     base = warmed_up(server, seed)
     arguments = map(str, (server.address[1], count, ROUNDS, SIZE, seed))
-    with LineProcess("crowd_program.py", *arguments) as crowd:
+    with LineProcess("many_clients.py", *arguments) as crowd:
         assert crowd.hear(LONG) == "open"
         open_now = server.facts_when(lambda facts: facts["open"] >= count)
         bars.at_least(count, f"{title}: open at once", open_now["open"])
@@ -53,7 +53,7 @@ def echo_verified(bars: Bars, title: str, server: EchoProcess, count: int) -> Fa
 def warmed_up(server: EchoProcess, seed: str) -> Facts:
     """Its facts after a client; what a loop opens once, it has by then."""
     arguments = map(str, (server.address[1], 1, 20, 10, seed))
-    with LineProcess("crowd_program.py", *arguments) as client:
+    with LineProcess("many_clients.py", *arguments) as client:
         assert client.hear(LONG) == "open"
         client.say("go")
         client.hear(LONG)

@@ -21,7 +21,8 @@ from fdmux.streams.stream import Stream, StreamHandler
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.python.conftest import HasLoop, NativeUser
+    from tests.compiled import HasLoop
+    from tests.python.conftest import NativeUser
 
     from fdmux.loop.event_loop import SelectorEventLoop
 

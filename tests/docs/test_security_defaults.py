@@ -1,0 +1,562 @@
+"""Each default that SECURITY.md states, found out by using what has it.
+
+Its one rule: no number is written here. A test gets what the document says of its row,
+and holds the library to it; each row has a test.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import inspect
+import logging
+import os
+import re
+import resource
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.tree import ROOT
+
+from fdmux import (
+    ClientPool,
+    EchoServer,
+    SelectorEventLoop,
+    ServerLimits,
+    StreamHandler,
+    StreamServer,
+    add_stream,
+    connect_with_timeout,
+    read_with_timeout,
+)
+from fdmux._ffi import lib
+from fdmux.framing import (
+    Delimited,
+    FrameTooLongError,
+    LengthPrefixed,
+    ReceiveBuffer,
+)
+from fdmux.pool.pool import ExchangeError, ExchangeTimeoutError
+from fdmux.streams import listener
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.python.conftest import FakeClock
+
+    from fdmux import Stream
+
+ROW = re.compile(r"^\| (?P<what>[^|]+) \| (?P<default>[^|]+) \|", re.MULTILINE)
+NUMBER = re.compile(r"[\d,]+")
+LONG = 30.0
+QUARTERS = 4  # of a second in one
+KIB = 1024
+
+TABLE = {
+    match["what"]: match["default"]
+    for match in ROW.finditer((ROOT / "SECURITY.md").read_text(encoding="utf-8"))
+    if match["what"] not in {"what", "---"}
+}
+tested: set[str] = set()
+
+
+def states(row: str) -> pytest.MarkDecorator:
+    """Give a test what SECURITY.md states in ``row``."""
+    tested.add(row)
+    return pytest.mark.parametrize("stated", [value(TABLE[row])])
+
+
+def value(text: str) -> int | str:
+    """Return the number that a cell begins with; without one, what it says."""
+    match = NUMBER.match(text)
+    return int(match[0].replace(",", "")) if match else text.strip("`")
+
+
+def test_each_row_has_a_test() -> None:
+    assert TABLE.keys() == tested
+    assert len(TABLE) > 20
+
+
+# Where one can connect ----------------------------------------------------------------
+
+
+@states("where `EchoServer` listens")
+def test_echo_server_listens_on_loopback(stated: str) -> None:
+    with EchoServer(port=0) as server:
+        sock = listening_socket(server)
+        assert sock.getsockname()[0] == server.address[0] == stated
+        sock.close()
+
+
+def listening_socket(server: StreamServer) -> socket.socket:
+    """A duplicate of what the server listens with."""
+    assert server._listener is not None
+    return socket.socket(fileno=os.dup(server._listener.fileno()))
+
+
+@pytest.mark.slow
+@states("where `fdmux echo` listens")
+def test_command_listens_on_loopback(stated: str) -> None:
+    command = [sys.executable, "-m", "fdmux", "echo", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith(f"listening on {stated}:")
+        finally:
+            process.terminate()
+
+
+@pytest.mark.parametrize("host", ["", None])
+@states("where a server with an empty host listens")
+def test_nobody_listens_everywhere_by_accident(stated: str, host: str) -> None:
+    assert stated == "nowhere"
+    with pytest.raises(ValueError, match="every interface"):
+        EchoServer(host, 0)
+    with pytest.raises(ValueError, match="every interface"):
+        StreamServer(host, 0, StreamHandler())
+
+
+# How many -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def many_descriptors() -> Iterator[None]:
+    """Raise the soft limit of open files as far as it goes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def crowd(
+    stack: contextlib.ExitStack, server: StreamServer, count: int
+) -> list[socket.socket]:
+    return [
+        stack.enter_context(socket.create_connection(server.address, timeout=LONG))
+        for _ in range(count)
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("many_descriptors")
+@states("clients of a server at a time")
+def test_clients_beyond_the_limit_are_closed_at_once(stated: int) -> None:
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 2 * stated + 200:
+        pytest.skip(f"needs more open files than {hard} (ulimit -Hn)")
+    with EchoServer(port=0) as server, contextlib.ExitStack() as stack:
+        clients: list[socket.socket] = []
+        while len(clients) <= stated:  # no more at once than the backlog takes
+            clients += crowd(stack, server, 1)
+            iterate(server)
+        assert clients[-1].recv(1) == b""
+        assert (server.stats.open, server.stats.refused) == (stated, 1)
+        for client in (clients[0], clients[-2]):
+            client.sendall(b"x")
+            iterate(server)
+            assert client.recv(1) == b"x"
+
+
+def iterate(server: StreamServer) -> None:
+    """Do what there is to do."""
+    assert server._loop is not None
+    server._loop.run_once(0)
+
+
+@states("descriptors that clients leave to the program")
+def test_clients_leave_descriptors_to_the_program(stated: int) -> None:
+    """A process with 300 lets 300 less that many in."""
+    program = f"""
+        import resource, socket, sys
+        resource.setrlimit(resource.RLIMIT_NOFILE, (300, 300))
+        from fdmux import SelectorEventLoop, StreamHandler, StreamServer
+        loop = SelectorEventLoop()
+        server = StreamServer("127.0.0.1", 0, StreamHandler(), loop=loop, backlog=300)
+        server.start()
+        print(server.address[1], flush=True)
+        while server.stats.accepted + server.stats.refused < {301 - stated}:
+            loop.run_once(0.01)
+        print(server.stats.open, server.stats.refused, flush=True)
+        server.stop()
+        loop.close()
+    """
+    command = [sys.executable, "-c", inspect.cleandoc(program)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        address = ("127.0.0.1", int(process.stdout.readline()))
+        with contextlib.ExitStack() as stack:
+            for _ in range(301 - stated):
+                sock = socket.create_connection(address, timeout=LONG)
+                stack.enter_context(sock)
+            facts = process.stdout.readline().split()
+    assert facts == [str(300 - stated), "1"]
+
+
+@states("connections accepted in one iteration")
+def test_flood_of_connections_is_taken_in_portions(stated: int) -> None:
+    with EchoServer(port=0) as server, contextlib.ExitStack() as stack:
+        crowd(stack, server, stated + 1)
+        for accepted in (stated, stated + 1):
+            server.run(max_iters=1)
+            assert server.stats.accepted == accepted
+
+
+@states("connections the kernel completes in advance")
+def test_backlog_is_asked_of_the_kernel(stated: int) -> None:
+    for server in (EchoServer(port=0), StreamServer("127.0.0.1", 0, StreamHandler())):
+        with server, listening_socket(server) as sock:
+            # struct tcp_info: tcpi_sacked is the longest queue of a listening socket.
+            info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32)
+            assert struct.unpack_from("I", info, 28) == (stated,)
+
+
+# How long -----------------------------------------------------------------------------
+
+
+def pass_time(server: StreamServer, seconds: float) -> int:
+    """Let time pass for the timeouts of streams; returns how many were closed."""
+    assert server._loop is not None
+    ticks = int(seconds * QUARTERS)
+    lib.fdmux_py_stream_tick(server._loop.native._c_loop, ticks)
+    server._loop.run_once(0)
+    return server.stats.expired
+
+
+@states("a client without a byte either way is closed after")
+def test_idle_client_is_closed(stated: int) -> None:
+    with EchoServer(port=0) as server, contextlib.ExitStack() as stack:
+        crowd(stack, server, 1)
+        server.run(max_iters=1)
+        # Real time passes as well, and must not be what closes it.
+        assert pass_time(server, stated - 3) == 0
+        assert pass_time(server, 3.5) == 1
+
+
+class Fills(StreamHandler):
+    """Writes until the kernel takes no more."""
+
+    def on_connect(self, stream: Stream) -> None:
+        while not stream.buffered:
+            stream.write(bytes(64 * KIB))
+
+
+@states("a client that takes nothing of its queue is closed after")
+def test_stalled_client_is_closed(stated: int) -> None:
+    limits = ServerLimits(idle_timeout=None)
+    with (
+        StreamServer("127.0.0.1", 0, Fills(), limits=limits) as server,
+        contextlib.ExitStack() as stack,
+    ):
+        crowd(stack, server, 1)
+        server.run(max_iters=1)
+        assert server.stats.bytes_queued
+        assert pass_time(server, stated - 3) == 0
+        assert pass_time(server, 3.5) == 1
+
+
+def test_streams_of_ones_own_have_no_timeouts(loop: SelectorEventLoop) -> None:
+    """As the document says below its table."""
+    here, there = socket.socketpair()
+    with there:
+        stream = add_stream(loop, here, Fills())
+        Fills().on_connect(stream)
+        lib.fdmux_py_stream_tick(loop.native._c_loop, 24 * 3600 * QUARTERS)
+        loop.run_once(0)
+        assert not stream.is_closing
+        stream.abort()
+        loop.run_once(0)
+
+
+# How many bytes -----------------------------------------------------------------------
+
+
+class Sizes(StreamHandler):
+    """Notes how much comes at once."""
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+
+    def on_data(self, _stream: Stream, data: bytes) -> None:
+        self.seen.append(len(data))
+
+
+@states("bytes received of a client in one iteration")
+def test_stream_receives_so_much_at_once(stated: int, loop: SelectorEventLoop) -> None:
+    handler = Sizes()
+    here, there = socket.socketpair()
+    with there:
+        there.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * stated)
+        stream = add_stream(loop, here, handler)
+        there.sendall(bytes(stated + 1))
+        for seen in ([stated], [stated, 1]):
+            loop.run_once(LONG)
+            assert handler.seen == seen
+        stream.abort()
+        loop.run_once(0)
+
+
+@states("bytes `EchoServer` receives of a client in one iteration")
+def test_echo_server_receives_so_much_at_once(stated: int) -> None:
+    with EchoServer(port=0) as server, contextlib.ExitStack() as stack:
+        (client,) = crowd(stack, server, 1)
+        server.run(max_iters=1)
+        client.sendall(bytes(stated + 1))
+        for received in (stated, stated + 1):
+            server.run(max_iters=1)
+            assert server.stats.bytes_in == received
+
+
+@states("bytes queued for a client, at which it is no longer read")
+def test_client_that_does_not_read_is_not_read(stated: int) -> None:
+    step = 1 * KIB
+    queued = 0
+    with EchoServer(port=0, bufsize=step) as server, contextlib.ExitStack() as stack:
+        (client,) = crowd(stack, server, 1)
+        client.setblocking(False)
+        before = -1
+        while queued < stated or server.stats.bytes_in > before:
+            before = server.stats.bytes_in
+            with contextlib.suppress(BlockingIOError):
+                client.send(bytes(64 * KIB))
+            for _ in range(64):
+                iterate(server)
+                queued = max(queued, server.stats.bytes_queued)
+        assert stated <= queued < stated + step
+
+
+class Queue(StreamHandler):
+    """Notes what is queued when it may be written again."""
+
+    def __init__(self) -> None:
+        self.queued: list[int] = []
+        self.errors: list[Exception | None] = []
+
+    def on_writable(self, stream: Stream) -> None:
+        self.queued.append(stream.buffered)
+
+    def on_close(self, _stream: Stream, error: Exception | None) -> None:
+        self.errors.append(error)
+
+
+@pytest.fixture
+def small_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Sockets between which the kernel keeps little."""
+    here, there = socket.socketpair()
+    here.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * KIB)
+    with here, there:
+        there.setblocking(False)
+        yield here, there
+
+
+@states("bytes queued for a client, at which it is read again")
+def test_client_that_has_read_is_read_again(
+    stated: int, small_pair: tuple[socket.socket, socket.socket]
+) -> None:
+    here, there = small_pair
+    step = 8 * KIB  # what the kernel takes at once, at most
+    handler = Queue()
+    with SelectorEventLoop() as loop:
+        stream = add_stream(loop, here, handler)
+        stream.write(bytes(200 * KIB))
+        while not handler.queued:
+            loop.run_once(0)
+            with contextlib.suppress(BlockingIOError):
+                there.recv(1 * KIB)
+        assert stated - step < handler.queued[0] <= stated
+
+
+@states("bytes queued for a client, beyond which it is closed")
+def test_client_with_too_much_queued_is_closed(
+    stated: int, small_pair: tuple[socket.socket, socket.socket]
+) -> None:
+    step = 1 * KIB
+    queued = 0
+    handler = Queue()
+    with SelectorEventLoop() as loop:
+        stream = add_stream(loop, small_pair[0], handler)
+        while not handler.errors:
+            queued = stream.buffered
+            stream.write(bytes(step))
+            loop.run_once(0)
+    assert stated - step < queued <= stated
+    (error,) = handler.errors
+    assert isinstance(error, OSError)
+    assert error.errno == errno.ENOBUFS
+
+
+@pytest.mark.slow
+@states("bytes queued for all clients, beyond which the longest queues are closed")
+def test_queues_of_all_clients_have_a_bound(stated: int, tmp_path: Path) -> None:
+    """They come one by one, and none of them reads."""
+
+    class FillsMore(Fills):
+        def on_connect(self, stream: Stream) -> None:
+            super().on_connect(stream)
+            stream.write(bytes(192 * KIB))
+
+    path = str(tmp_path / "socket")
+    last = 0
+    with (
+        StreamServer(path, None, FillsMore()) as server,
+        contextlib.ExitStack() as stack,
+    ):
+        for _ in range(500):
+            if server.stats.overrun:
+                break
+            last = server.stats.bytes_queued
+            sock = stack.enter_context(socket.socket(socket.AF_UNIX))
+            sock.connect(path)
+            server.run(max_iters=1)
+        assert stated - 256 * KIB < last <= stated
+        assert server.stats.bytes_queued <= stated
+
+
+@pytest.mark.parametrize("kind", [LengthPrefixed, Delimited])
+@states("bytes in a frame of `fdmux.framing`")
+def test_frames_have_a_bound(
+    stated: int, kind: type[LengthPrefixed | Delimited]
+) -> None:
+    framing = kind()
+    assert len(framing.encode(bytes(stated))) > stated
+    with pytest.raises(FrameTooLongError):
+        framing.encode(bytes(stated + 1))
+    buffer = ReceiveBuffer()
+    # As a peer may: the length alone, or bytes without an end.
+    is_prefixed = kind is LengthPrefixed
+    buffer.feed((stated + 1).to_bytes(4, "big") if is_prefixed else bytes(stated + 1))
+    with pytest.raises(FrameTooLongError):
+        framing.take(buffer)
+
+
+# Logs ---------------------------------------------------------------------------------
+
+
+@states("lines in the log for a want of descriptors, per second")
+def test_want_of_descriptors_does_not_fill_the_log(
+    stated: int,
+    clock: FakeClock,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(listener, "monotonic", clock)
+    with EchoServer(port=0) as server:
+        assert server._listener is not None
+        for _ in range(80):
+            server._listener.event(listener.REFUSED, errno.EMFILE)
+            clock.advance(0.125)
+    assert len(caplog.records) == 10 * stated
+
+
+def test_bytes_of_a_peer_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Not even those that made a callback fail."""
+
+    class Faulty(StreamHandler):
+        def on_data(self, _stream: Stream, _data: bytes) -> None:
+            raise ZeroDivisionError
+
+    caplog.set_level(logging.DEBUG)
+    secret = b"\x1b[2Jsecret"
+    with (
+        StreamServer("127.0.0.1", 0, Faulty()) as server,
+        contextlib.ExitStack() as stack,
+    ):
+        (client,) = crowd(stack, server, 1)
+        client.sendall(secret)
+        server.run(max_iters=2)
+    assert "ZeroDivisionError" in caplog.text
+    assert "secret" not in caplog.text
+
+
+# Clients ------------------------------------------------------------------------------
+
+
+@states("connections of a `ClientPool`")
+def test_pool_opens_so_many_connections(stated: int) -> None:
+    with EchoServer(port=0) as server:
+        server.run_in_thread()
+        with ClientPool(*server.address) as pool:
+            pool.exchange([b"x"] * 10 * stated, 1)
+            assert pool.connection_count == stated
+
+
+@states("a message of a `ClientPool` fails after")
+def test_pool_gives_up_in_time(stated: int, clock: FakeClock) -> None:
+    seen = []
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        SelectorEventLoop(clock=clock) as loop,
+        ClientPool(*silent.getsockname(), loop=loop) as pool,
+    ):
+
+        def wait_almost() -> None:
+            clock.advance(stated - 0.5)
+            loop.call_soon_threadsafe(wait_on)
+
+        def wait_on() -> None:
+            seen.append(pool.connection_count)
+            clock.advance(0.5)
+
+        loop.call_soon_threadsafe(wait_almost)
+        with pytest.raises(ExchangeTimeoutError, match=f"within {stated}"):
+            pool.exchange([b"x"], 1)
+    assert seen == [1]
+
+
+@pytest.mark.slow
+@states("bytes in a reply to a `ClientPool`")
+def test_reply_to_a_pool_has_a_bound(stated: int) -> None:
+    """So much is taken; one byte more without an end is an error."""
+
+    def reply() -> None:
+        sock, _ = server.accept()
+        with sock:
+            for size in (stated, stated + 1):
+                sock.recv(1)
+                sock.sendall(bytes(size))
+            sock.recv(1)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=reply)
+        thread.start()
+        host, port = server.getsockname()
+        with ClientPool(host, port, timeout=LONG) as pool:
+            assert len(pool.exchange([b"x"], stated)[0]) == stated
+            with pytest.raises(ExchangeError, match=f"in {stated + 1} bytes"):
+                pool.exchange([b"x"], stated + 2)
+        thread.join()
+
+
+@states("`connect_with_timeout` ends after")
+def test_connect_has_a_timeout(stated: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(TimeoutGivenError) as caught:
+        connect_with_timeout("127.0.0.1", raising_timeout(monkeypatch, "connect"))
+    assert caught.value.args == (stated,)
+
+
+class TimeoutGivenError(Exception):
+    """Says with what timeout something was about to wait."""
+
+
+def raising_timeout(monkeypatch: pytest.MonkeyPatch, module: str) -> int:
+    """Let `deadline_after` of a module tell what it gets; returns any port."""
+
+    def tell(timeout: float | None) -> float:
+        raise TimeoutGivenError(timeout)
+
+    monkeypatch.setattr(f"fdmux.sockets.{module}.deadline_after", tell)
+    return 9
+
+
+@states("`read_with_timeout` ends after")
+def test_read_has_a_timeout(stated: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    raising_timeout(monkeypatch, "read")
+    here, there = socket.socketpair()
+    with here, there, pytest.raises(TimeoutGivenError) as caught:
+        read_with_timeout(here, 1)
+    assert caught.value.args == (stated,)

@@ -1,0 +1,5 @@
+"""The hosts in which completions are awaited."""
+
+from tests.python.hosts.conftest import gevent, libuv_is_there, trio
+
+__all__ = ["gevent", "libuv_is_there", "trio"]
