@@ -9,6 +9,7 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.report_header import header_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,6 +40,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="N",
         help="how long the soak takes, instead of an hour",
     )
+
+
+def pytest_report_header() -> list[str]:
+    return header_lines()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
