@@ -65,7 +65,7 @@ class LineProcess:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """End it: by the end of its input, and if it does not care, by force."""
+        """Close its input and wait; kill it if it does not end."""
         process = self._process
         assert process.stdin is not None
         assert process.stdout is not None
@@ -91,20 +91,20 @@ class EchoProcess(LineProcess):
         self.address = ("127.0.0.1", int(self.hear()))
 
     def facts(self) -> Facts:
-        """Ask how things are."""
+        """Ask for the current facts."""
         self.say("facts")
         facts: Facts = json.loads(self.hear())
         return facts
 
     def spare(self, count: int) -> None:
-        """Let it open ``count`` descriptors more; -1: no limit of ours."""
+        """Let it open ``count`` more descriptors; -1 lifts the limit."""
         self.say(f"spare {count}")
         self.hear()
 
     def short(self, size: int) -> None:
-        """Let its receives and sends move ``size`` bytes at most; 0: no limit of ours.
+        """Let its receives and sends move ``size`` bytes at most; 0 lifts the limit.
 
-        Only builds for tests can do that; others go on as they are.
+        Only a test build can do that; another ignores it.
         """
         self.say(f"short {size}")
         self.hear()
@@ -112,7 +112,7 @@ class EchoProcess(LineProcess):
     def facts_when(
         self, is_so: Callable[[Facts], bool], timeout: float = LONG
     ) -> Facts:
-        """Return the first facts for which ``is_so``; the last if that never comes."""
+        """Return the first facts for which ``is_so`` holds, or the last ones."""
         deadline = time.monotonic() + timeout
         facts = self.facts()
         while not is_so(facts) and time.monotonic() < deadline:

@@ -1,7 +1,7 @@
-"""The ledger: every bar that was measured, its figure, its limit, and the verdict.
+"""The ledger: the table of measured figures that a run prints at its end.
 
-A bar is one promise as a number. A test enters what it measured and fails if that is
-over the limit, so the table at the end of a run shows the figures also of what passed.
+A bar is one promise as a number with a limit. A test enters the figure it measured and
+fails if that misses the limit, so the table also shows the figures of what passed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,12 @@
-"""What clients of a server do, in every shape the network has; and a server to bear it.
+"""A server, and functions that connect to it in every way a client can.
 
-Its one rule: every byte and every connection is in the books. A shape is a function
-that opens connections, compares what comes back with what it sent, and returns.
+The words used here:
+
+* a shape: one such function. It opens connections, compares what comes back with what
+  it sent, and returns.
+* the books: the handler of the server. It counts bytes received and answered,
+  connections begun and ended, and errors, so that no byte goes uncounted.
+* a storm: many short connections at once.
 """
 
 from __future__ import annotations
@@ -25,24 +30,25 @@ if TYPE_CHECKING:
 
 LONG = 30.0
 KIB = 1024
-SMALL = 4 * KIB  # a window that is soon closed
-QUIET = 0.05  # no room for so long: the window is closed
-HALF = b"half-close"  # asks the server to end its side, and to go on reading
+SMALL = 4 * KIB  # a receive buffer that is full soon
+QUIET = 0.05  # not writable for so long: the peer's window is closed
+HALF = b"half-close"  # asks the server to shut down its side and read on
 
 
 class Books(StreamHandler):
-    """Echoes, and enters what came, what was answered, and each end."""
+    """Echoes; counts the bytes received and answered, and each end."""
 
     def __init__(self) -> None:
         self.begun = threading.Semaphore(0)
         self.ended = threading.Semaphore(0)
         self.received = self.answered = self.ends = 0
         self.errors: list[Exception] = []
-        # How many bytes came of one whose side of ours was ended already.
+        # For each half-closed stream: how many bytes arrived after our shutdown.
         self.came_after_half: queue.SimpleQueue[int] = queue.SimpleQueue()
 
     def on_connect(self, stream: Stream) -> None:
-        stream.data = None  # answers; else how many bytes came without an answer
+        # None: it answers; a number: the bytes that arrived after our shutdown.
+        stream.data = None
         self.begun.release()
 
     def on_data(self, stream: Stream, data: bytes) -> bytes | None:
@@ -68,7 +74,7 @@ class Books(StreamHandler):
 
 
 class Network:
-    """A server of one family in its own thread, and the clients of it."""
+    """A server of one address family in its own thread, and its clients."""
 
     def __init__(
         self, loop: SelectorEventLoop, family: socket.AddressFamily, path: str
@@ -103,13 +109,13 @@ class Network:
         return sock
 
     def compare(self, came: bytes, sent: bytes) -> None:
-        """Enter what should be equal."""
+        """Count the bytes compared, and the comparison if it fails."""
         self.compared += len(sent)
         self.wrong += came != sent
 
     @contextlib.contextmanager
     def standing_still(self) -> Iterator[None]:
-        """Keep the server's thread from doing anything."""
+        """Block the server's thread during the block."""
         stands, goes_on = threading.Event(), threading.Event()
 
         def stand() -> None:
@@ -138,7 +144,7 @@ class Network:
                 return
 
     def close(self) -> None:
-        """End everything; what was entered stays. Idempotent."""
+        """Close the clients and the server; the counts stay. Idempotent."""
         if not self._thread.is_alive():
             return
         self._stack.close()
@@ -167,7 +173,7 @@ def receive_all(sock: socket.socket, size: int = 64 * KIB) -> bytes:
 
 
 def send_and_end(sock: socket.socket, data: bytes) -> threading.Thread:
-    """Send beside the one who reads, then end the stream."""
+    """Send in a thread of its own, then shut down the writing side."""
 
     def send() -> None:
         sock.sendall(data)
@@ -179,7 +185,7 @@ def send_and_end(sock: socket.socket, data: bytes) -> threading.Thread:
 
 
 def fill(sock: socket.socket) -> bytes:
-    """Send until nobody takes any more; returns what was taken."""
+    """Send until the kernel accepts no more; return what it accepted."""
     taken = b""
     chunk = os.urandom(64 * KIB)
     while wait_writable([sock], QUIET):
@@ -194,7 +200,7 @@ def reset(sock: socket.socket) -> None:
     sock.close()
 
 
-# ---- shapes: everything comes back ---------------------------------------------------
+# ---- shapes: every byte comes back ---------------------------------------------------
 
 
 def messages_of_one_byte(net: Network) -> None:
@@ -205,7 +211,7 @@ def messages_of_one_byte(net: Network) -> None:
 
 
 def dribble(net: Network) -> None:
-    """Nobody waits for an answer between the bytes."""
+    """Send bytes one by one without waiting for an answer."""
     sock = net.connect()
     data = os.urandom(500)
     for number in data:
@@ -230,7 +236,7 @@ def bursts_of_many(net: Network) -> None:
 
 
 def half_close_with_much_on_the_way(net: Network) -> None:
-    """The client has ended its side before a byte of the answer was read."""
+    """The client shuts down its side before it reads a byte of the answer."""
     sock = net.connect()
     data = os.urandom(100 * KIB)
     with net.standing_still():
@@ -246,7 +252,7 @@ def half_close_without_a_byte(net: Network) -> None:
 
 
 def half_close_by_the_server(net: Network) -> None:
-    """It reads on, though it has nothing more to say."""
+    """The server reads on after its own shutdown."""
     sock = net.connect()
     sock.sendall(HALF)
     net.compare(receive_all(sock), HALF)
@@ -257,7 +263,7 @@ def half_close_by_the_server(net: Network) -> None:
 
 
 def closed_window(net: Network) -> None:
-    """The client reads nothing until nobody can send any more; then everything."""
+    """The client reads nothing until both directions are full, then everything."""
     sock = net.connect(window=SMALL)
     data = fill(sock)
     sock.shutdown(socket.SHUT_WR)
@@ -265,7 +271,7 @@ def closed_window(net: Network) -> None:
 
 
 def slow_drip(net: Network) -> None:
-    """The client reads byte by byte what has gone out at once."""
+    """The client reads byte by byte what it sent at once."""
     sock = net.connect(window=SMALL)
     data = os.urandom(2000)
     sock.sendall(data)
@@ -274,7 +280,7 @@ def slow_drip(net: Network) -> None:
 
 
 def nothing_sent(net: Network) -> None:
-    """A message of no bytes is none."""
+    """A send of no bytes sends nothing."""
     sock = net.connect()
     sock.send(b"")
     sock.send(b"x")
@@ -282,7 +288,7 @@ def nothing_sent(net: Network) -> None:
 
 
 def urgent_byte(net: Network) -> None:
-    """It is not part of the stream, and does no harm (tcp(7), MSG_OOB)."""
+    """An urgent byte is not part of the stream (tcp(7), MSG_OOB)."""
     if not net.is_tcp:
         return
     sock = net.connect()

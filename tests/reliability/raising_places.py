@@ -1,8 +1,13 @@
-"""Every place where a callback of a program may raise, each with a crowd beside it.
+"""Every kind of callback in which a program may raise.
 
-A place makes `COUNT` callbacks ready at once. Each goes through a `Trap`, which counts
-it, and raises in one of them, the first time. Its one rule: what was made ready is
-called, so a place says how often each must be, the one that raised included.
+The words used here:
+
+* a place: a kind of callback, and a function that makes `COUNT` of them ready at once.
+* the trap: every callback calls it. It counts the calls, and raises once, in callback
+  number `VICTIM`.
+
+Each ready callback must be called in spite of the exception; a place says how often the
+one that raised is called in all.
 """
 
 from __future__ import annotations
@@ -27,7 +32,7 @@ KIB = 1024
 
 
 class Trap:
-    """What callbacks walk through: counts them, and raises once."""
+    """Counts the calls of each callback; raises in the victim's first call."""
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
@@ -42,7 +47,7 @@ class Trap:
 
 
 class Place(NamedTuple):
-    """How to get there, and how often the one that raised is called in all."""
+    """How to make its callbacks ready, and how often the victim is called in all."""
 
     prepare: Prepare
     victim_calls: int = 1
@@ -94,7 +99,7 @@ def posted_calls(
 
 
 class Walker(StreamHandler):
-    """Walks through the trap in one method; ``stream.data`` is its number."""
+    """Calls the trap in one of its methods; ``stream.data`` is its number."""
 
     def __init__(self, method: str, trap: Trap) -> None:
         self._method = method
@@ -106,7 +111,7 @@ class Walker(StreamHandler):
             self._trap.pass_through(stream.data)
 
     def on_connect(self, stream: Stream) -> None:
-        if stream.data is None:  # of a server: numbered as they come
+        if stream.data is None:  # accepted by a server: numbered in that order
             stream.data = self._connected
             self._connected += 1
         self._at("on_connect", stream)
@@ -216,7 +221,7 @@ def on_connect_of_a_client(
 def at_a_server(
     method: str, loop: SelectorEventLoop, trap: Trap, stack: contextlib.ExitStack
 ) -> None:
-    """The same with streams that a server has accepted; each sends, and ends."""
+    """Do the same with accepted streams, whose peers send a byte and shut down."""
     handler = Walker(method, trap)
     server = stack.enter_context(StreamServer("127.0.0.1", 0, handler, loop=loop))
     for _ in range(COUNT):

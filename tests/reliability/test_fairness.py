@@ -1,7 +1,7 @@
-"""Fairness: whoever wants all of the loop gets a turn, and so does everybody else.
+"""Fairness: no source of events can keep the loop from serving the others.
 
-Mostly counted in iterations, which no busy machine can change: a loop is fair when what
-is ready is served within a bounded number of them, whatever else goes on.
+A loop is fair if it serves whatever is ready within a bounded number of iterations.
+Most tests count iterations, since a busy machine does not change these.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def timers(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
 
 
 class Echoes:
-    """A pair of sockets in a loop: each iteration that serves it says so."""
+    """A pair of sockets in a loop; counts the iterations that serve it."""
 
     def __init__(self, loop: SelectorEventLoop) -> None:
         self._left, self._right = socket.socketpair()
@@ -120,7 +120,7 @@ def test_io_progresses_beside_calls_that_post_themselves(
 def test_io_progresses_beside_native_posts_without_end(
     bars: Bars, loop: SelectorEventLoop, echoes: Echoes, posts: ctypes.CDLL
 ) -> None:
-    """C iterates by itself while native code is busy; what is ready ends that."""
+    """While native code is busy C iterates alone, until a Python callback is ready."""
     load = NativeLoad(posts, loop)
     assert load.call("storm_start") == 0
     for _ in range(1000):
@@ -192,7 +192,7 @@ def drain(sock: socket.socket) -> int:
 
 
 class CountingHandler(EchoHandler):
-    """Echo, and count the messages of one byte; no blaster sends these."""
+    """Echo, and count messages of one byte, which only the pingers send."""
 
     pings = 0
 
@@ -205,22 +205,22 @@ class CountingHandler(EchoHandler):
 
 @pytest.mark.commit
 @pytest.mark.slow
-def test_pingers_are_served_in_few_iterations_beside_a_blaster(
+def test_pingers_are_served_in_few_iterations_beside_a_fast_sender(
     bars: Bars, loop: SelectorEventLoop
 ) -> None:
-    """The server runs one iteration at a time, and the blaster never runs dry."""
+    """Run the server one iteration at a time beside a client that always sends."""
     handler = CountingHandler()
     worst = most = 0
     with contextlib.ExitStack() as stack:
         server = StreamServer("127.0.0.1", 0, handler, loop=loop)
         stack.enter_context(server)
-        blaster = stack.enter_context(connect(server.address))
+        sender = stack.enter_context(connect(server.address))
         pingers = [stack.enter_context(connect(server.address)) for _ in range(PINGERS)]
         while server.stats.open < PINGERS + 1:
             loop.run_once(0.1)
         for _ in range(ROUNDS):
-            drain(blaster)
-            fill(blaster, 1 << 20)
+            drain(sender)
+            fill(sender, 1 << 20)
             handler.pings = 0
             send_pings(pingers)
             iterations = 0
@@ -231,9 +231,9 @@ def test_pingers_are_served_in_few_iterations_beside_a_blaster(
                 most = max(most, server.stats.bytes_in - before)
                 assert iterations < 1000, "pingers are starved"
             worst = max(worst, iterations)
-            loop.run_once(0)  # the last answers leave
+            loop.run_once(0)  # sends the last answers
             await_answers(pingers)
-    bars.at_most(3, "iterations until 100 beside a blaster are served", worst)
+    bars.at_most(3, "iterations until 100 beside a fast sender are served", worst)
     bars.at_most(TURN_MAX + PINGERS, "bytes of one iteration", most, "B")
 
 
@@ -287,25 +287,25 @@ def p99(latencies: list[float]) -> float:
 
 
 @contextlib.contextmanager
-def blaster_at(address: tuple[str, int]) -> Iterator[None]:
+def fast_sender_at(address: tuple[str, int]) -> Iterator[None]:
     """Send at full speed, and read what comes back, from another process."""
     with LineProcess("full_speed_client.py", str(address[1])) as process:
         assert process.hear() == "blasting"
         yield
         process.say("enough")
         echoed = int(process.hear())
-        assert echoed > 1 << 20, "the blaster itself was starved"
+        assert echoed > 1 << 20, "the fast sender itself was starved"
 
 
 @pytest.mark.nightly
-def test_pingers_are_served_in_time_beside_a_blaster(bars: Bars) -> None:
+def test_pingers_are_served_in_time_beside_a_fast_sender(bars: Bars) -> None:
     with EchoProcess() as server:
         unloaded = p99(ping_all(server.address, 200))
-        with blaster_at(server.address):
+        with fast_sender_at(server.address):
             loaded = p99(ping_all(server.address, 200))
     bars.at_most(
         5,
-        f"p99 of 100 pingers beside a blaster, over {unloaded:.2f} ms without",
+        f"p99 of 100 pingers beside a fast sender, over {unloaded:.2f} ms without",
         loaded / unloaded,
         "times",
     )
@@ -316,7 +316,7 @@ def test_pingers_are_served_in_time_beside_a_blaster(bars: Bars) -> None:
 def test_stop_ends_a_storm(
     bars: Bars, loop: SelectorEventLoop, posts: ctypes.CDLL
 ) -> None:
-    """`stop` from another thread is not starved by native posts without end."""
+    """Endless native posts do not delay `stop` from another thread."""
     load = NativeLoad(posts, loop)
     assert load.call("storm_start") == 0
     timer = threading.Timer(0.05, loop.stop)

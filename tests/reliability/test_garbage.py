@@ -1,4 +1,4 @@
-"""Objects that nobody holds any more: they go, with their descriptors, uncalled.
+"""Unreferenced objects are freed with their descriptors, and never called.
 
 The collector runs as often as it can, in the midst of everything; what is dropped while
 it is registered, waits or is called; finalizers and weak references call in.
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 LONG = 30.0
 
-# What is dropped unclosed says so, once: that is Python's part of it.
+# Python warns once of what is dropped without being closed.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 
@@ -57,7 +57,7 @@ def collecting_all_the_time() -> Iterator[None]:
 
 
 class Graveyard:
-    """What was buried, and whether anything of it is alive, or was called again."""
+    """The dropped objects: which of them are alive, and which were called again."""
 
     def __init__(self) -> None:
         self._buried: list[weakref.ref[object]] = []
@@ -65,7 +65,7 @@ class Graveyard:
         self.called = 0
 
     def bury(self, *dead: object) -> None:
-        """Nobody holds these from now on."""
+        """Remember objects of which nobody else keeps a reference from now on."""
         self._buried += [weakref.ref(one) for one in dead]
 
     def alive(self) -> int:
@@ -114,7 +114,7 @@ def dropped_after_a_run(graveyard: Graveyard) -> None:
 
 
 def sockets_closed_by_the_collector(graveyard: Graveyard) -> None:
-    """The loop lives on; what it watched by number is gone."""
+    """Drop a socket that the loop watches by number; the loop goes on."""
     with SelectorEventLoop() as loop:
         here, there = socket.socketpair()
         loop.register_read(here.fileno(), lambda _: None)
@@ -129,7 +129,7 @@ def sockets_closed_by_the_collector(graveyard: Graveyard) -> None:
 
 
 def dropped_by_its_own_callback(graveyard: Graveyard) -> None:
-    """The last reference goes while the loop is in the callback."""
+    """Drop the last reference to the loop inside its callback."""
     held = {"loop": SelectorEventLoop()}
     here, there = socket.socketpair()
 
@@ -146,7 +146,7 @@ def dropped_by_its_own_callback(graveyard: Graveyard) -> None:
 
 
 class TakesOutOthers:
-    """The first that is called takes all others out, and drops them."""
+    """The first callback unregisters and drops all others."""
 
     def __init__(self, loop: SelectorEventLoop, graveyard: Graveyard) -> None:
         self.loop = loop
@@ -169,7 +169,7 @@ class TakesOutOthers:
 
 
 def callback_dropped_in_the_same_batch(graveyard: Graveyard) -> None:
-    """All are ready at once; only the first is there to be called."""
+    """All are ready at once; only the first still exists and is called."""
     with SelectorEventLoop() as loop:
         crowd = [TakesOutOthers(loop, graveyard) for _ in range(5)]
         for one in crowd:
@@ -183,7 +183,7 @@ def callback_dropped_in_the_same_batch(graveyard: Graveyard) -> None:
 
 
 class Unregisters:
-    """Its finalizer takes it out of a loop that may be gone itself."""
+    """A finalizer unregisters from a loop that may be freed already."""
 
     def __init__(self, loop: SelectorEventLoop, selector: Selector) -> None:
         self._loop = loop
@@ -232,7 +232,7 @@ def weak_reference_that_closes(graveyard: Graveyard) -> None:
 
 
 class Keeper(StreamHandler):
-    """Keeps its stream, and the stream it: a cycle; and what it got."""
+    """In a cycle with its stream; keeps the data it received."""
 
     def __init__(self, graveyard: Graveyard) -> None:
         self.graveyard = graveyard
@@ -266,7 +266,7 @@ def streams_of_a_loop_that_nobody_closed(graveyard: Graveyard) -> None:
 
 
 class Dropped(asyncio.Protocol):
-    """Keeps its transport, which keeps it."""
+    """In a cycle with its transport."""
 
     def __init__(self, graveyard: Graveyard) -> None:
         self.graveyard = graveyard
@@ -301,7 +301,7 @@ def server_that_nobody_stopped(graveyard: Graveyard) -> None:
 
 
 def queue_and_capsules(graveyard: Graveyard) -> None:
-    """A capsule keeps the memory that it points at; here it goes last."""
+    """A capsule keeps its memory alive; here the capsule is dropped last."""
     queue, selector = NativeQueue(), Selector()
     capsules = [queue.__fdmux_queue__(), selector.__fdmux_loop__()]
     graveyard.bury(queue, selector, selector.native)
@@ -323,7 +323,7 @@ def in_a_thread(graveyard: Graveyard) -> None:
 
 
 def frozen_meanwhile(graveyard: Graveyard) -> None:
-    """What is frozen is not collected, and works; thawed it goes."""
+    """Frozen objects work and are not collected until unfrozen."""
     loop = SelectorEventLoop()
     listener = Listener(loop, graveyard)
     gc.freeze()
@@ -353,7 +353,7 @@ WAYS: list[Drop] = [
 
 
 def check_gone(bars: Bars, title: str, rounds: int) -> None:
-    """Go each way ``rounds`` times; what was dropped is gone after each."""
+    """Drop objects in each way ``rounds`` times; all are freed after each."""
     before = len(os.listdir("/proc/self/fd"))
     alive: collections.Counter[str] = collections.Counter()
     called_dead = 0
@@ -385,7 +385,7 @@ def test_what_nobody_holds_goes_hundreds_of_times(bars: Bars) -> None:
 @pytest.mark.commit
 @pytest.mark.slow
 def test_collector_may_run_at_any_time(bars: Bars) -> None:
-    """It runs at every other allocation; each way works as ever."""
+    """The collector runs at every other allocation; each way still works."""
     before = len(os.listdir("/proc/self/fd"))
     graveyard = Graveyard()
     with collecting_all_the_time():
@@ -402,7 +402,7 @@ def test_collector_may_run_at_any_time(bars: Bars) -> None:
 
 @pytest.mark.commit
 def test_unclosed_socket_of_a_loop_warns_once(bars: Bars) -> None:
-    """As the standard library's sockets do, and no more."""
+    """Warn as the standard library's sockets do, and no more."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         loop = SelectorEventLoop()

@@ -102,7 +102,7 @@ def resident_kib() -> int:
 def wrong_reports(
     selector: Selector, pairs: dict[int, HighPair], chance: random.Random
 ) -> int:
-    """Make random ones readable, and count those that are reported otherwise."""
+    """Make random sockets readable; count the wrong reports."""
     wrong = 0
     for count in (1, 2, len(pairs) // 2, len(pairs)):
         chosen = set(chance.sample(sorted(pairs), count))
@@ -162,7 +162,7 @@ def test_loop_calls_for_large_descriptors(bars: Bars, highest: int) -> None:
 
 
 class Echo(StreamHandler):
-    """Answers, and counts."""
+    """Answers, and counts its calls."""
 
     def __init__(self) -> None:
         self.received = 0
@@ -192,7 +192,7 @@ def test_streams_on_large_descriptors_echo(bars: Bars, highest: int) -> None:
 
 @contextlib.contextmanager
 def low_numbers_taken(highest: int) -> Iterator[int]:
-    """Let all that is opened have one of the last numbers; gives the first of them."""
+    """Make new descriptors get the highest numbers; yield the lowest of these."""
     first = os.open(os.devnull, os.O_RDONLY)
     last = first
     try:
@@ -207,7 +207,7 @@ def low_numbers_taken(highest: int) -> Iterator[int]:
 def test_helpers_work_with_large_descriptors_of_their_own(
     bars: Bars, highest: int
 ) -> None:
-    """Selectors, wake-ups, listeners and clients lie there as well."""
+    """Selectors, wake-ups, listeners and clients get high numbers as well."""
     with low_numbers_taken(highest) as lowest, EchoServer(port=0) as server:
         with SelectorEventLoop() as loop, NativeQueue() as queue:
             loop.call_soon_threadsafe(loop.stop)

@@ -1,4 +1,4 @@
-"""The selector and the loop do as their models do, whatever is asked of them.
+"""The selector and the loop agree with their models on random operations.
 
 A million random operations in lock-step with the standard library's EpollSelector and
 with a dict; and a loop whose callbacks call back, against a model of what is owed.
@@ -87,7 +87,7 @@ class Modelled(Selector):
 
 @pytest.fixture
 def quiet_collector() -> Iterator[None]:
-    """Set aside what is alive, so that collecting the rest costs little."""
+    """Freeze the living objects, so that collecting the rest is cheap."""
     gc.collect()
     gc.freeze()
     yield
@@ -143,7 +143,7 @@ class Place:
 
 @dataclasses.dataclass
 class Timer:
-    """A timer that is owed a call, unless it is cancelled."""
+    """A timer that must be called, unless it is cancelled."""
 
     when: float
     handle: TimerHandle | None = None
@@ -151,7 +151,7 @@ class Timer:
 
 
 class LoopMachine(RuleBasedStateMachine):
-    """Sockets, timers and posted calls of one loop, and what each is owed."""
+    """The sockets, timers and posted calls of a loop, and the calls each must get."""
 
     backend: ClassVar[str]
     steps: ClassVar[int] = 0
@@ -299,7 +299,7 @@ class LoopMachine(RuleBasedStateMachine):
 
     @rule()
     def iterate(self) -> None:
-        """One iteration pays everything that was owed when it began."""
+        """One iteration makes every call that was due when it began."""
         type(self).steps += 1
         owed_calls = self.posted[len(self.ran) :]
         owed_timers = [
@@ -320,7 +320,7 @@ class LoopMachine(RuleBasedStateMachine):
         assert self.failures_seen == self.failures
 
     def check_order(self) -> None:
-        """Timers that were due together are called by time."""
+        """Timers that are due together are called in the order of their time."""
         whens = [timer.when for timer in self.fired]
         self.fired.clear()
         assert whens == sorted(whens)

@@ -1,4 +1,4 @@
-"""Every shape that a connection may have, over IPv4, IPv6 and Unix sockets.
+"""A server loses no byte and no end, in whatever way its clients use a connection.
 
 Bytes one by one and in bursts, closed windows, ends and resets at every place, storms.
 Whatever comes back is what was sent; every byte of a server is answered, or counted as
@@ -79,7 +79,7 @@ def unexpected(errors: list[Exception]) -> list[Exception]:
 def go_through(
     bars: Bars, title: str, net: Network, shapes: list[Shape], log: list[str]
 ) -> None:
-    """Let clients come in each shape, then look at the books."""
+    """Run each shape, then check the books."""
     with contextlib.closing(net):
         for shape in shapes:
             wrong = net.wrong
@@ -149,7 +149,7 @@ PATIENCE = 0.5
 
 
 class Client(StreamHandler):
-    """Greets, and enters what comes and each end."""
+    """Greets; records what arrives and each end."""
 
     def __init__(self) -> None:
         self.came = bytearray()
@@ -279,7 +279,7 @@ def test_clients_are_told_how_it_ended(
 
 @pytest.fixture
 def deaf() -> Iterator[tuple[str, int]]:
-    """Where the kernel answers no more connects: the backlog is full."""
+    """An address that does not answer: its backlog is full."""
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.socket())
         listener.bind(("127.0.0.1", 0))
@@ -295,7 +295,7 @@ def deaf() -> Iterator[tuple[str, int]]:
 
 @pytest.fixture
 def closed() -> Iterator[tuple[str, int]]:
-    """Where nobody listens, nor will: the port is taken."""
+    """An address that refuses: the port is bound and nobody listens."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         yield sock.getsockname()

@@ -71,7 +71,7 @@ class PythonPosters:
 def check_posts(
     bars: Bars, library: ctypes.CDLL, native_each: int, python_each: int
 ) -> None:
-    """Post from all threads at once, and enter what became of it."""
+    """Post from all threads at once; enter lost, doubled and overtaken calls."""
     total = NATIVE_THREADS * native_each + PYTHON_THREADS * python_each
     native_total = NATIVE_THREADS * native_each
     faults = (ctypes.c_int64 * 4)()
@@ -84,7 +84,7 @@ def check_posts(
             loop.run_once(0.5)
             assert time.monotonic() < start + LONG, "posts are lost"
         seconds = time.monotonic() - start
-        loop.run_once(0)  # what came twice would come now
+        loop.run_once(0)  # a duplicate would arrive now
         python.join()
         load.call("posts_end", faults)
     lost, twice, overtaken = python.faults()

@@ -1,4 +1,4 @@
-"""Callbacks that raise, in every place: told once, nobody else is missed, it goes on.
+"""Callbacks that raise: reported once, the others are called, the loop goes on.
 
 An ordinary exception is given to the error hook, leaves `run` if there is none, or, of
 a stream, ends that stream and is logged. Ctrl-C and its like leave `run` from
@@ -51,7 +51,7 @@ TURNS = 10_000  # of asyncio, which do not wait
 
 
 class OddError(BaseException):
-    """No Exception: nobody may catch it on its way out."""
+    """A BaseException, which no code on its way may catch."""
 
 
 def endless() -> RecursionError:
@@ -82,7 +82,7 @@ ERRORS: list[Callable[[], BaseException]] = [
 
 
 class Outcome(NamedTuple):
-    """Who heard of it, and who was called how often."""
+    """Where the exception was reported, and how often each callback was called."""
 
     reports: int
     strangers: list[BaseException]
@@ -92,7 +92,7 @@ class Outcome(NamedTuple):
 
 
 class Reports(logging.Handler):
-    """Takes what is told: by the hook, by `run`, or by the log."""
+    """Collects the exceptions reported by the hook, by `run`, or in the log."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
@@ -118,7 +118,7 @@ def reports() -> Iterator[Reports]:
 
 
 def run_until_all(loop: SelectorEventLoop, trap: Trap, taker: Reports) -> None:
-    """Iterate until each was called, and once more for what should not come."""
+    """Iterate until each was called, and once more to find a call too many."""
     for _ in range(TRIES):
         is_over = all(trap.counts)
         try:
@@ -167,7 +167,7 @@ def is_usable(loop: SelectorEventLoop) -> bool:
 
 
 def go(place: Place, error: BaseException, *, has_hook: bool) -> Outcome:
-    """Let it be raised in a place, and see what comes of it."""
+    """Raise in a place; return where it was reported and who was called."""
     trap = Trap(error)
     with reports() as taker, contextlib.ExitStack() as stack:
         loop = SelectorEventLoop(error_hook=taker.hook if has_hook else None)
@@ -218,7 +218,7 @@ def test_callbacks_that_raise_take_nothing_from_others(
 
 @pytest.mark.commit
 def test_hook_that_raises_takes_nothing_from_others(bars: Bars) -> None:
-    """What it raises leaves `run`; the next run goes on."""
+    """The exception leaves `run`; the next run goes on."""
     names = ["a callback for reading", "a timer", "a posted call"]
     missed = told = 0
 
@@ -239,7 +239,7 @@ def test_hook_that_raises_takes_nothing_from_others(bars: Bars) -> None:
 
 
 class Fragile:
-    """Raises as it goes; so does who watches it go."""
+    """Raises in its finalizer, as does the callback of its weak reference."""
 
     def __del__(self) -> None:
         raise ZeroDivisionError
@@ -249,7 +249,7 @@ class Fragile:
 def test_finalizers_that_raise_take_nothing_from_others(
     bars: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Python tells of them by `sys.unraisablehook`; the loop does not notice."""
+    """Python reports them to `sys.unraisablehook`; the loop does not notice."""
     told: list[object] = []
     monkeypatch.setattr(sys, "unraisablehook", lambda one: told.append(one.exc_type))
     references = []

@@ -1,4 +1,4 @@
-"""What watches every memory access has nothing to report, and nothing is suppressed.
+"""Tools that watch memory accesses report nothing, with nothing suppressed.
 
 ThreadSanitizer, valgrind's memcheck and helgrind run the C tests; gcc -fanalyzer reads
 the sources. Address- and UndefinedBehaviorSanitizer are part of each commit

@@ -1,4 +1,4 @@
-"""Clients that send for ever and never read: they cost what the limits say, no more.
+"""Clients that send and never read cost no more than the limits say.
 
 Bytes wait in the server's queues up to a cap for each client and one for all; then
 nothing more is read. Others are served as before, who reads after all gets every byte,
@@ -118,13 +118,13 @@ def kernel_memory() -> float:
 
 
 def watch(server: EchoProcess, seconds: float) -> tuple[Facts, Facts]:
-    """Look for ``seconds``; return the first facts and the last, with peaks."""
+    """Watch for ``seconds``; return the first facts, the last, and the peaks."""
     first = server.facts()
     last = first
     deadline = time.monotonic() + seconds
     longest, total = first["longest_queue"], first["bytes_queued"]
     while time.monotonic() < deadline:
-        time.sleep(0.1)  # what is looked for is that nothing happens
+        time.sleep(0.1)  # the test is that nothing happens meanwhile
         last = server.facts()
         longest = max(longest, last["longest_queue"])
         total = max(total, last["bytes_queued"])
@@ -186,7 +186,7 @@ def test_two_hundred_slow_readers_are_held_to_the_caps(bars: Bars) -> None:
 @pytest.mark.commit
 @pytest.mark.slow
 def test_all_queues_together_are_held_to_a_cap(bars: Bars) -> None:
-    """The cap of all is reached long before 40 clients reach their own."""
+    """40 clients reach the cap for all long before any reaches its own."""
     total_max = KIB * KIB
     no_timeouts = {"stall_timeout": None, "idle_timeout": None}
     with EchoProcess(total_max=total_max, **no_timeouts) as server:
@@ -202,7 +202,7 @@ def test_all_queues_together_are_held_to_a_cap(bars: Bars) -> None:
 @pytest.mark.commit
 @pytest.mark.slow
 def test_stalled_clients_are_closed(bars: Bars) -> None:
-    """Who takes nothing for `stall_timeout` is closed; who reads is not."""
+    """The server closes only the client that reads nothing for `stall_timeout`."""
     count = 20
     with EchoProcess(stall_timeout=1.0) as server:
         with senders(server, count), reader(server) as sock:

@@ -1,4 +1,4 @@
-"""The soak: an hour of everything at once, after which all is as it was.
+"""The soak: an hour of mixed load, after which memory and descriptors are as before.
 
 Clients come and go, others never read, descriptors run out, signals arrive, receives
 and sends are cut short. Every echo is compared. `--soak-seconds 60` tries it out.
@@ -51,7 +51,7 @@ class Course:
 
 
 class Soak:
-    """One run: what is done when, and by whom."""
+    """One run: the actions and when each is due."""
 
     def __init__(self, server: EchoProcess, seconds: float, seed: str) -> None:
         self._server = server
@@ -66,7 +66,7 @@ class Soak:
         return time.monotonic() - self._start
 
     def run(self) -> None:
-        """Do each thing at its time until the time is over."""
+        """Do each action when it is due, until the time is over."""
         turns: list[tuple[float, Callable[[], None]]] = [
             (CHURN_PERIOD, self._churn),
             (SIGNAL_PERIOD, self._send_signal),
@@ -144,7 +144,7 @@ class Soak:
         self.course.memory.append((self.age, self._server.facts()["rss_kib"]))
 
     def _run_out_of_descriptors(self) -> None:
-        """Who connects meanwhile has to wait, and is served after it."""
+        """A client that connects during a shortage is served after it."""
         self._server.spare(0)
         try:
             with contextlib.ExitStack() as stack:

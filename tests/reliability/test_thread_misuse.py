@@ -1,4 +1,4 @@
-"""What several threads do to one loop without asking, and what then happens for sure.
+"""One loop used from several threads: what is promised about each call.
 
 Registering takes effect during a wait, also while every table grows; closing ends the
 wait; a second waiter is refused; stopping and posting are for any thread. Nobody here
@@ -125,7 +125,7 @@ def test_ten_thousand_descriptors_registered_during_a_wait(
 def test_descriptor_unregistered_before_register_has_returned(
     backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a thread that waits may: the kernel reports it at once."""
+    """Registering during a wait takes effect at once."""
     fds = [os.eventfd(1) for _ in range(3)]
     with Selector(backend) as selector:
         real = selector_module.io_add
@@ -150,7 +150,7 @@ def test_descriptor_unregistered_before_register_has_returned(
 
 @both_backends
 def test_selector_closed_during_a_wait(backend: str, bars: Bars) -> None:
-    """The wait returns, with what it has; the next says that it is closed."""
+    """Closing ends the wait with the events it has; the next wait raises."""
     ended = 0
     for number in range(CLOSES):
         selector = Selector(backend)
@@ -227,7 +227,7 @@ def test_second_runner_is_refused(backend: str) -> None:
 
 @both_backends
 def test_stop_from_many_threads(backend: str, bars: Bars) -> None:
-    """Each run ends for the first of them; none leaves anything broken."""
+    """The first `stop` ends each run; the later ones do no harm."""
     runs = 0
     with SelectorEventLoop(Selector(backend)) as loop:
         for _ in range(STOPS // STOPPERS):
@@ -255,7 +255,7 @@ def lib_verifies(loop: SelectorEventLoop) -> bool:
 
 @both_backends
 def test_close_while_others_register_and_post(backend: str) -> None:
-    """They get to know that it is closed; what they had registered stays theirs."""
+    """Their calls raise after the close; registered descriptors stay open."""
     for _ in range(20):
         selector = Selector(backend)
         begun = threading.Barrier(4)

@@ -1,4 +1,4 @@
-"""Timers: never early, never after a cancel, in order; how late is a figure.
+"""Timers fire never early, never after a cancel, and in order; lateness is measured.
 
 30 % are cancelled before their time, 10 % inside the callback of another, and 10 % are
 armed anew there. The same is done with timers of the core, in C, and of Python's loop.
@@ -56,7 +56,7 @@ def enter(bars: Bars, title: str, lateness: list[float], faults: list[int]) -> N
 
 
 FAULTS = ("early", "after a cancel", "out of order")
-# A crowd due within two seconds: what is measured is the work, and the machine.
+# Many timers due within two seconds: this measures the work, and the machine.
 LATE_MS = 1000.0
 # Seconds to arm a timer of Python, on a slow day: none is due before all are armed.
 ARMING_TAKES = 20e-6
@@ -112,7 +112,7 @@ def check_native(
 
 
 class PythonCrowd:
-    """As the crowd in C: each call is judged where it arrives."""
+    """As in native_timers.c: each timer checks its own call."""
 
     def __init__(
         self, loop: SelectorEventLoop, seed: str, count: int, span: float
@@ -207,7 +207,7 @@ def test_many_python_timers_keep_their_time(bars: Bars) -> None:
 
 
 def bare_sleep_lateness() -> float:
-    """How late this machine ends a bare sleep, p99 in ms: what no loop can better."""
+    """How late this machine ends a bare sleep, p99 in ms: the best any loop can do."""
     late = []
     for _ in range(500):
         start = time.monotonic()

@@ -48,7 +48,7 @@ ERRORS: dict[str, tuple[int, ...]] = {
     "SOCKET": (errno.EMFILE, errno.EACCES, errno.ECONNREFUSED),
     "ANY": (errno.EMFILE,),
 }
-# Nobody is to notice these; EINTR, too, unless it comes for ever, as it never does.
+# The library retries these. EINTR too, unless it persists, as it never does.
 UNNOTICED = {
     ("CLOSE", errno.EIO),
     ("READ", errno.EAGAIN),
@@ -66,11 +66,11 @@ UNNOTICED = {
 
 
 class Hang(BaseException):
-    """An attempt did not come to an end; no code is to catch it by chance."""
+    """An attempt did not end; a BaseException, so that no code catches it."""
 
 
 class Plan(NamedTuple):
-    """The ``nth`` call of ``kind`` fails with ``error``, and if so all later ones."""
+    """The ``nth`` call of ``kind`` fails with ``error``, and all later ones, or not."""
 
     kind: str
     error: int
@@ -109,7 +109,7 @@ def scenario(prepare: Callable[[str], Iterator[Attempt]]) -> Scenario:
 
 
 def balance() -> tuple[int, int]:
-    """How many descriptors and blocks of memory there are."""
+    """Count the open descriptors and the blocks of memory."""
     gc.collect()
     return len(os.listdir("/proc/self/fd")), lib.fdmux_testing_allocations()
 
@@ -120,7 +120,7 @@ def on_hang(_number: int, _frame: FrameType | None) -> None:
 
 @contextlib.contextmanager
 def watched(tally: Tally) -> Iterator[None]:
-    """Measure how long it takes, and end what hangs."""
+    """Measure the time a block takes; raise if it hangs."""
     previous = signal.signal(signal.SIGALRM, on_hang)
     signal.setitimer(signal.ITIMER_REAL, HANGS_AFTER)
     began = time.monotonic()
@@ -133,7 +133,7 @@ def watched(tally: Tally) -> Iterator[None]:
 
 
 def judge(error: Exception, plan: Plan) -> None:
-    """The exception is the one that this failure calls for."""
+    """Check that the exception is the one for this failure."""
     assert not plan.is_unnoticed, f"{plan} was noticed: {error!r}"
     if plan.error == errno.ENOMEM or isinstance(error, MemoryError):
         assert isinstance(error, MemoryError), repr(error)
@@ -144,7 +144,7 @@ def judge(error: Exception, plan: Plan) -> None:
 
 
 def explain(error: Exception | None) -> None:
-    """A stream has ended as the plan under way calls for; or by itself."""
+    """Check that a stream ended with the plan's error, or normally."""
     if error is None:
         return
     (plan,) = CURRENT
@@ -154,7 +154,7 @@ def explain(error: Exception | None) -> None:
 
 
 def attempt_under(plan: Plan, attempt: Attempt, tally: Tally) -> int:
-    """Attempt it while the plan is on; returns how many calls it made."""
+    """Run the attempt with the plan on; return how many calls it made."""
     with watched(tally):
         plan.start()
         try:
@@ -169,7 +169,7 @@ def attempt_under(plan: Plan, attempt: Attempt, tally: Tally) -> int:
 
 
 def run_plan(prepare: Scenario, backend: str, plan: Plan, tally: Tally) -> int:
-    """One scenario under one plan; returns how many calls of that kind it made."""
+    """Run a scenario under a plan; return how many calls of that kind it made."""
     try:
         CURRENT[:] = [plan]
         with prepare(backend) as attempt:
@@ -185,14 +185,14 @@ def run_kind(prepare: Scenario, backend: str, kind: str, tally: Tally) -> None:
     """Fail each call of a kind in turn, with each errno, once and for ever."""
     before = balance()
     if run_plan(prepare, backend, Plan(kind, errno.ENOMEM, False, 0), tally) == 0:
-        return  # it makes no such calls
+        return  # the scenario makes no such calls
     for error in ERRORS[kind]:
         for persistent in (False, True):
             if (kind, persistent) == ("ANY", False) or (persistent, error) == (
                 True,
                 errno.EINTR,
             ):
-                continue  # was done with its kind; no kernel does
+                continue  # would make every call of its kind succeed; no kernel does
             nth = 1
             while (
                 run_plan(prepare, backend, Plan(kind, error, persistent, nth), tally)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     Pair = tuple[socket.socket, socket.socket]
 
 Made = TypeVar("Made")
-MANY = 70  # tables double on the way
+MANY = 70  # enough that tables double
 TICKS = lib.FDMUX_PY_DEMO_TICKS
 TICKS_WITHIN = 10.0
 
@@ -61,10 +61,10 @@ def check_sound(native: NativeLoop) -> None:
 
 
 def check_selector(selector: Selector) -> None:
-    """It watches, reports and forgets."""
+    """Check that the selector registers, reports and unregisters."""
     check_sound(selector.native)
     with contextlib.suppress(OSError, MemoryError):
-        selector.select(0)  # an error that waited to be told
+        selector.select(0)  # a deferred error is raised here
     with open_pair() as (left, right):
         key = selector.register(left, EVENT_READ)
         right.send(b"x")
@@ -74,9 +74,9 @@ def check_selector(selector: Selector) -> None:
 
 
 def check_loop(loop: SelectorEventLoop) -> None:
-    """It serves a socket, a timer and a posted call."""
+    """Check that the loop serves a socket, a timer and a posted call."""
     seen: set[str] = set()
-    for _ in range(2):  # an error that waited to be told
+    for _ in range(2):  # a deferred error is raised here
         with contextlib.suppress(OSError, MemoryError):
             loop.run_once(0)
     with open_pair() as (left, right):
@@ -96,9 +96,9 @@ def attempt_to_make(
     check: Callable[[Made], None],
     close: Callable[[Made], None],
 ) -> Iterator[Attempt]:
-    """Make something; it works if it was made, and so does the next one anyway."""
+    """Create an object; it works if that succeeded, and the next one works anyway."""
     made: list[Made] = []
-    close(make())  # what is made once a process is made now
+    close(make())  # creates what exists once per process
     yield lambda: made.append(make())
     if not made:
         made.append(make())
@@ -239,7 +239,7 @@ def selecting_for_asyncio(backend: str) -> Iterator[Attempt]:
 
         yield attempt
         with contextlib.suppress(OSError, MemoryError):
-            attempt()  # an error that waited to be told
+            attempt()  # a deferred error is raised here
         called.clear()
         attempt()
         attempt()  # what was ready in the first is called in the second
@@ -381,7 +381,7 @@ def waiting_for_a_timer(backend: str) -> Iterator[Attempt]:
 
 @scenario
 def posting(backend: str) -> Iterator[Attempt]:
-    """A call that could not be announced was still accepted, or said to have failed."""
+    """A call whose wake-up failed was either accepted or reported as failed."""
     with open_loop(backend) as loop:
         ran: list[int] = []
         yield lambda: loop.call_soon_threadsafe(ran.append, 1)
@@ -485,7 +485,7 @@ def closing_a_queue(_backend: str) -> Iterator[Attempt]:
 
 @contextlib.contextmanager
 def open_native_code(loop: SelectorEventLoop) -> Iterator[Callable[[], int]]:
-    """A watcher, a timer and a thread in C; how often has the timer expired?"""
+    """Run a watcher, a timer and a thread in C; return how often the timer expired."""
     c_loop = loop.native._c_loop
     demo = ffi.new("struct fdmux_py_demo **")
     counts = ffi.new("struct fdmux_py_demo_counts *")
@@ -504,7 +504,7 @@ def open_native_code(loop: SelectorEventLoop) -> Iterator[Callable[[], int]]:
 
 @scenario
 def hosting_native_code(_backend: str) -> Iterator[Attempt]:
-    """Behind one descriptor, or by the deadline where no timerfd is to be had."""
+    """Host the loop by its descriptor, or by its deadline if there is no timerfd."""
     with SelectorEventLoop(selectors.SelectSelector()) as loop:
 
         def attempt() -> None:

@@ -67,7 +67,7 @@ def iterate(loop: SelectorEventLoop, count: int = 4) -> None:
 
 
 def run_until(loop: SelectorEventLoop, is_done: Callable[[], object]) -> None:
-    """Also past an error that waited to be told, and past a back-off of seconds."""
+    """Iterate past a deferred error, and past a back-off of seconds."""
     for round_number in range(ROUNDS):
         if is_done():
             return
@@ -79,7 +79,7 @@ def run_until(loop: SelectorEventLoop, is_done: Callable[[], object]) -> None:
 
 
 def receive_all(sock: socket.socket, into: bytearray) -> bool:
-    """Take what has come; has the other side ended?"""
+    """Receive what has arrived; return whether the other side ended."""
     with contextlib.suppress(BlockingIOError):
         try:
             while chunk := sock.recv(65536):
@@ -91,7 +91,7 @@ def receive_all(sock: socket.socket, into: bytearray) -> bool:
 
 
 def check_end(loop: SelectorEventLoop, stream: Stream, witness: Witness) -> None:
-    """It ends when told to, and says so once."""
+    """Check that the stream ends when closed, and calls `on_close` once."""
     stream.abort()
     run_until(loop, lambda: witness.closed)
     iterate(loop)
@@ -367,7 +367,7 @@ def serving_many(backend: str) -> Iterator[Attempt]:
 
 
 def all_have_ended(clients: list[socket.socket]) -> bool:
-    """Did each get its bytes or at least an end?"""
+    """Return whether each client got its bytes, or the end of its stream."""
     for client in list(clients):
         client.setblocking(False)
         if receive_all(client, bytearray()):
@@ -393,7 +393,7 @@ def stopping_a_server(backend: str) -> Iterator[Attempt]:
 
 
 def echo_plainly(listener: socket.socket) -> None:
-    """Serve with nothing of ours, one client after the other, until it is closed."""
+    """Serve one client after the other without fdmux, until the listener is closed."""
     with contextlib.suppress(OSError):
         while True:
             sock, _ = listener.accept()
@@ -425,7 +425,7 @@ def making_a_pool(_backend: str) -> Iterator[Attempt]:
 
 @scenario
 def exchanging(backend: str) -> Iterator[Attempt]:
-    """What fails in between is told as the outcome of the message."""
+    """A failure in between becomes the outcome of the message."""
     with (
         open_plain_server() as address,
         open_loop(backend) as loop,

@@ -178,7 +178,7 @@ def failures_until_it_works(
     address: Address,
     short_of: Callable[[int], contextlib.AbstractContextManager[None]],
 ) -> Iterator[OSError]:
-    """Use it with ever more to be had; give what it raises while that is too little."""
+    """Try it with 0, 1, 2, ... descriptors left; yield each error until it works."""
     for count in range(FREE_MAX + 1):
         try:
             with short_of(count):
@@ -277,7 +277,7 @@ def count_failures(checks: dict[str, Callable[[], bool]]) -> int:
 
 
 def stopped_by_a_thread(loop: SelectorEventLoop) -> bool:
-    """Whether a call from another thread arrives, and its `stop` ends the run."""
+    """Return whether another thread's call arrives, and its `stop` ends the run."""
     called: list[str] = []
 
     def post() -> None:
@@ -331,7 +331,7 @@ def test_what_exists_goes_on_without_a_descriptor(bars: Bars, backend: str) -> N
 def test_pool_makes_do_with_the_connections_it_gets(
     bars: Bars, service: Service
 ) -> None:
-    """It wants ten; there are three."""
+    """Ask for ten with three left."""
     messages = [b"%03d" % number for number in range(200)]
     with SelectorEventLoop() as loop:
         loop.run_once(0)
@@ -368,7 +368,7 @@ def echo_all(socks: list[socket.socket]) -> int:
 
 
 def when_refused(service: Service, before: Facts) -> Facts:
-    """Return the facts as soon as the server has said that it cannot accept."""
+    """Return the facts once the server has logged that it cannot accept."""
     deadline = time.monotonic() + LONG
     facts = before
     while facts["records"] == before["records"] and time.monotonic() < deadline:
@@ -378,7 +378,7 @@ def when_refused(service: Service, before: Facts) -> Facts:
 
 
 def check_server(bars: Bars, held: int, spare: int, seconds: float) -> None:
-    """``held`` clients come where ``spare`` can be taken; after a while some leave."""
+    """Connect more clients than a server has descriptors for; then close some."""
     title = f"{held} clients where {spare} descriptors are left"
     with Service() as service, contextlib.ExitStack() as stack:
         old = crowd(stack, service.address, 5)
@@ -389,7 +389,7 @@ def check_server(bars: Bars, held: int, spare: int, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         served = rounds = 0
         while time.monotonic() < deadline:
-            time.sleep(0.1)  # what is looked for is that little happens
+            time.sleep(0.1)  # the test is that little happens meanwhile
             served += echo_all(old)
             rounds += 1
         last = service.ask()
@@ -429,7 +429,7 @@ def test_server_without_descriptors_rests_and_recovers(bars: Bars) -> None:
 
 @pytest.mark.commit
 def test_server_without_descriptors_does_not_fill_the_log(bars: Bars) -> None:
-    """Each client that leaves makes room for one, after whom there is none again."""
+    """Each client that leaves makes room for exactly one more."""
     spare, held = 5, 100
     with Service() as service, contextlib.ExitStack() as stack:
         start = service.ask(f"spare {spare}")

@@ -51,8 +51,8 @@ C_PROGRAMS = ("test_faults", "test_stream_faults")
 
 @pytest.fixture
 def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Set aside what is alive, so that looking for leaks costs little."""
-    caplog.set_level(logging.CRITICAL)  # servers say what they survive
+    """Freeze the living objects, so that the search for leaks is cheap."""
+    caplog.set_level(logging.CRITICAL)  # servers log what they survive
     gc.collect()
     gc.freeze()
     yield
@@ -94,7 +94,7 @@ def test_each_call_of(name: str, backend: str, total: Total, bars: Bars) -> None
 
 @pytest.mark.slow
 def test_each_call_of_the_c_tests(request: pytest.FixtureRequest, bars: Bars) -> None:
-    """They check everything themselves, and say how many failures that took."""
+    """Run the C cases, which check everything and print the number of failures."""
     option = request.config.getoption
     try:
         built = programs(Build(option("--c-sanitize"), option("--c-werror")))
@@ -140,7 +140,7 @@ def run_case(program: str, case: str, backend: str) -> str:
 @pytest.mark.usefixtures("quiet")
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_waking_that_is_forbidden_is_said_to_who_wakes(backend: str) -> None:
-    """Otherwise a loop in a sandbox hangs, and nobody knows why."""
+    """A loop in a sandbox would otherwise hang without an explanation."""
     ran: list[str] = []
     with SelectorEventLoop(Selector(backend)) as loop:
         thread = threading.Thread(target=loop.run, args=(None,))
@@ -162,7 +162,7 @@ def test_waking_that_is_forbidden_is_said_to_who_wakes(backend: str) -> None:
 @pytest.mark.faults
 @pytest.mark.usefixtures("quiet")
 def test_native_timers_are_called_where_no_timerfd_is_to_be_had() -> None:
-    """By the deadline instead, on a selector that is not ours."""
+    """On a selector of the standard library timers go by the deadline instead."""
     Plan("TIMERFD", errno.EMFILE, True, 1).start()
     loop = SelectorEventLoop(selectors.SelectSelector())
     with fault_scenarios.open_native_code(loop) as count_ticks:

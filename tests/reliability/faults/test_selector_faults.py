@@ -96,7 +96,7 @@ CONSTRUCTORS: dict[str, Callable[[], Closable]] = {
 
 
 def balance() -> tuple[int, int]:
-    """How many descriptors and blocks of memory there are."""
+    """Count the open descriptors and the blocks of memory."""
     gc.collect()
     return len(list(FD_DIRECTORY.iterdir())), lib.fdmux_testing_allocations()
 
@@ -120,7 +120,7 @@ def test_constructor_survives_each_failing_call(
     name: str, persistent: bool, error: int
 ) -> None:
     create = CONSTRUCTORS[name]
-    create().close()  # what is made once a process is made now
+    create().close()  # creates what exists once per process
     before = balance()
     failures = 0
     for nth in itertools.count(1):
@@ -205,7 +205,7 @@ def test_select_survives_each_failing_call(
 
 @pytest.mark.parametrize("error", [errno.EBADF, errno.ENOMEM, errno.EPERM])
 def test_modify_unregister(error: int) -> None:
-    """Our own copy of the stdlib's test of this name, which knows classes by name.
+    """A copy of the stdlib's test of this name, which recognises classes by their name.
 
     A failing modify leaves the descriptor unregistered: https://bugs.python.org/issue30014.
     """
@@ -261,7 +261,7 @@ def test_close_always_ends(backend: str, persistent: bool, error: int) -> None:
 
 @pytest.mark.parametrize("error", [errno.ENOSYS, errno.EPERM])
 def test_sandbox_without_newer_calls_costs_precision_only(error: int) -> None:
-    """epoll_pwait2 and eventfd are refused for good: older calls take their place."""
+    """Older calls replace epoll_pwait2 and eventfd if the kernel refuses them."""
     kinds = lib.FDMUX_CALL_PWAIT2 | lib.FDMUX_CALL_EVENTFD
     lib.fdmux_testing_fail(kinds, 1, error, 1)
     with Selector("epoll") as selector:

@@ -1,4 +1,4 @@
-"""A byte stream through a network that takes and gives a few bytes at once.
+"""Streams keep every byte if each call moves only a few bytes.
 
 Every receive and every send of the core moves 1 to 7 bytes, and now and then the kernel
 says EAGAIN or EINTR for no reason. What is echoed is what was sent, to the byte.

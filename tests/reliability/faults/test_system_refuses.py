@@ -1,4 +1,4 @@
-"""What Python does where the system refuses, or a signal comes, as they seldom do."""
+"""Python code on rare paths: the system refuses, or a signal arrives in between."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_table_keeps_its_selector_when_there_is_no_other(
 
 
 class StopsListening(StreamHandler):
-    """Has enough with its first client."""
+    """Stops listening after its first client."""
 
     def __init__(self) -> None:
         self.streams: list[Stream] = []
@@ -176,7 +176,7 @@ def test_second_client_is_let_go_when_the_first_ends_listening() -> None:
 
 
 class Echoes(StreamHandler):
-    """Answers, so that the loop has streams alone to serve."""
+    """Answers each message, so that only streams keep the loop busy."""
 
     def on_data(self, _stream: Stream, data: bytes) -> bytes:
         return data

@@ -1,4 +1,4 @@
-"""Native code, which a fork finds at work."""
+"""Fixtures for native code that is at work during a fork."""
 
 from tests.python.conftest import native_library, native_user
 

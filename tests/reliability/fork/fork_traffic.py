@@ -1,4 +1,4 @@
-"""Events of every kind whose arrival is counted, and children that end where they are.
+"""Events of every kind, each counted on arrival; and forks whose child always exits.
 
 Its one rule: each event has a name that is expected exactly once, so one that a fork
 lost, or gave to both processes, is known by its name.
@@ -86,7 +86,7 @@ class Traffic:
         self._seen[event] += 1
 
     def send(self) -> None:
-        """Make one event of each kind happen, as often as there are ends for it."""
+        """Send one event to each descriptor and stream; add a timer and a post."""
         self._round += 1
         byte = bytes([self._round])
         for number, (_here, there) in enumerate(self.pairs):
@@ -103,20 +103,20 @@ class Traffic:
         return self._expected[-1]
 
     def move(self) -> None:
-        """Go on in a new loop: the old was closed. Its streams, posts, timers ended."""
+        """Watch the descriptors in a new loop; all else ended with the old one."""
         self.loop = self._stack.enter_context(SelectorEventLoop(Selector(self.backend)))
         self._watch(self.loop)
         self._stream_ends = []
         self._expected = [one for one in self._expected if one[0] == "descriptor"]
 
     def lost_and_twice(self) -> tuple[int, int]:
-        """Run until all has arrived; count what did not, and what came too often."""
+        """Run until all events arrived; return how many were lost and duplicated."""
         deadline = self.loop.time() + LONG / 3
         while not all(self._seen[one] for one in self._expected):
             if self.loop.time() > deadline:
                 break
             self.loop.run_once(1.0)
-        self.loop.run_once(0)  # what there is beyond
+        self.loop.run_once(0)  # duplicates would arrive now
         lost = sum(1 for one in self._expected if not self._seen[one])
         return lost, self._seen.total() - len(self._seen)
 
@@ -134,7 +134,7 @@ class Traffic:
 
 @contextlib.contextmanager
 def only_the_parent_goes_on() -> Iterator[None]:
-    """End a child, forked within the block, as it leaves that: with 1 if it raised."""
+    """Exit a child that was forked in the block when it leaves it: 1 if it raised."""
     parent = os.getpid()
     try:
         yield
@@ -147,7 +147,7 @@ def only_the_parent_goes_on() -> Iterator[None]:
 
 
 def fork(child: Callable[[], object]) -> int:
-    """Fork; the child runs ``child`` and ends, the parent gets its number."""
+    """Fork; the child runs ``child`` and exits, the parent gets its process id."""
     with only_the_parent_goes_on():
         number = os.fork()
         if number == 0:
@@ -156,6 +156,6 @@ def fork(child: Callable[[], object]) -> int:
 
 
 def succeeded(number: int) -> bool:
-    """Wait for a child."""
+    """Wait for a child; return whether it exited with 0."""
     _, status = os.waitpid(number, 0)
     return os.waitstatus_to_exitcode(status) == 0

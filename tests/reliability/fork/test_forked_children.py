@@ -51,7 +51,7 @@ MESSAGES = 200
 
 
 def expect_closed(loop: SelectorEventLoop) -> None:
-    """The loop says at every door that it is the parent's."""
+    """Every call on the loop raises: the loop belongs to the parent."""
     for use in (
         lambda: loop.run_once(0),
         loop.run,
@@ -72,7 +72,7 @@ def idle(_traffic: Traffic) -> bool:
 
 
 def in_a_callback(traffic: Traffic) -> bool:
-    """In the middle of a batch; what is left of it is the parent's alone."""
+    """Fork in the middle of a batch; only the parent processes the rest."""
     children: list[int] = []
     with only_the_parent_goes_on():
         traffic.loop.call_soon_threadsafe(lambda: children.append(os.fork()))
@@ -101,7 +101,7 @@ def in_a_callback_of_a_descriptor(traffic: Traffic) -> bool:
 
 
 def in_a_callback_of_a_stream(traffic: Traffic) -> bool:
-    """The child returns from it into C, which ends the batch there."""
+    """The child returns from the callback into C, which ends its batch."""
     children: list[int] = []
 
     def fork_once() -> None:
@@ -120,7 +120,7 @@ def in_a_callback_of_a_stream(traffic: Traffic) -> bool:
 
 
 def a_child_leaves_a_callback_of_a_stream(traffic: Traffic) -> bool:
-    """What it raises to end itself leaves the loop, in the child alone."""
+    """The child raises to exit; the exception leaves the loop in the child alone."""
     children: list[int] = []
 
     def fork_once() -> None:
@@ -157,7 +157,7 @@ def from_another_thread(traffic: Traffic) -> bool:
 
 
 def in_a_signal_handler(traffic: Traffic) -> bool:
-    """During the wait."""
+    """Another thread forks while the loop waits."""
     children: list[int] = []
 
     def on_alarm(_number: int, _frame: object) -> None:
@@ -186,7 +186,7 @@ def with_a_wake_pending(traffic: Traffic) -> bool:
 
 
 def then_the_parent_closes(traffic: Traffic) -> bool:
-    """The child outlives the loop, and works with one of its own."""
+    """The parent closes its loop; the child works on with a new one."""
     ours, theirs = socket.socketpair()
 
     def work() -> None:
@@ -226,12 +226,12 @@ def the_child_uses_it_as_it_is(traffic: Traffic) -> bool:
 
 
 def the_child_adopts_it(traffic: Traffic) -> bool:
-    """And takes everything out of its copy. (What it read the parent would not get.)"""
+    """The child unregisters all in its copy. It reads nothing, as the parent must."""
     selector = cast("Selector", traffic.loop._table.selector)
 
     def adopt() -> None:
         selector.native.after_fork()
-        selector.select(0)  # streams are the parent's still: they receive nothing
+        selector.select(0)  # the parent owns the streams: they receive nothing here
         for here, _there in traffic.pairs:
             selector.unregister(here)
         selector.close()
@@ -248,11 +248,11 @@ def the_child_drops_everything(traffic: Traffic) -> bool:
 
 
 def the_child_closes_the_sockets(traffic: Traffic) -> bool:
-    """As a daemon does that closes every number there is."""
+    """The child closes every descriptor number, as a daemon does."""
 
     def close() -> None:
         os.closerange(3, 1000)
-        with contextlib.suppress(OSError):  # of numbers it does not have any more
+        with contextlib.suppress(OSError):  # the numbers are closed already
             traffic.loop.close()
 
     return succeeded(fork(close))
@@ -269,7 +269,7 @@ def the_child_makes_its_own(_traffic: Traffic) -> bool:
 
 
 def the_child_forks_again(traffic: Traffic) -> bool:
-    """Grandchildren adopt, work and close; each process does so with its own copy."""
+    """Grandchildren create, use and close loops; each process has its own copy."""
     native = traffic.loop.native
 
     def fork_again() -> None:
@@ -336,7 +336,7 @@ def test_parent_loses_no_event(bars: Bars, backend: str) -> None:
 def test_processes_of_multiprocessing_serve_with_loops_of_their_own(
     bars: Bars,
 ) -> None:
-    """A parent with a loop, a process by each method; echo between the two."""
+    """A process of each start method echoes to a parent that has a loop."""
     command = [sys.executable, str(PROGRAM), str(MESSAGES)]
     methods = ("fork", "spawn", "forkserver")
     processes = {
@@ -359,7 +359,7 @@ def test_processes_of_multiprocessing_serve_with_loops_of_their_own(
 
 
 def seen_by_programs() -> list[set[str]]:
-    """The descriptors that a started program finds, by three ways to start it."""
+    """Return the descriptors that a program finds, for three ways to start it."""
     command = ["ls", "/proc/self/fd"]
     popen = subprocess.run(
         command, close_fds=False, stdout=subprocess.PIPE, text=True, check=True

@@ -99,7 +99,7 @@ def test_child_that_adopts_it_has_the_same_registrations(
         assert selector.select(SOON) == []
 
     run_in_child(check)
-    # The child's changes are the child's; the byte is in the socket both have.
+    # The child changed only its copy; both processes share the socket and its byte.
     assert selector.get_key(here) is key
     assert selector.select(SOON) == [(key, EVENT_READ)]
 
@@ -167,7 +167,7 @@ def test_fork_within_a_callback_of_native_code_is_noticed(
         assert native.wake() < 0
         selector.native.after_fork()
         selector.select(0)
-        assert native.counts.called == 0  # the posted call is the parent's
+        assert native.counts.called == 0  # the posted call belongs to the parent
         pair[1].send(b"x")
         selector.native.dispatch(0)
         assert native.counts.called == 1

@@ -43,7 +43,7 @@ from fdmux.hosts import asyncio as fdmux_asyncio  # noqa: E402
 from fdmux.hosts import mount  # noqa: E402
 
 STATES: dict[str, tuple[Callable[[], object], int]] = {}
-# What is alive when the interpreter ends, as globals of a program are.
+# Objects that live until the interpreter ends, as globals of a program do.
 KEPT: dict[str, object] = {}
 LONG = 60.0
 
@@ -66,7 +66,7 @@ def keep_pair() -> tuple[socket.socket, socket.socket]:
 
 
 def busy_loop() -> SelectorEventLoop:
-    """A loop with something of everything, at work."""
+    """A running loop with descriptors, timers, streams and posted calls."""
     loop = SelectorEventLoop()
     for _ in range(10):
         here, there = keep_pair()
@@ -367,7 +367,7 @@ def with_a_server_and_a_hundred_connections() -> None:
 
 @ends_with(0)
 def with_a_child_that_uses_nothing() -> None:
-    """Forked in the midst of it; the child ends as any program."""
+    """Fork inside a callback; the child ends as any program does."""
     KEPT["loop"] = busy_loop()
     KEPT["server"] = server = EchoServer(port=0)
     server.start()
@@ -379,7 +379,7 @@ def with_a_child_that_uses_nothing() -> None:
 
 @ends_with(0)
 def with_a_thread_in_callbacks_of_streams_all_the_time() -> None:
-    """Wherever it is: in one, on its way to the GIL, or in the kernel."""
+    """The thread may be in a callback, waiting for the GIL, or in the kernel."""
     loop = loop_with_streams(lambda data: data)  # each sends it back to the other
     start_daemon(lambda: loop.run(None))
     time.sleep(0.02)
@@ -398,7 +398,7 @@ def at_once_from_a_callback_of_a_stream() -> None:
 
 @ends_with(9)
 def with_a_child_that_a_callback_of_a_stream_has_forked() -> None:
-    """The child ends by leaving the callback; the parent with the code of the child."""
+    """The child exits inside the callback; the parent exits with the child's code."""
 
     def fork(_data: bytes) -> None:
         child = os.fork()

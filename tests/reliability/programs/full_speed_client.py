@@ -2,7 +2,7 @@
 
     python full_speed_client.py PORT
 
-Prints `blasting` when a first megabyte has come back; goes on until a line arrives,
+Prints `sending` when a first megabyte has come back; goes on until a line arrives,
 then prints how many bytes came back. Plain sockets and epoll.
 """
 
@@ -42,7 +42,7 @@ def main() -> None:
                 echoed += pump(sock)
                 if echoed > ENOUGH and not has_said:
                     has_said = True
-                    print("blasting", flush=True)  # noqa: T201 - the answer
+                    print("sending", flush=True)  # noqa: T201 - the answer
     print(echoed, flush=True)  # noqa: T201 - the answer
 
 

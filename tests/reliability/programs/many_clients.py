@@ -1,4 +1,4 @@
-"""A program: a crowd of clients of an echo service, all open at once, all hashed.
+"""A program: many clients of an echo service, all open at once, all hashed.
 
     python many_clients.py PORT CLIENTS ROUNDS SIZE SEED
 
@@ -41,7 +41,7 @@ class Client:
         self.is_reset = False
 
     def check_accepted(self) -> None:
-        """A byte there and back: the server has accepted everyone before us."""
+        """Echo one byte: then the server has accepted all earlier clients."""
         self.sock.sendall(b"?")
         self.sent.update(b"?")
         self.received.update(self.sock.recv(1))
@@ -75,7 +75,7 @@ class Client:
 
 @dataclasses.dataclass
 class Verdict:
-    """What the crowd found; all but the first two ought to be 0."""
+    """What the clients found; all but the first two should be 0."""
 
     bytes_sent: int = 0
     seconds: float = 0.0
@@ -151,9 +151,9 @@ class Crowd:
 
 
 def judge(client: Client, verdict: Verdict) -> None:
-    """Enter what became of one client."""
+    """Count the outcome of one client."""
     if not client.has_end and not client.is_reset:
-        client.receive()  # late, doubled or early bytes would lie here
+        client.receive()  # late, doubled or early bytes would be here
     verdict.reset += client.is_reset
     verdict.lost += client.awaited > 0
     verdict.wrong += client.sent.digest() != client.received.digest()

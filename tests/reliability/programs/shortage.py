@@ -1,4 +1,4 @@
-"""A program: an echo server that runs out of descriptors, and says how it takes it.
+"""A program: an echo server that runs out of descriptors, and reports how it copes.
 
     python shortage.py
 

@@ -2,7 +2,7 @@
 
     python signal_storm.py epoll 100000
 
-Prints what became of it as JSON. Its one rule: a message counts as arrived when it was
+Prints the outcome as JSON. Its one rule: a message counts as arrived when it was
 read, and the handler raises nowhere between the two. Needs nothing but fdmux.
 """
 
@@ -68,7 +68,7 @@ class Receiver:
 
 
 def send(shared: mmap.mmap, count: int, target: int) -> None:
-    """Send signals, each few when some of the last were handled."""
+    """Send signals in small groups, the next after some of the last were handled."""
     for number in range(count):
         if number % EVERY == 0:
             before = shared[:8]
