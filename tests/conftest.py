@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 THREAD_ENDS_WITHIN = 5.0
+# Markers of what runs only when ``-m`` names it; see README.md.
+TIERS = ("builds", "commit", "nightly", "soak")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -40,6 +42,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="N",
         help="how long the soak takes, instead of an hour",
     )
+
+
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """Leave out the tiers unless ``-m`` asks for something."""
+    if config.getoption("markexpr"):
+        return
+    left_out = {item for item in items if any(map(item.get_closest_marker, TIERS))}
+    if left_out:
+        config.hook.pytest_deselected(items=sorted(left_out, key=str))
+        items[:] = [item for item in items if item not in left_out]
 
 
 def pytest_report_header() -> list[str]:

@@ -22,6 +22,7 @@ from tests.tree import ROOT
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from _pytest.mark.structures import ParameterSet
     from tests.examples.conftest import Installation
 
 # Five packages are built, and two in isolation: about 30 s on two cores.
@@ -41,9 +42,6 @@ class Consumer:
     tools: tuple[str, ...] = ()  # of its pyproject.toml, beyond what is installed
     library: str = ""  # what was compiled; a pattern among the installed files
 
-    def __str__(self) -> str:
-        return self.folder
-
 
 CONSUMERS = (
     Consumer(
@@ -55,6 +53,20 @@ CONSUMERS = (
     Consumer("ctypes-client", "sensor_ctypes"),
 )
 COMPILED = tuple(consumer for consumer in CONSUMERS if consumer.library)
+# nanobind compiles its own library too, which takes most of a minute.
+LONG_BUILDS = {"nanobind-extension"}
+
+
+def each(*consumers: Consumer) -> list[ParameterSet]:
+    """Make them parameters of a test."""
+    return [
+        pytest.param(
+            consumer,
+            id=consumer.folder,
+            marks=pytest.mark.builds if consumer.folder in LONG_BUILDS else (),
+        )
+        for consumer in consumers
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +141,7 @@ def builds(installation: Installation, folder: Path) -> Builds:
     return Builds(installation, folder)
 
 
-@pytest.mark.parametrize("consumer", CONSUMERS, ids=str)
+@pytest.mark.parametrize("consumer", each(*CONSUMERS))
 def test_consumer_leads_the_life_of_a_sensor(
     consumer: Consumer, builds: Builds
 ) -> None:
@@ -141,7 +153,7 @@ def test_consumer_leads_the_life_of_a_sensor(
     assert lines[-1].startswith("ok      threads and descriptors before"), printed
 
 
-@pytest.mark.parametrize("consumer", CONSUMERS, ids=str)
+@pytest.mark.parametrize("consumer", each(*CONSUMERS))
 def test_program_may_end_without_closing_anything(
     consumer: Consumer, builds: Builds, tmp_path: Path
 ) -> None:
@@ -159,7 +171,7 @@ print("left alive:", module.live())
     assert builds.installation.python(code) == "left alive: 1"
 
 
-@pytest.mark.parametrize("consumer", COMPILED, ids=str)
+@pytest.mark.parametrize("consumer", each(*COMPILED))
 def test_consumer_links_nothing_of_fdmux(consumer: Consumer, builds: Builds) -> None:
     builds.build(consumer)
     where = "import fdmux, pathlib; print(pathlib.Path(fdmux.__file__).parents[1])"
@@ -177,6 +189,7 @@ def output_of(*command: str) -> str:
     return done.stdout
 
 
+@pytest.mark.builds
 @pytest.mark.parametrize(
     ("name", "library"),
     [("cython-extension", "sensor_cython."), ("native-extension", "udp_digest.")],

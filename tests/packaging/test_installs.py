@@ -43,6 +43,7 @@ def test_normal_install(installation: Installation, tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.builds
 def test_editable_install(installation: Installation, tmp_path: Path) -> None:
     """Python files lie in the source tree there, and what CMake installs does not."""
     source = copy_tree(tmp_path / "source", installation.source)
@@ -60,6 +61,7 @@ def test_editable_install(installation: Installation, tmp_path: Path) -> None:
         assert found[name].is_relative_to(environment.prefix)
 
 
+@pytest.mark.builds
 def test_isolated_build(installation: Installation, tmp_path: Path) -> None:
     """What a user's pip does for a package that requires fdmux to be built."""
     shutil.copytree(HERE / "isolated", tmp_path / "isolated")

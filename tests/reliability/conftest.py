@@ -4,8 +4,8 @@
     python -m pytest tests/reliability -m nightly     before a release: 45 minutes
     python -m pytest tests/reliability -m soak        rarely: three hours
 
-Without ``-m``, as in the whole suite, no tier runs, only what needs none. `bars` enters
-a figure; the table stands at the end of the run, and goes to a file with ``--bars-to``.
+Without ``-m``, as in the whole suite, no tier runs (tests/conftest.py). `bars` enters a
+figure; the table stands at the end of the run, and goes to a file with ``--bars-to``.
 """
 
 from __future__ import annotations
@@ -21,23 +21,10 @@ import pytest
 from tests.reliability.ledger import Bar, Ledger
 
 LEDGER = pytest.StashKey[Ledger]()
-TIERS = ("commit", "nightly", "soak")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[LEDGER] = Ledger()
-
-
-def pytest_collection_modifyitems(
-    config: pytest.Config, items: list[pytest.Item]
-) -> None:
-    """Leave out the tiers unless ``-m`` asks for something."""
-    if config.getoption("markexpr"):
-        return
-    measured = {item for item in items if any(map(item.get_closest_marker, TIERS))}
-    if measured:
-        config.hook.pytest_deselected(items=sorted(measured, key=str))
-        items[:] = [item for item in items if item not in measured]
 
 
 @pytest.fixture(autouse=True)
