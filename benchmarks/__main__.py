@@ -113,7 +113,7 @@ def add_echo_options(group: argparse._ArgumentGroup) -> None:
 
 
 def read_situations(arguments: argparse.Namespace) -> tuple[tuple[int, int], ...]:
-    """Return what the servers of the echo row go through."""
+    """Return the situations of the echo row."""
     is_quick: bool = arguments.quick
     connections: tuple[int, ...] | None = arguments.connections
     sizes: tuple[int, ...] | None = arguments.sizes

@@ -10,7 +10,7 @@ import importlib.util
 
 
 class Unavailable(Exception):  # noqa: N818 - a fact about the machine, not an error
-    """A contender cannot run; the message says what is missing."""
+    """A contender cannot run here; the message says what is missing."""
 
 
 def require(*modules: str) -> None:

@@ -94,7 +94,7 @@ def open_loop(port: int) -> int:
 
 
 def check_load_generators() -> bool:
-    """Run every case, say what happened, and tell whether all went as they must."""
+    """Run every case and report it; return whether all went as expected."""
     results = [_check("closed loop", closed_loop), _check("open loop", open_loop)]
     return all(results)
 

@@ -1,4 +1,4 @@
-"""The native loop of something in Python, as numbers: what native code is given.
+"""The addresses that native code gets for a loop of Python.
 
 Takes the capsule apart as fdmux_python.h does.
 """

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Options:
-    """The knobs of a run; each row uses those that concern it."""
+    """The options of a run; each row uses those that concern it."""
 
     rounds: int
     is_quick: bool

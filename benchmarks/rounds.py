@@ -21,7 +21,7 @@ SAMPLE_SECONDS = 0.003
 
 
 def progress(text: str) -> None:
-    """Say on standard error what is going on."""
+    """Report progress on standard error."""
     print(text, file=sys.stderr, flush=True)
 
 

@@ -1,4 +1,4 @@
-"""C code of these tests, compiled against the public header alone.
+"""C code of tests, compiled against the public headers alone.
 
 Its one rule: nothing of fdmux is linked; the code gets the table of functions and the
 loop as plain pointers, as an extension does through the capsules.
@@ -32,7 +32,7 @@ class LoopRef(ctypes.Structure):
 
 
 def include_dir() -> str:
-    """Where fdmux.h lies: in the installed package, or in the tree beside it."""
+    """Return the folder of fdmux.h: of the installed package, or of the source tree."""
     try:
         return fdmux.get_include()
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What every test shares: no test may leave a descriptor or a thread behind."""
+"""What every test shares: the leak check, the tiers, the fault switch, options."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TIERS = ("builds", "commit", "nightly", "soak")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Options of the C tests (core/conftest.py); only this file is read in time."""
+    """Add the options of core and reliability; pytest reads only this file in time."""
     group = parser.getgroup("C tests")
     group.addoption(
         "--c-sanitize",
@@ -61,14 +61,14 @@ def pytest_report_header() -> list[str]:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip what injects faults where the build has no place for them."""
+    """Skip tests that inject faults if the build cannot."""
     if item.get_closest_marker("faults") and not can_inject_faults():
         pytest.skip("needs a build with FDMUX_TESTING=ON")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_teardown(item: pytest.Item) -> None:
-    """Let nothing fail any more before what the test has used is tidied up."""
+    """Switch the faults off before the fixtures of the test are torn down."""
     if item.get_closest_marker("faults") and can_inject_faults():
         from fdmux._ffi import lib  # noqa: PLC0415  # as below
 
@@ -83,13 +83,13 @@ def can_inject_faults() -> bool:
 
 
 def open_descriptors() -> dict[int, str]:
-    """Map each open descriptor of this process to what it stands for."""
+    """Map each open descriptor of this process to the file it refers to."""
     found: dict[int, str] = {}
     for name in os.listdir("/proc/self/fd"):
         try:
             found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
         except FileNotFoundError:
-            continue  # the descriptor listdir itself used
+            continue  # the descriptor of listdir itself
     return found
 
 
@@ -107,7 +107,7 @@ def threads_beyond(names: set[str]) -> set[str]:
 
 @pytest.fixture(autouse=True, scope="module")
 def few_objects_to_look_through() -> Iterator[None]:
-    """Leave out of each test's collection what other modules have made."""
+    """Freeze older objects, so that the collection after each test is cheap."""
     gc.collect()
     gc.freeze()
     yield

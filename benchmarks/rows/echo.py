@@ -137,7 +137,7 @@ def start_servers(
     core: int | None,
     stack: contextlib.ExitStack,
 ) -> dict[str, Server]:
-    """Start what can be started; the others do not keep these from being measured."""
+    """Start each server that can be started; note why the others cannot."""
     servers: dict[str, Server] = {}
     for name, command in found.items():
         try:

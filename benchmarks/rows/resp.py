@@ -122,7 +122,7 @@ def _start(
 
 
 def _prove(server: Server) -> None:
-    """Insist that the server stores a value and gives it back."""
+    """Check that the server stores a value and returns it."""
     value = b"\r\n$3\r\n\x00\xff"
     head = b"*%d\r\n$3\r\n%b\r\n$5\r\nproof\r\n"
     stored = b"$%d\r\n%b\r\n" % (len(value), value)

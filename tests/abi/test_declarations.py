@@ -1,4 +1,4 @@
-"""Nothing that a release has declared is gone or means something else now.
+"""Everything a release has declared is still declared, with the same meaning.
 
 The compiler compares. A C program includes the headers of the tree and then repeats
 what the frozen ones declare: prototypes, types of callbacks and members, values of

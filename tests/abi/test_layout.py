@@ -1,4 +1,4 @@
-"""Structures keep their layout: what a release has laid down stays where it is.
+"""Structures keep their layout: a member stays at the offset of its first release.
 
 Members may be appended to a structure that says its own size, and to no other: arrays
 of the others are shared between code of different releases.

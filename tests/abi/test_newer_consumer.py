@@ -1,4 +1,4 @@
-"""A consumer that was made for a core to come is refused by the one of today, politely.
+"""Today's core refuses a consumer that was made for a later one, with a clear error.
 
 Its headers are those of the tree, with what a later version would change in them.
 """

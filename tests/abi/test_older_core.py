@@ -1,4 +1,4 @@
-"""A consumer that the core cannot serve is told so, and what to do, never crashes.
+"""A consumer that the core cannot serve gets an error that says what to do.
 
 The cores of other versions are impostors: tables whose first words say what a core of
 that version would say, and that hold nothing else.

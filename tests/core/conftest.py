@@ -36,7 +36,7 @@ SANITIZER_ENVIRONMENT = {
 
 
 class CaseError(Exception):
-    """A C case did not end well; the text is what it and its tools printed."""
+    """A C case failed; the text is what it and its tools printed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +92,7 @@ def backends_of(kind: str) -> list[str]:
 
 @functools.cache
 def build_once(build: Build) -> str:
-    """Build the test programs; what went wrong, or nothing."""
+    """Build the test programs; return what failed, or an empty text."""
     try:
         build.make()
     except CaseError as error:

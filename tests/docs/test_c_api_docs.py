@@ -1,4 +1,4 @@
-"""The reference of the C interface says what the headers say, and leaves nothing out.
+"""The reference of the C interface has everything that the headers say.
 
 Names are counted here by expressions of this file's own, not by the tool that writes.
 """

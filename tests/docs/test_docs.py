@@ -1,4 +1,4 @@
-"""What the documents show is run, and what they link to exists.
+"""The examples of the documents run, and their links lead somewhere.
 
 A block of Python runs as it stands, in a process and a folder of its own. A comment
 before the fence, ``<!-- test: NAME -->``, says that a block belongs to a test below; C

@@ -1,4 +1,4 @@
-"""Each default that SECURITY.md states, found out by using what has it.
+"""Each default that SECURITY.md states is measured by using it.
 
 Its one rule: no number is written here. A test gets what the document says of its row,
 and holds the library to it; each row has a test.

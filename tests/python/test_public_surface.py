@@ -1,4 +1,4 @@
-"""What fdmux shows to the world: names, docstrings, headers, and that they agree."""
+"""The public names, docstrings and headers of fdmux, and that they agree."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fdmux._ffi import ffi, lib
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Every name here is a promise. Whoever adds one has read design.md section 5.
+# Every name here is a promise; see design.md section 5 before adding one.
 REVIEWED = {
     "ABI_VERSION",
     "EVENT_READ",

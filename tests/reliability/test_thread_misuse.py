@@ -1,8 +1,8 @@
 """One loop used from several threads: what is promised about each call.
 
 Registering takes effect during a wait, also while every table grows; closing ends the
-wait; a second waiter is refused; stopping and posting are for any thread. Nobody here
-sleeps: SOON bounds a failure, not a success.
+wait; a second waiter is refused; stopping and posting are for any thread. No test
+sleeps: SOON bounds only how long a failing test takes.
 """
 
 from __future__ import annotations

@@ -78,6 +78,6 @@ def load_extension(path: str) -> Extension:
 
 
 def check(result: int) -> None:
-    """Raise what a function of the library has returned as an error."""
+    """Raise the error that a function of the library returned."""
     if result < 0:
         raise OSError(-result, os.strerror(-result))

@@ -35,7 +35,7 @@ class Extension(Protocol):
 
 
 class Computing(threading.Thread):
-    """Wants the GIL until it is told to stop."""
+    """Computes, and so wants the GIL, until told to stop."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -48,7 +48,7 @@ class Computing(threading.Thread):
 
 @contextlib.contextmanager
 def computing() -> Iterator[None]:
-    """Have another thread compute meanwhile."""
+    """Run a thread that computes during the block."""
     thread = Computing()
     thread.start()
     try:

@@ -1,6 +1,6 @@
-"""Guest: one descriptor that tells the truth about a whole loop, and one call to serve.
+"""Guest: its descriptor is readable exactly when the loop has work to dispatch.
 
-The host is poll(2), on the real descriptor and in real time: that is what is promised.
+The host is poll(2), on the real descriptor and in real time, as promised to users.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Host:
             self.turn()
 
     def settle(self, dispatches_max: int = 3) -> None:
-        """Serve what is left; what is readable for ever fails."""
+        """Dispatch until nothing is ready; fail if that never happens."""
         for _ in range(dispatches_max):
             if not self.is_readable():
                 return

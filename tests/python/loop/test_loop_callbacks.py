@@ -1,4 +1,4 @@
-"""Who is called for which descriptor, and who is not any more."""
+"""Which callback is called for a descriptor, and which no longer."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_write_is_not_called_when_read_unregisters(
 def test_reused_number_gets_no_stale_event_in_same_batch(
     loop: SelectorEventLoop, pair: Pair, other_pair: Pair
 ) -> None:
-    """Both are ready; the first closes the second and a stranger takes its number."""
+    """Both are ready; the first closes the second, a new socket reuses its number."""
     quiet, quiet_peer = socket.socketpair()
     called: list[object] = []
 

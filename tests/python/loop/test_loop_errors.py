@@ -1,4 +1,4 @@
-"""Where the exception of a callback goes, and that nothing is lost by it."""
+"""Where the exception of a callback goes; no event is lost by it."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_native_loop_that_others_have_closed_is_named(
     way: str,
     has_stream: bool,
 ) -> None:
-    """Whatever waits would wait for ever, or spin."""
+    """A wait would hang or spin otherwise."""
     ended: list[Exception | None] = []
 
     class Handler(StreamHandler):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     Pair = tuple[socket.socket, socket.socket]
 
-LONG = 30.0  # what nobody may wait for
+LONG = 30.0  # no wait may last this long
 SOON = 5.0  # generous to a slow machine, and still much less than LONG
 
 

@@ -1,4 +1,4 @@
-"""When timers of the loop fire: never early, in order, and not for ever."""
+"""Timers of the loop fire in order, never early, and not once cancelled."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def test_cancelled_timers_do_not_pile_up() -> None:
 
 
 def test_many_random_timers_keep_order_and_cancellation() -> None:
-    """Against the plainest model there is: a sorted list."""
+    """Compare with a sorted list as the model."""
     order = random.Random(11)
     queue = TimerQueue()
     fired: list[tuple[float, int]] = []

@@ -1,4 +1,4 @@
-"""The capsules: what native code gets hold of, and what that keeps alive."""
+"""The capsules: what native code gets from them, and what they keep alive."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Python that a native function calls in the middle of a wait, and what it asks for.
+"""A native function calls Python during a wait; what Python requests happens at once.
 
-Each asks for something now, in a loop that would otherwise wait for a far timer.
+The loop would otherwise wait for a timer far away.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a native function returns is raised as just that, and said to be from there."""
+"""An error returned by a native function is raised, and names its origin."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_run_of_a_loop_raises_it(
 def test_error_hook_of_a_loop_gets_it(
     selector_factory: SelectorFactory, pair: Pair, native_user: Adopt
 ) -> None:
-    """On each selector alike: the loop goes on, and nothing leaves it."""
+    """On each selector the loop goes on, and no exception leaves it."""
     seen: list[tuple[BaseException, object]] = []
     loop = SelectorEventLoop(
         selector_factory(), error_hook=lambda *what: seen.append(what)

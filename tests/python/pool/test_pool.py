@@ -37,7 +37,7 @@ def echo() -> Iterator[EchoServer]:
 
 
 class ScriptedServer:
-    """Gives the n-th connection to the n-th script, in a thread."""
+    """Serves the n-th connection with the n-th script, in a thread."""
 
     def __init__(self, *scripts: Script) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -332,7 +332,7 @@ def test_no_deadline(echo: EchoServer, timeout: float | None) -> None:
 def test_deadline_counts_from_when_a_connection_takes_the_message(
     clock: FakeClock,
 ) -> None:
-    """Three in a row take longer together than each of them may."""
+    """Three requests in a row take longer together than one may."""
 
     def slow(sock: socket.socket) -> None:
         for _ in range(3):

@@ -1,4 +1,4 @@
-"""ClientPool: servers that speak out of turn, slowly, or not in time."""
+"""ClientPool: servers that answer out of turn, slowly, or too late."""
 
 from __future__ import annotations
 

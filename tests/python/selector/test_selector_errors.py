@@ -1,4 +1,4 @@
-"""Selector with bad input, on bad descriptors and after close: the stdlib's way.
+"""Selector with bad input, on bad descriptors and after close, as the stdlib's.
 
 Where the stdlib's EpollSelector is the oracle, the same call is made on both.
 """

@@ -149,7 +149,7 @@ class World:
         self.both(call)
 
     def close_file(self) -> None:
-        """Close one, registered or not; its number is open to the next comer."""
+        """Close one, registered or not; the next socket may reuse its number."""
         pair = self.random.choice(self.pairs)
         for sock in (pair.near, pair.far):
             self.close_socket(sock)
@@ -195,14 +195,14 @@ class World:
             self.random.choice(self.pairs).near.recv(4096)
 
     def fill(self) -> None:
-        """Make one that takes no more."""
+        """Fill one until it is not writable."""
         near = self.random.choice(self.pairs).near
         with contextlib.suppress(OSError):
             while near.send(bytes(4096)):
                 pass
 
     def take_all(self) -> None:
-        """Make it take data again."""
+        """Drain one until it is writable again."""
         far = self.random.choice(self.pairs).far
         with contextlib.suppress(OSError):
             while far.recv(65536):

@@ -1,7 +1,7 @@
 """Selector with several threads: registering, waking and closing during a select.
 
-Nobody here sleeps: who must be waiting is waiting for what the other side does next,
-and what has to happen first is awaited. SOON bounds a failure, not a success.
+No test sleeps: a thread waits for the action of the other one, and each precondition is
+awaited. SOON bounds only how long a failing test takes.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def ready_fds() -> Iterator[list[int]]:
 
 
 def check_select(selector: Selector, timeout: float | None) -> None:
-    """Each was reported for what it was registered for, whatever has become of it."""
+    """Each was reported for the events it was registered for, even if removed since."""
     names = {EVENT_READ: "read", EVENT_WRITE: "write"}
     ready = selector.select(timeout)
     assert all(names[events] == key.data for key, events in ready)
@@ -122,7 +122,7 @@ def test_everything_registered_by_another_thread_is_reported(
 def test_event_of_a_removed_descriptor_is_not_reported_for_its_successor(
     selector: Selector,
 ) -> None:
-    """Ready ones and idle ones take turns: only the ready ones may be reported."""
+    """Ready and idle sockets take turns; only ready ones may be reported."""
     ready, idle = os.eventfd(1), os.eventfd(0)
     is_over = threading.Event()
 
@@ -261,7 +261,7 @@ def test_wake_before_the_wait_is_kept(selector: Selector) -> None:
     selector.native.wake()
     assert selector.select() == []
     started = time.monotonic()
-    assert selector.select(0.01) == []  # several wakes are one
+    assert selector.select(0.01) == []  # several wakes count as one
     assert time.monotonic() - started >= 0.01
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     Pair = tuple[socket.socket, socket.socket]
 
-LONG = 30.0  # nobody may wait so long
+LONG = 30.0  # no wait may last this long
 
 
 @pytest.fixture(params=backend_names())

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     Pair = tuple[socket.socket, socket.socket]
     Handler = Callable[[int, FrameType | None], object]
 
-LONG = 30.0  # nobody may wait so long
+LONG = 30.0  # no wait may last this long
 
 
 @pytest.fixture(params=backend_names())
@@ -93,7 +93,7 @@ def test_keyboard_interrupt_leaves_select_and_loses_nothing(
 
 
 def wait_on(wait: Callable[[float], object]) -> None:
-    """Call again as long as the call says it may be worth it."""
+    """Repeat the wait while it returns true."""
     while wait(LONG):
         pass
 

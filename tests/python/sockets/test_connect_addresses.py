@@ -1,4 +1,4 @@
-"""connect_with_timeout on names: the resolver's ways, and hosts of many addresses."""
+"""connect_with_timeout on names: what the resolver may do; hosts of many addresses."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Recorded(socket.socket):
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> list[Recorded]:
-    """List each socket that is made, from now on, by anyone."""
+    """List each socket that any code creates from now on."""
     Recorded.made = []
     monkeypatch.setattr(socket, "socket", Recorded)
     return Recorded.made

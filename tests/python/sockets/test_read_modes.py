@@ -1,4 +1,4 @@
-"""read_with_timeout leaves a socket's mode alone, and one deadline rules it all."""
+"""read_with_timeout keeps the socket's mode; one deadline covers the whole read."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class Peer:
         self.raw.sendall(self.encrypt(plaintext))
 
     def shake_hands(self, client: ssl.SSLSocket) -> None:
-        """Let both sides take turns until both are content."""
+        """Let both sides take turns until the handshake is complete."""
         for _ in range(10):
             finished = [try_step(client.do_handshake)]
             if wait_readable([self.raw], 0):

@@ -41,7 +41,7 @@ def fill_up(sock: socket.socket) -> None:
 
 
 class Wrapped:
-    """An object whose only claim to be waited for is its fileno()."""
+    """An object that only has a fileno()."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd

@@ -1,4 +1,4 @@
-"""What the tests of streams remember and wait for."""
+"""A recording handler, and ways to wait, for the tests of streams."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LONG = 30.0
 
 
 class Recorder(StreamHandler):
-    """Remembers what was called, and does as the test says."""
+    """Records its callbacks; answers as the test says."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []
@@ -78,6 +78,6 @@ def reset(sock: socket.socket) -> None:
 
 
 def shrink_buffers(stream: Stream) -> None:
-    """So that little fits into the kernel."""
+    """Shrink the send buffer, so that the kernel accepts little."""
     with socket.socket(fileno=os.dup(stream.fileno())) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)

@@ -76,7 +76,7 @@ def client(server: EchoServer, connect: Callable[[], socket.socket]) -> socket.s
 
 @pytest.fixture
 def clock(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> FakeClock:
-    """What listeners go by when they have something to log."""
+    """The clock that limits how often a listener logs."""
     monkeypatch.setattr(listener, "monotonic", clock)
     return clock
 
@@ -94,14 +94,14 @@ def fail() -> Iterator[Fail]:
 
 
 def iterate(server: EchoServer, times: int = 1) -> None:
-    """Do what there is to do, without waiting for more."""
+    """Run the loop until nothing is ready, without waiting."""
     assert server._loop is not None
     for _ in range(times):
         server._loop.run_once(0)
 
 
 def tick(server: EchoServer, count: int) -> None:
-    """Let quarters of a second pass."""
+    """Advance the clock by quarters of a second."""
     assert server._loop is not None
     lib.fdmux_py_stream_tick(server._loop.native._c_loop, count)
 

@@ -231,7 +231,7 @@ def test_given_loop_stays_open(selector_factory: SelectorFactory) -> None:
 
 
 def iterate(server: EchoServer) -> None:
-    """Do what there is to do, without waiting for more."""
+    """Run the loop until nothing is ready, without waiting."""
     assert server._loop is not None
     server._loop.run_once(0)
 
@@ -245,7 +245,7 @@ def clog(server: EchoServer, sock: socket.socket) -> None:
 
 
 class TestTimeouts:
-    """A minute passes without anybody waiting for it: C counts ticks of 0.25 s."""
+    """A minute passes on the fake clock: C counts ticks of 0.25 s."""
 
     def advance(self, server: EchoServer, seconds: float) -> None:
         loop = server._loop

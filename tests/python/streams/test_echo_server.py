@@ -96,7 +96,7 @@ def test_hundred_clients_get_their_own_bytes(serve: Serve) -> None:
 def test_client_that_reads_late_gets_every_byte_and_others_are_unharmed(
     serve: Serve,
 ) -> None:
-    """The textbook server calls sendall on a non-blocking socket, and dies here."""
+    """A server that calls sendall on a non-blocking socket would die here."""
     server = serve(DEFAULTS)
     size = 32 * 1024 * 1024
     block = random.Random(1).randbytes(1024 * 1024)
@@ -210,7 +210,7 @@ def test_stats_add_up(serve: Serve) -> None:
         assert server.stats.open == 1
         sock.shutdown(socket.SHUT_WR)
         assert sock.recv(1) == b""
-    with connect(server) as sock:  # answered after the first was seen off
+    with connect(server) as sock:  # answered after the first client was closed
         sock.sendall(b"x")
         receive(sock, 1)
         stats = server.stats

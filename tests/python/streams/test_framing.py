@@ -282,7 +282,7 @@ def test_end_between_frames_is_none(client: Client, handler: Recorder) -> None:
 
 
 class OnItsOwn(FrameHandler):
-    """Overrides whatever can be overridden, and calls nothing of its base class."""
+    """Overrides every method without calling its base class."""
 
     framing: ClassVar[Framing] = Delimited(b"\n", frame_max=10)
 

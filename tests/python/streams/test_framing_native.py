@@ -121,7 +121,7 @@ def run_pieces(framing: object, pieces: list[bytes]) -> Recorder:
 
 
 def outcome(handler: Recorder) -> tuple[list[Frames], list[tuple[object, ...]]]:
-    """What must be the same whoever cuts: frames, calls, the error and its words."""
+    """What must be equal in C and Python: frames, calls, the error and its message."""
     errors: list[tuple[object, ...]] = [
         (type(error), str(error), getattr(error, "partial", None))
         for error in handler.closed
@@ -155,7 +155,7 @@ FRAMINGS: dict[str, Framing] = {
 
 
 def random_data(framing: Framing, source: random.Random) -> bytes:
-    """Frames, mostly; now and then one that is too long, or bytes that are none."""
+    """Mostly frames; sometimes a frame too long, or bytes that are not a frame."""
     data = b""
     for _ in range(source.randrange(30)):
         if isinstance(framing, Delimited):

@@ -1,4 +1,4 @@
-"""Every byte, in its order: random sizes, slow readers, short and failing calls."""
+"""Streams keep every byte in order: random sizes, slow readers, failing calls."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SIZE = 2_000_000
 
 
 class Scrambler(StreamHandler):
-    """Sends back what came, in every way that there is to write."""
+    """Echoes, using every way to write."""
 
     def __init__(self, seed: int) -> None:
         self._order = random.Random(seed)

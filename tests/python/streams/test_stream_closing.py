@@ -1,4 +1,4 @@
-"""How a stream is over: by either side, by reset, in the middle of a batch."""
+"""How a stream ends: by either side, by a reset, in the middle of a batch."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_nothing_works_and_nothing_hurts_after_the_end(
 def test_close_in_a_callback_silences_the_rest(
     loop: SelectorEventLoop, peer: socket.socket, stream: Stream, handler: Recorder
 ) -> None:
-    """The other of two, ready in the same batch, is closed by the first."""
+    """Of two streams ready in one batch, the first closes the other."""
     ours, theirs = socket.socketpair()
     with ours:
         other = add_stream(loop, theirs, handler)

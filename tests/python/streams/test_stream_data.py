@@ -1,4 +1,4 @@
-"""What arrives: bytes that are the user's to keep, in the order of what was sent."""
+"""Data arrives in the order it was sent, as bytes that the user may keep."""
 
 from __future__ import annotations
 

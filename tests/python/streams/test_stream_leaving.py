@@ -1,4 +1,4 @@
-"""When what was written leaves: as the callback returns, or at once."""
+"""When written data is sent: as the callback returns, or at once."""
 
 from __future__ import annotations
 
@@ -261,7 +261,7 @@ def test_data_of_other_items_than_bytes_is_written_whole(
 def test_broadcast_to_a_member_that_is_closing_harms_nobody(
     loop: SelectorEventLoop,
 ) -> None:
-    """One has closed, one is about to: nothing is queued, the others are told."""
+    """A broadcast skips a closed and a closing stream, and reaches the others."""
     members: list[Stream] = []
     handler = Recorder()
 

@@ -72,7 +72,7 @@ def test_on_close_that_raises_is_logged(
 
 
 def test_interrupt_in_a_callback_loses_nothing(loop: SelectorEventLoop) -> None:
-    """Ten are ready; the third interrupts; more arrives before it goes on."""
+    """Ten are ready; the third is interrupted; more data arrives before the rest."""
     handler = Recorder()
     pairs = [socket.socketpair() for _ in range(10)]
 

@@ -28,7 +28,7 @@ ANY = "127.0.0.1"
 
 
 class Recorder(StreamHandler):
-    """Echoes, and remembers who came and who went."""
+    """Echoes; records the clients that connect and leave."""
 
     def __init__(self) -> None:
         self.opened: list[Stream] = []
@@ -98,7 +98,7 @@ def test_stop_closes_the_streams_of_that_server_alone() -> None:
 
 
 def test_stop_in_a_callback_of_a_stream() -> None:
-    """The loop is the caller's: what was asked happens when the batch is over."""
+    """`stop` in a callback of the caller's loop takes effect after the batch."""
 
     class Stopper(StreamHandler):
         def on_connect(self, _stream: Stream) -> None:

@@ -1,4 +1,4 @@
-"""What a stream is made of, and who is at its other end."""
+"""The socket of a stream, and the address of its peer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Streams belong to the thread of their loop; others get in by one door."""
+"""Streams belong to the thread of their loop; others must post a call."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WAY_OUT = r"another thread.*call_soon_threadsafe\(\)"
 
 
 class Room(StreamHandler):
-    """Greets whoever comes, and keeps them together."""
+    """Greets each client and keeps the list of them."""
 
     def __init__(self) -> None:
         self.members: list[Stream] = []
@@ -61,7 +61,7 @@ def server(room: Room) -> Iterator[StreamServer]:
 
 @pytest.fixture
 def client(server: StreamServer) -> Iterator[socket.socket]:
-    """Whoever has been greeted."""
+    """The clients that were greeted."""
     with socket.create_connection(server.address, timeout=LONG) as sock:
         assert receive(sock, 8) == b"welcome\n"
         yield sock
@@ -154,7 +154,7 @@ def test_call_before_run_is_made_by_run(room: Room) -> None:
 def test_four_writing_threads_do_not_end_the_server(
     server: StreamServer, room: Room, client: socket.socket
 ) -> None:
-    """Wrongly and rightly at once: the wrong are told so, and no byte is lost."""
+    """Right and wrong calls at once: the wrong ones raise, and no byte is lost."""
     count = 250
     (stream,) = room.members
     refused: list[RuntimeError] = []
@@ -181,7 +181,7 @@ def test_four_writing_threads_do_not_end_the_server(
 def test_loop_that_nobody_runs_may_be_used_by_any_thread(
     loop: SelectorEventLoop, peer: socket.socket, stream: Stream
 ) -> None:
-    """As long as it is one at a time: a thread may make what another will run."""
+    """Threads may use a loop one after the other: one may write, another run it."""
     thread = threading.Thread(target=stream.write, args=(b"hello",))
     thread.start()
     thread.join()

@@ -1,7 +1,7 @@
 """A loop that only streams keep busy still serves everything else in time.
 
-Two streams of one loop throw a ball to each other, so the loop has work in every
-iteration; at some throw the test does something else, and waits for its effect.
+Two streams of one loop send a message to and fro, so the loop has work in every
+iteration; after some exchanges the test does something else, and waits for its effect.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MANY = 10_000
 
 
 class Thrower(StreamHandler):
-    """Throws back what it catches, and counts; at one throw it does what is asked."""
+    """Sends back what it receives, and counts; acts for the test in one exchange."""
 
     def __init__(self, loop: SelectorEventLoop) -> None:
         self.loop = loop
@@ -63,7 +63,7 @@ def thrower(loop: SelectorEventLoop) -> Thrower:
 
 
 def stop_noting(thrower: Thrower, notes: list[int]) -> Callable[[], None]:
-    """Make what notes how many throws there were, and ends the run."""
+    """Return a callback that records the number of exchanges and stops the run."""
 
     def note() -> None:
         notes.append(thrower.throws)
@@ -164,7 +164,7 @@ def test_ctrl_c_leaves_the_run_and_loses_nothing(
 def kick(
     loop: SelectorEventLoop, thrower: Thrower
 ) -> tuple[socket.socket, StreamHandler]:
-    """Bring a second ball into play: the first was in the hand that let go."""
+    """Start a second exchange: the stream that has ended held the first message."""
     left, right = socket.socketpair()
     add_stream(loop, left, thrower).write(b"ball")
     return right, thrower

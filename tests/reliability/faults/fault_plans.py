@@ -192,7 +192,7 @@ def run_kind(prepare: Scenario, backend: str, kind: str, tally: Tally) -> None:
                 True,
                 errno.EINTR,
             ):
-                continue  # would make every call of its kind succeed; no kernel does
+                continue  # covered by the single kinds; EINTR for ever does not happen
             nth = 1
             while (
                 run_plan(prepare, backend, Plan(kind, error, persistent, nth), tally)

@@ -142,7 +142,7 @@ def a_child_leaves_a_callback_of_a_stream(traffic: Traffic) -> bool:
 
 
 def from_another_thread(traffic: Traffic) -> bool:
-    """While the loop waits; the child has only the thread that forked."""
+    """Another thread forks while the loop waits; the child has only that thread."""
     results: list[bool] = []
 
     def fork_there() -> None:
@@ -157,7 +157,7 @@ def from_another_thread(traffic: Traffic) -> bool:
 
 
 def in_a_signal_handler(traffic: Traffic) -> bool:
-    """Another thread forks while the loop waits."""
+    """A signal handler forks during the wait of the loop."""
     children: list[int] = []
 
     def on_alarm(_number: int, _frame: object) -> None:

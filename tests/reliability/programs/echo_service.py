@@ -98,7 +98,7 @@ def kernel_events() -> list[int]:
                 continue
             info = Path("/proc/self/fdinfo", name).read_text(encoding="ascii")
         except FileNotFoundError:
-            continue  # the descriptor listdir itself used
+            continue  # the descriptor of listdir itself
         lines = [line.split() for line in info.splitlines()]
         events += [int(words[3], 16) for words in lines if words[0] == "tfd:"]
     return events

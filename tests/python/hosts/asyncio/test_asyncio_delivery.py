@@ -62,7 +62,7 @@ def nothing_has_come(sock: socket.socket) -> bool:
 
 
 class Pauses(Buffered):
-    """Pauses for a moment after each four bytes."""
+    """Pauses reading for a moment after each four bytes."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""EventLoop: asyncio, whole, on the C core; in the ways in which programs start it."""
+"""EventLoop: all of asyncio on the C core, in each way a program starts it."""
 
 from __future__ import annotations
 
