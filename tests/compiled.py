@@ -49,6 +49,12 @@ def compile_shared(target: Path, *sources: Path, flags: tuple[str, ...] = ()) ->
     return target
 
 
+def load_beside(test: str, source: str, folder: Path) -> ctypes.CDLL:
+    """Compile the C file ``source`` beside the file ``test``, and load it."""
+    path = Path(test).with_name(source)
+    return ctypes.CDLL(str(compile_shared(folder / f"{path.stem}.so", path)))
+
+
 def compile_native_echo(folder: Path) -> Path:
     """Build the module of examples/native-echo into ``folder``; return that."""
     source = ROOT / "examples" / "native-echo" / "src"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import pytest
-from tests.compiled import NativeLoad, capsule_pointer, compile_shared, include_dir
+from tests.compiled import NativeLoad, capsule_pointer, include_dir, load_beside
 
 from fdmux._native import backend_names
 from fdmux.loop.event_loop import SelectorEventLoop
@@ -129,9 +129,8 @@ def open_capsule() -> Callable[[object, bytes], int]:
 @pytest.fixture(scope="session")
 def native_library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     """native_code.c, compiled by header only."""
-    source = Path(__file__).with_name("native_code.c")
-    target = tmp_path_factory.mktemp("native") / "native_code.so"
-    return ctypes.CDLL(str(compile_shared(target, source)))
+    folder = tmp_path_factory.mktemp("native")
+    return load_beside(__file__, "native_code.c", folder)
 
 
 @pytest.fixture

@@ -15,9 +15,10 @@ import contextlib
 import os
 import queue
 import socket
-import struct
 import threading
 from typing import TYPE_CHECKING
+
+from tests.peers import receive, reset
 
 from fdmux import StreamHandler, StreamServer, wait_readable, wait_writable
 
@@ -157,13 +158,6 @@ class Network:
 # ---- doing things to a socket --------------------------------------------------------
 
 
-def receive(sock: socket.socket, count: int) -> bytes:
-    data = b""
-    while len(data) < count and (more := sock.recv(count - len(data))):
-        data += more
-    return data
-
-
 def receive_all(sock: socket.socket, size: int = 64 * KIB) -> bytes:
     """Read to the end of the stream."""
     parts = []
@@ -192,12 +186,6 @@ def fill(sock: socket.socket) -> bytes:
         sent = sock.send(chunk, socket.MSG_DONTWAIT)
         taken += chunk[:sent]
     return taken
-
-
-def reset(sock: socket.socket) -> None:
-    """Close with a RST (of a Unix socket: at once)."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    sock.close()
 
 
 # ---- shapes: every byte comes back ---------------------------------------------------

@@ -15,11 +15,10 @@ import sys
 import termios
 import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.compiled import NativeLoad, compile_shared
+from tests.compiled import NativeLoad, load_beside
 from tests.reliability.echo_process import EchoProcess, LineProcess
 
 from fdmux import SelectorEventLoop, StreamServer, wait_readable
@@ -41,16 +40,14 @@ TURN_MAX = 64 * 1024
 
 @pytest.fixture(scope="module")
 def posts(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    source = Path(__file__).with_name("native_posts.c")
     folder = tmp_path_factory.mktemp("fair-posts")
-    return ctypes.CDLL(str(compile_shared(folder / "native_posts.so", source)))
+    return load_beside(__file__, "native_posts.c", folder)
 
 
 @pytest.fixture(scope="module")
 def timers(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    source = Path(__file__).with_name("native_timers.c")
     folder = tmp_path_factory.mktemp("fair-timers")
-    return ctypes.CDLL(str(compile_shared(folder / "native_timers.so", source)))
+    return load_beside(__file__, "native_timers.c", folder)
 
 
 class Echoes:

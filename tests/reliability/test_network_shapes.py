@@ -17,6 +17,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.peers import receive, reset
 from tests.reliability.network_shapes import (
     KIB,
     LONG,
@@ -24,9 +25,7 @@ from tests.reliability.network_shapes import (
     SHAPES,
     Network,
     burst,
-    receive,
     receive_all,
-    reset,
     storm_of_closes,
     storm_of_messages_without_a_reader,
     storm_of_resets,

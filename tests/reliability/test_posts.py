@@ -10,11 +10,10 @@ import ctypes
 import itertools
 import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.compiled import NativeLoad, compile_shared
+from tests.compiled import NativeLoad, load_beside
 
 from fdmux import SelectorEventLoop
 
@@ -29,9 +28,8 @@ NAPS = 500
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    source = Path(__file__).with_name("native_posts.c")
     folder = tmp_path_factory.mktemp("posts")
-    return ctypes.CDLL(str(compile_shared(folder / "native_posts.so", source)))
+    return load_beside(__file__, "native_posts.c", folder)
 
 
 class PythonPosters:

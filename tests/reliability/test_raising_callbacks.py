@@ -17,11 +17,10 @@ import selectors
 import socket
 import sys
 import weakref
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import pytest
-from tests.compiled import NativeLoad, compile_shared
+from tests.compiled import NativeLoad, load_beside
 from tests.reliability.raising_places import COUNT, PLACES, VICTIM, Trap
 
 from fdmux import (
@@ -308,9 +307,8 @@ KINDS = ("errors_watch", "errors_timer", "errors_post", "errors_hook")
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    source = Path(__file__).with_name("native_errors.c")
-    target = tmp_path_factory.mktemp("errors") / "native_errors.so"
-    return ctypes.CDLL(str(compile_shared(target, source)))
+    folder = tmp_path_factory.mktemp("errors")
+    return load_beside(__file__, "native_errors.c", folder)
 
 
 class Crowd:

@@ -11,11 +11,10 @@ import errno
 import random
 import secrets
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.compiled import NativeLoad, compile_shared
+from tests.compiled import NativeLoad, load_beside
 
 from fdmux import SelectorEventLoop
 from fdmux._ffi import lib
@@ -33,9 +32,8 @@ VERIFICATIONS = 20
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    source = Path(__file__).with_name("native_timers.c")
     folder = tmp_path_factory.mktemp("timers")
-    return ctypes.CDLL(str(compile_shared(folder / "native_timers.so", source)))
+    return load_beside(__file__, "native_timers.c", folder)
 
 
 def verify(loop: SelectorEventLoop) -> None:

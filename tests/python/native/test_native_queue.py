@@ -10,11 +10,10 @@ import os
 import select
 import warnings
 import weakref
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import pytest
-from tests.compiled import compile_shared
+from tests.compiled import load_beside
 
 import fdmux
 from fdmux import NativeQueue, Selector, SelectorEventLoop
@@ -90,9 +89,8 @@ class Putters:
 @pytest.fixture(scope="session")
 def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     """native_putters.c, compiled by header only."""
-    source = Path(__file__).with_name("native_putters.c")
-    target = tmp_path_factory.mktemp("native") / "native_putters.so"
-    return ctypes.CDLL(str(compile_shared(target, source)))
+    folder = tmp_path_factory.mktemp("native")
+    return load_beside(__file__, "native_putters.c", folder)
 
 
 @pytest.fixture

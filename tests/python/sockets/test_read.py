@@ -24,13 +24,6 @@ Pair = tuple[socket.socket, socket.socket]
 
 
 @pytest.fixture
-def pair() -> Iterator[Pair]:
-    left, right = socket.socketpair()
-    with left, right:
-        yield left, right
-
-
-@pytest.fixture
 def tcp_pair() -> Iterator[Pair]:
     with (
         socket.create_server(("127.0.0.1", 0)) as server,

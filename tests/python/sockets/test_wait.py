@@ -14,23 +14,9 @@ import pytest
 from fdmux.sockets.wait import wait_readable, wait_writable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 Pair = tuple[socket.socket, socket.socket]
-
-
-@pytest.fixture
-def pair() -> Iterator[Pair]:
-    left, right = socket.socketpair()
-    with left, right:
-        yield left, right
-
-
-@pytest.fixture
-def other() -> Iterator[Pair]:
-    left, right = socket.socketpair()
-    with left, right:
-        yield left, right
 
 
 def fill_up(sock: socket.socket) -> None:

@@ -22,13 +22,6 @@ Pair = tuple[socket.socket, socket.socket]
 
 
 @pytest.fixture
-def pair() -> Iterator[Pair]:
-    left, right = socket.socketpair()
-    with left, right:
-        yield left, right
-
-
-@pytest.fixture
 def on_alarm() -> Iterator[OnAlarm]:
     """Give a function that lets SIGALRM call another, again and again."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import struct
 from typing import TYPE_CHECKING
 
 import pytest
@@ -63,18 +62,6 @@ def run_until(loop: SelectorEventLoop, is_done: Callable[[], object]) -> None:
             return
         loop.run_once(LONG)
     pytest.fail("it did not happen in 1,000 iterations")
-
-
-def receive(sock: socket.socket, count: int) -> bytes:
-    data = bytearray()
-    while len(data) < count and (chunk := sock.recv(count - len(data))):
-        data += chunk
-    return bytes(data)
-
-
-def reset(sock: socket.socket) -> None:
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    sock.close()
 
 
 def shrink_buffers(stream: Stream) -> None:

@@ -6,12 +6,12 @@ import contextlib
 import hashlib
 import random
 import socket
-import struct
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.peers import receive, reset
 
 from fdmux.loop.event_loop import SelectorEventLoop
 from fdmux.streams.echo import EchoServer
@@ -50,21 +50,6 @@ def serve(
 
 def connect(server: EchoServer) -> socket.socket:
     return socket.create_connection(server.address, timeout=LONG)
-
-
-def receive(sock: socket.socket, count: int) -> bytes:
-    data = bytearray()
-    while len(data) < count:
-        chunk = sock.recv(count - len(data))
-        assert chunk, f"end after {len(data)} of {count} bytes"
-        data += chunk
-    return bytes(data)
-
-
-def reset(sock: socket.socket) -> None:
-    """Close with RST instead of FIN."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    sock.close()
 
 
 def count_descriptors() -> int:

@@ -10,12 +10,11 @@ import weakref
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.peers import receive, reset
 from tests.python.streams.recorder import (
     LONG,
     Open,
     Recorder,
-    receive,
-    reset,
     run_until,
     shrink_buffers,
 )

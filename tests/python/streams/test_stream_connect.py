@@ -6,12 +6,8 @@ import socket
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.python.streams.recorder import (
-    LONG,
-    Recorder,
-    receive,
-    run_until,
-)
+from tests.peers import receive
+from tests.python.streams.recorder import LONG, Recorder, run_until
 
 from fdmux.streams.client import connect_stream
 

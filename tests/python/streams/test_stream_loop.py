@@ -8,12 +8,8 @@ import socket
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.python.streams.recorder import (
-    LONG,
-    Recorder,
-    receive,
-    run_until,
-)
+from tests.peers import receive
+from tests.python.streams.recorder import LONG, Recorder, run_until
 
 from fdmux.streams.client import add_stream
 from fdmux.streams.stream import Stream, StreamHandler

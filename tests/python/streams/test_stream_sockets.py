@@ -7,7 +7,8 @@ import ssl
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.python.streams.recorder import LONG, Recorder, reset, run_until
+from tests.peers import reset
+from tests.python.streams.recorder import LONG, Recorder, run_until
 
 from fdmux import _delivery
 from fdmux.streams.client import add_stream, connect_stream

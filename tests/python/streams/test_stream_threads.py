@@ -10,7 +10,8 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.python.streams.recorder import LONG, Recorder, receive, run_until
+from tests.peers import receive
+from tests.python.streams.recorder import LONG, Recorder, run_until
 
 from fdmux._native import LoopClosed
 from fdmux.loop.event_loop import SelectorEventLoop

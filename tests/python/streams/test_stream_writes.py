@@ -9,13 +9,8 @@ import socket
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.python.streams.recorder import (
-    LONG,
-    Recorder,
-    receive,
-    run_until,
-    shrink_buffers,
-)
+from tests.peers import receive
+from tests.python.streams.recorder import LONG, Recorder, run_until, shrink_buffers
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,6 +14,7 @@ import tempfile
 from typing import IO, TYPE_CHECKING, NamedTuple, cast
 
 import pytest
+from tests.peers import reset
 from tests.python.hosts.asyncio.asyncio_ends import (
     BIG,
     BOTH,

@@ -9,6 +9,7 @@ import tempfile
 from typing import TYPE_CHECKING, cast
 
 import pytest
+from tests.peers import reset
 from tests.python.hosts.asyncio.asyncio_ends import (
     BIG,
     BOTH,
