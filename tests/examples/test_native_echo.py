@@ -122,7 +122,7 @@ def test_what_the_kernel_does_not_take_is_kept_and_sent_in_order(
     program = """
 with SelectorEventLoop() as loop:
     server = native_echo.serve(loop)
-    size = 16_000_000
+    size = 64_000_000  # more than tcp_rmem and tcp_wmem let the kernel hold (tcp(7))
     client = Client(loop, server.port(), size, seed=1, most=4096, room=4096)
     run_until(loop, lambda: server.counts()["kept"] > 0)
     before = -1
