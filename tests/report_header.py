@@ -35,9 +35,9 @@ def is_test_build() -> bool:
 
 
 def backend_names() -> tuple[str, ...]:
-    from fdmux.commands.info import BACKENDS  # noqa: PLC0415
+    from fdmux._native import backend_names  # noqa: PLC0415
 
-    return BACKENDS
+    return backend_names()
 
 
 def describe_backend(name: str) -> str:

@@ -1,8 +1,8 @@
 """ClientPool: many connections to one server, multiplexed in the calling thread.
 
 Its one rule: every message gets exactly one outcome, a reply or an error, and the
-outcomes are in the order of the messages. What happens on a connection is connection.py,
-when a reply is whole is replies.py; here messages meet connections and deadlines.
+outcomes are in the order of the messages. What happens on a connection is in
+connection.py, when a reply is whole in replies.py.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import errno
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.hosts.asyncio_ends import Recorder, connect
+from tests.python.hosts.asyncio.asyncio_ends import Recorder, connect
 
 from fdmux._ffi import lib
 from fdmux.hosts.asyncio import new_event_loop, run

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import struct
 from typing import TYPE_CHECKING, cast
 
 from fdmux.hosts.asyncio import EventLoop
@@ -126,12 +125,6 @@ async def connect_two(
     for (transport, _, _), (_, protocol, _) in zip(ends, ends[::-1], strict=True):
         cast("Linked", protocol).other = transport
     return ends
-
-
-def reset(sock: socket.socket) -> None:
-    """Close with a reset in place of an end of file."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    sock.close()
 
 
 async def receive_all(far: socket.socket) -> bytes:

@@ -26,7 +26,6 @@ from tests.python.hosts.asyncio.asyncio_ends import (
     make_loop,
     receive_all,
     receive_size,
-    reset,
     run,
     tcp_pair,
     turns,

@@ -23,7 +23,6 @@ from tests.python.hosts.asyncio.asyncio_ends import (
     make_loop,
     receive_all,
     receive_size,
-    reset,
     run,
     tcp_pair,
     turns,

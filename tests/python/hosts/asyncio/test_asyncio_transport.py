@@ -10,6 +10,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.peers import reset
 from tests.python.hosts.asyncio.asyncio_ends import (
     BIG,
     BOTH,
@@ -18,7 +19,6 @@ from tests.python.hosts.asyncio.asyncio_ends import (
     connect,
     make_loop,
     receive_all,
-    reset,
     run,
     turns,
 )
