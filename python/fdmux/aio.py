@@ -1,4 +1,4 @@
-"""aio: await what native threads have done, in asyncio, trio and gevent."""
+"""aio: results of native threads, to be awaited in asyncio, trio and gevent."""
 
 from fdmux.native.completion import Completion
 

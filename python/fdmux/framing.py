@@ -1,4 +1,4 @@
-"""framing: whole messages out of a stream; see `fdmux.streams.framing`."""
+"""framing: how to cut a stream into whole messages; see `fdmux.streams.framing`."""
 
 from fdmux.streams.framing import (
     Delimited,

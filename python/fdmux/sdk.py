@@ -1,7 +1,7 @@
-"""Where the parts lie that builders of native code need, and which version they are.
+"""Where the files are that builders of native code need, and which version they have.
 
-Its one rule: paths are taken from where the extension lies, since in an editable
-install the Python files lie in the source tree and what CMake installs does not.
+Its one rule: all paths start at the folder of the C extension. In an editable install
+the Python files are in the source tree, but the files that CMake installs are not.
 """
 
 from __future__ import annotations
@@ -17,7 +17,11 @@ __version__ = ffi.string(lib.fdmux_py_version()).decode()
 
 
 def _existing(path: Path) -> str:
-    """Return the path, or say what is wrong with this install."""
+    """Return ``path``.
+
+    Raises:
+        FileNotFoundError: It does not exist: the SDK is not installed.
+    """
     if not path.is_dir():
         raise FileNotFoundError(
             f"{path} does not exist: this install of fdmux lacks its SDK; reinstall it"

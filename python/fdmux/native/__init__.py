@@ -1,1 +1,1 @@
-"""What native code hands to Python: queues of items, and completions to await."""
+"""Results of native threads for Python: queues of items, and completions to await."""

@@ -1,9 +1,9 @@
-"""aio: what native threads have done, to be awaited in asyncio, trio and gevent.
+"""Completion: one result of a native thread, which a task or a greenlet waits for.
 
-Its one rule: a `Completion` is a place for one number that is native code's until it
-has put the address of the place into a queue. So a cancelled wait, a dropped object or
-a loop that has ended never lets a thread write into memory that is somebody else's by
-then; and native code needs nothing of Python to complete it, not even the GIL.
+Its one rule: the memory of a result belongs to native code until that has put its
+address into the queue. It is not freed when a wait is cancelled, the `Completion` is
+dropped or the loop ends, so a thread never writes into freed memory. Native code needs
+nothing of Python to complete it, not even the GIL.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ import os
 import weakref
 from typing import TYPE_CHECKING, Protocol, cast
 
-from fdmux._ffi import ffi, lib
-from fdmux._native import check
+from fdmux._ffi import ffi
 from fdmux.hosts.registry import find_running
 from fdmux.hosts.watched import Watched
-from fdmux.native.queue import NativeQueue
+from fdmux.native.queue import NativeQueue, take_items
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -50,16 +49,38 @@ __all__ = ["Completion"]
 BATCH = 64
 
 
+class Outcome:
+    """A result that may not be there yet, and the event that is set with it.
+
+    Attributes:
+        event: An event of the loop: of asyncio, trio or gevent.
+        result: The result; ``None`` until it is there.
+    """
+
+    __slots__ = ("__weakref__", "event", "result")
+
+    def __init__(self, event: object) -> None:
+        self.event = event
+        self.result: int | None = None
+
+    def set(self, result: int) -> None:
+        """Store the result and wake those who wait; only the first call counts."""
+        if self.result is None:
+            self.result = result
+            cast("TaskEvent", self.event).set()
+
+
 class Port(Watched):
-    """The queue through which one loop hears of its completions."""
+    """The queue that announces the completions of one loop."""
 
     def __init__(self, host: object) -> None:
         super().__init__(host)
         self.queue = NativeQueue()
         self._items = ffi.new("void *[]", BATCH)
-        # By address: what native code has, and who waits for it if anybody still does.
+        # By address: the memory that native code writes to, and what waits for it as
+        # long as its `Completion` lives.
         self._cells: dict[int, CInt64Pointer] = {}
-        self._waiting: weakref.WeakValueDictionary[int, Completion] = (
+        self._waiting: weakref.WeakValueDictionary[int, Outcome] = (
             weakref.WeakValueDictionary()
         )
 
@@ -67,39 +88,35 @@ class Port(Watched):
         """Return the descriptor of the queue."""
         return self.queue.fileno()
 
-    def add(self, completion: Completion) -> CInt64Pointer:
-        """Give a completion the place for its result."""
+    def add(self, outcome: Outcome) -> CInt64Pointer:
+        """Return the memory that native code writes the result of ``outcome`` to."""
         cell = ffi.new("int64_t *")
         address = address_of(cell)
         self._cells[address] = cell
-        self._waiting[address] = completion
+        self._waiting[address] = outcome
         return cell
 
     def drop(self, address: int) -> None:
-        """Forget a place that native code has never had."""
+        """Free the memory of a result; native code must not have it."""
         self._cells.pop(address, None)
 
     def _serve(self) -> None:
-        # What is left keeps the descriptor readable, and has its turn.
-        queue = self.queue._c_queue  # noqa: SLF001 - our own handle
-        count = check(
-            lib.fdmux_queue_take(queue, self._items, BATCH), "take completions"
-        )
-        for index in range(count):
+        """Complete one batch; the descriptor stays readable if there are more."""
+        for index in range(take_items(self.queue, self._items, BATCH)):
             address = int(ffi.cast("uintptr_t", self._items[index]))
             cell = self._cells.pop(address, None)
-            completion = self._waiting.pop(address, None)
-            if cell is not None and completion is not None:
-                completion._complete(cell[0])  # noqa: SLF001 - its other half
+            outcome = self._waiting.pop(address, None)
+            if cell is not None and outcome is not None:
+                outcome.set(cell[0])
 
     def _close(self) -> None:
-        """End the queue; what native code still has is left to it for good."""
+        """Close the queue; native code keeps the memory that it has, for good."""
         self.queue.close()
         abandoned.extend(self._cells.values())
         self._cells.clear()
 
 
-# Threads may still write there. As many as were under way when a loop ended.
+# Memory that threads may still write to: of results under way when a loop ended.
 abandoned: list[CInt64Pointer] = []
 
 ports: weakref.WeakKeyDictionary[object, weakref.ref[Port]] = (
@@ -108,12 +125,12 @@ ports: weakref.WeakKeyDictionary[object, weakref.ref[Port]] = (
 
 
 def address_of(cell: CInt64Pointer) -> int:
-    """Return where it lies."""
+    """Return the address of ``cell`` as a number."""
     return int(ffi.cast("uintptr_t", cell))
 
 
 def port_of(module: HostModule, host: object) -> Port:
-    """Return the port of a loop; the first call makes it."""
+    """Return the `Port` of a loop; the first call makes it."""
     loop = module.loop_of(host)
     reference = ports.get(loop)
     port = None if reference is None else reference()
@@ -134,20 +151,20 @@ class Completion:
 
     In C: ``queue = fdmux_queue_from_object(completion)``, and ``address`` is an
     ``int64_t *``. The thread that is done writes its result there, and then calls
-    ``fdmux_queue_put(queue, address)``, once, with a reference to the queue of its own.
-    A result below 0 is ``-errno``. From then on the address is not native code's any
-    more; until then it stays valid, whatever Python does.
+    ``fdmux_queue_put(queue, address)`` once, with its own reference to the queue. A
+    result below 0 is ``-errno``. The address stays valid until that call, whatever
+    Python does; native code must not use it afterwards.
 
-    Made in a task of asyncio (also uvloop, tornado, anyio) or trio, or in a greenlet of
-    gevent; it belongs to that loop. Any number of tasks may await it, before and after
-    it is done. A cancelled `await` leaves nothing behind, and others may go on.
+    Make it in a task of asyncio (also uvloop, tornado, anyio) or trio, or in a greenlet
+    of gevent; it belongs to that loop. Any number of tasks may await it, before and
+    after it is done. Cancelling one `await` does not affect the others.
 
     Raises:
-        RuntimeError: No loop runs here that one can await in.
+        RuntimeError: No loop runs in this thread in which one can await.
         OSError: The kernel has no descriptor for the queue of this loop.
 
-    Order:   Completions are served in the order in which a thread put them.
-    Threads: The loop's, but for what native code does.
+    Order:   Completions of one thread are done in the order in which it put them.
+    Threads: Only the loop's thread may use it; native code completes it from any.
     Source:  fdmux_queue_put() in fdmux.h
     """
 
@@ -159,17 +176,17 @@ class Completion:
                 f"make a Completion: nothing can be awaited in {host!r}; watch a "
                 "fdmux.NativeQueue there"
             )
-        self._event: object = new_event()
-        self._result: int | None = None
+        self._outcome = Outcome(new_event())
         self._port = port_of(module, host)
-        self._cell = self._port.add(self)
+        self._cell = self._port.add(self._outcome)
 
     def __repr__(self) -> str:
-        state = "pending" if self._result is None else f"result {self._result}"
+        result = self._outcome.result
+        state = "pending" if result is None else f"result {result}"
         return f"<fdmux.aio.Completion at {self.address:#x}, {state}>"
 
     def __fdmux_queue__(self) -> object:
-        """Hand out the queue to native code, see `NativeQueue`."""
+        """Return the queue for native code, see `NativeQueue`."""
         return self._port.queue.__fdmux_queue__()
 
     def __await__(self) -> Generator[object, object, int]:
@@ -182,13 +199,13 @@ class Completion:
 
     @property
     def address(self) -> int:
-        """Where native code writes the result: an ``int64_t *`` as a number."""
+        """Where native code writes the result: an ``int64_t *``, as a number."""
         return address_of(self._cell)
 
     @property
     def is_done(self) -> bool:
         """Whether the result is there."""
-        return self._result is not None
+        return self._outcome.result is not None
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait in a greenlet of gevent.
@@ -197,12 +214,12 @@ class Completion:
             timeout: Seconds; ``None`` waits without limit.
 
         Raises:
-            TimeoutError: It took longer. The completion stays as it is.
+            TimeoutError: It took longer. The result can still come.
             OSError: The result is below 0.
             RuntimeError: This is a task: ``await`` it.
         """
-        if self._result is None:
-            event = cast("GreenEvent", self._event)
+        if self._outcome.result is None:
+            event = cast("GreenEvent", self._outcome.event)
             if inspect.iscoroutinefunction(event.wait):
                 raise RuntimeError(f"wait for {self!r} in a task: await it")
             event.wait(timeout)
@@ -215,26 +232,21 @@ class Completion:
             OSError: It is below 0.
             TimeoutError: It is not there yet.
         """
-        if self._result is None:
+        result = self._outcome.result
+        if result is None:
             raise TimeoutError(f"wait for {self!r}: it is not done yet")
-        if self._result < 0:
-            code = -self._result
-            raise OSError(code, f"native code completed with: {os.strerror(code)}")
-        return self._result
+        if result < 0:
+            raise OSError(-result, f"native code failed: {os.strerror(-result)}")
+        return result
 
     def discard(self) -> None:
-        """Say that native code has not taken it on, and will not complete it."""
+        """End it with ``ECANCELED``; native code must not have got the address."""
         self._port.drop(self.address)
-        self._complete(-errno.ECANCELED)
+        self._outcome.set(-errno.ECANCELED)
 
     async def _wait_in_task(self) -> int:
-        event = cast("TaskEvent", self._event)
+        event = cast("TaskEvent", self._outcome.event)
         if not inspect.iscoroutinefunction(event.wait):
             raise RuntimeError(f"await {self!r} in a greenlet: call its wait()")
-        await event.wait()  # also if it is done: a checkpoint, where trio wants one
+        await event.wait()  # even if it is done: trio wants a checkpoint here
         return self.result()
-
-    def _complete(self, result: int) -> None:
-        if self._result is None:
-            self._result = result
-            cast("TaskEvent", self._event).set()

@@ -1,9 +1,9 @@
-"""NativeQueue: items from threads of native code, announced as ordinary readiness.
+"""NativeQueue: items from native threads, behind a descriptor that any loop can watch.
 
-Its one rule: Python pays per batch. Native threads put without the GIL; the descriptor
-becomes readable; the program's loop, whichever it is, calls the function of the
-extension that takes everything there is. What the items are is between that function
-and those threads: this file hands the queue over and ends it.
+Native threads put items without the GIL. The descriptor becomes readable, and the
+program's loop calls a function of the extension, which takes all items of the batch at
+once. Only the extension knows what the items are: this file makes the queue, passes it
+to native code, and closes it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from fdmux._ffi import CQueue
+    from fdmux._ffi import CItems, CQueue
 
 CAPACITY_MAX = (1 << 32) - 1
 WHY_NOT = {
@@ -29,7 +29,7 @@ WHY_NOT = {
 
 
 def c_capacity(capacity: int | None) -> int:
-    """Turn what users pass into what C takes, where 0 sets no bound.
+    """Turn what users pass into what C takes, where 0 means no bound.
 
     Raises:
         ValueError: ``capacity`` is not positive, or beyond 32 bits.
@@ -37,7 +37,12 @@ def c_capacity(capacity: int | None) -> int:
     """
     if capacity is None:
         return 0
-    count = operator.index(capacity)
+    try:
+        count = operator.index(capacity)
+    except TypeError:
+        raise TypeError(
+            f"make a NativeQueue: capacity must be an integer or None, not {capacity!r}"
+        ) from None
     if not 0 < count <= CAPACITY_MAX:
         raise ValueError(f"make a NativeQueue: capacity is {capacity}")
     return count
@@ -51,17 +56,18 @@ class NativeQueue:
     ...     loop.register_read(queue, module.drain)  # asyncio: add_reader(queue, ...)
 
     Args:
-        capacity: How many items may wait; a thread that puts more is told so. ``None``
+        capacity: How many items may wait; ``fdmux_queue_put`` refuses more. ``None``
             sets no bound.
 
     Raises:
         ValueError: ``capacity`` is not positive.
+        TypeError: ``capacity`` is not an integer.
         OSError: The kernel has no descriptors to give.
 
-    Order:   Items are taken in the order in which each thread put them.
-    Threads: Native threads put at any time, also after `close` and while the
-        interpreter shuts down; they are told that it is closed.
-    Fork:    A child of fork() cannot use it, and leaves the parent's alone.
+    Order:   The items of one thread are taken in the order in which it put them.
+    Threads: Native threads may put at any time, also while the interpreter shuts down.
+        After `close`, ``fdmux_queue_put`` refuses.
+    Fork:    A forked child cannot use it; the parent's is not affected.
     Source:  fdmux_queue_create() in fdmux.h, fdmux_queue_from_object() in
         fdmux_python.h
     """
@@ -76,7 +82,7 @@ class NativeQueue:
         created = ffi.new("struct fdmux_queue **")
         check(lib.fdmux_queue_create(options, created), "make a NativeQueue")
         self._c_queue = created[0]
-        # Closed when nobody holds it any more, as the memory of a NativeLoop.
+        # A capsule closes it with the last reference, as with a NativeLoop.
         self._memory = new_capsule(
             int(ffi.cast("uintptr_t", self._c_queue)),
             MEMORY_NAME,
@@ -104,7 +110,7 @@ class NativeQueue:
         self.close()
 
     def __fdmux_queue__(self) -> object:
-        """Hand out the queue to native code: a capsule named ``fdmux.queue``.
+        """Return the queue for native code: a capsule named ``fdmux.queue``.
 
         The capsule keeps this object, and so the memory of the queue, alive.
 
@@ -113,12 +119,12 @@ class NativeQueue:
         return make_capsule(int(ffi.cast("uintptr_t", self._handle)), QUEUE_NAME, self)
 
     def fileno(self) -> int:
-        """Return the descriptor that is readable while the queue holds something.
+        """Return the descriptor that is readable while the queue holds items.
 
-        Watch it level-triggered, for reading; never read from it.
+        Watch it for reading, level-triggered; never read from it.
 
         Raises:
-            ValueError: The queue is closed, or the parent's of a forked child.
+            ValueError: The queue is closed, or was made before a fork.
         """
         fd = lib.fdmux_queue_fd(self._c_queue)
         if fd < 0:
@@ -126,8 +132,22 @@ class NativeQueue:
         return fd
 
     def close(self) -> None:
-        """End the queue: what is left is freed as native code has said. Idempotent.
+        """Close the queue. Idempotent.
 
-        Unregister it before. Runs without the GIL.
+        Unregister it first. Items that are left are freed by the function that native
+        code has given for that, which runs without the GIL.
         """
         lib.fdmux_queue_close(self._c_queue)
+
+
+def take_items(queue: NativeQueue, items: CItems, count_max: int) -> int:
+    """Take up to ``count_max`` items out of ``queue`` into ``items``.
+
+    Returns:
+        How many were taken; if some are left, the descriptor stays readable.
+
+    Raises:
+        LoopClosed: The queue is closed.
+    """
+    c_queue = queue._c_queue  # noqa: SLF001 - this module's own class
+    return check(lib.fdmux_queue_take(c_queue, items, count_max), "take items")

@@ -58,7 +58,7 @@ def test_negative_result_is_an_error(run: Run) -> None:
     async def main() -> None:
         completion = Completion()
         NativeJob(completion).finish(-errno.ECONNREFUSED)
-        with pytest.raises(ConnectionRefusedError, match="native code completed"):
+        with pytest.raises(ConnectionRefusedError, match="native code failed"):
             await completion
 
     run(main)
@@ -91,7 +91,7 @@ def test_cancelled_wait_in_asyncio_leaves_no_waiter() -> None:
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
-        assert not completion._event._waiters  # type: ignore[attr-defined] # asyncio.Event
+        assert not completion._outcome.event._waiters  # type: ignore[attr-defined] # asyncio.Event
         job.finish(7)
         assert await completion == 7
 
@@ -105,7 +105,7 @@ def test_cancelled_wait_in_trio_leaves_no_waiter(trio: ModuleType) -> None:
         with trio.move_on_after(0) as scope:
             await completion
         assert scope.cancelled_caught
-        statistics = completion._event.statistics()  # type: ignore[attr-defined] # trio.Event
+        statistics = completion._outcome.event.statistics()  # type: ignore[attr-defined] # trio.Event
         assert statistics.tasks_waiting == 0
         job.finish(7)
         assert await completion == 7
@@ -147,7 +147,7 @@ def test_discarded_completion_is_cancelled(run: Run) -> None:
         completion.discard()
         completion.discard()
         assert not completion._port._cells
-        with pytest.raises(OSError, match="native code completed") as caught:
+        with pytest.raises(OSError, match="native code failed") as caught:
             await completion
         assert caught.value.errno == errno.ECANCELED
 
@@ -202,7 +202,7 @@ def test_killed_greenlet_leaves_no_waiter(gevent: ModuleType) -> None:
         waiting = gevent.spawn(completion.wait)
         gevent.sleep(0)
         waiting.kill()
-        assert completion._event.linkcount() == 0  # type: ignore[attr-defined] # gevent's
+        assert completion._outcome.event.linkcount() == 0  # type: ignore[attr-defined] # gevent's
         job.finish(7)
         return completion.wait(SOON)
 
