@@ -1,7 +1,8 @@
-"""The only importer of the C extension: `NativeLoop`, `check`, and the capsules.
+"""NativeLoop: the Python handle of a core loop; also `check`, and the capsules.
 
-Its one rule: whatever C returns passes through here, so that an error becomes the same
-exception everywhere. Knows nothing about selectors or callbacks in Python.
+Its one rule: `check` and `check_dispatch` turn the errors of C into exceptions, so that
+an error is the same exception everywhere. Knows nothing about selectors or callbacks
+in Python.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ try:
     from fdmux import _delivery
     from fdmux._ffi import ffi, lib
 except ImportError as problem:
-    # cffi's words: what it makes initialises in one phase (PEP 489).
+    # The word is from cffi's message: its modules have single-phase initialisation
+    # (PEP 489), which interpreters with a GIL of their own refuse.
     if "subinterpreters" not in str(problem):
         raise
     raise ImportError(
@@ -36,8 +38,8 @@ NS_PER_S = 1_000_000_000
 # 2^62 ns are 146 years: no program waits longer, and sums stay below 2^63.
 TIMEOUT_NS_MAX = 1 << 62
 
-# What dispatch returns when a callback of a stream has stopped it; the second in a
-# child that the callback has forked.
+# What dispatch returns when an exception of a stream's callback has stopped it; the
+# second one in a child that the callback has forked.
 STOPPED = (-errno.ECANCELED, -errno.ECHILD)
 
 ABI_VERSION = (lib.FDMUX_ABI_MAJOR, lib.FDMUX_ABI_MINOR)
@@ -57,12 +59,12 @@ def backend_names() -> tuple[str, ...]:
     return tuple(ffi.string(name).decode() for name in itertools.takewhile(bool, names))
 
 
-class LoopClosed(RuntimeError):  # noqa: N818 - a state one meets, not a mistake
+class LoopClosed(RuntimeError):  # noqa: N818 - a state, not a mistake
     """The loop was closed, or belongs to the process that forked this one."""
 
 
 class ForkedLoop(LoopClosed):
-    """The loop belongs to the parent process; `NativeLoop.after_fork` adopts it."""
+    """The loop belongs to the parent process; see `NativeLoop.after_fork`."""
 
 
 def check(result: int, attempted: str) -> int:
@@ -97,12 +99,12 @@ def check(result: int, attempted: str) -> int:
 def check_dispatch(c_loop: CLoop, result: int, attempted: str) -> int:
     """`check` what a dispatch of ``c_loop`` returned to this thread.
 
-    What a native function returned is raised as just that, whatever the number means
-    elsewhere: its ``-ESTALE`` does not say that this loop is closed.
+    An error that a native function has returned is always an `OSError`: if it returns
+    ``-ESTALE``, that does not mean that this loop is closed.
 
     Raises:
-        OSError: Also: a function given to the loop returned this error.
-        BaseException: What a callback of a stream has raised to stop the loop, such as
+        OSError: The kernel refused, or a function given to the loop returned this.
+        BaseException: A callback of a stream raised it to stop the loop, such as
             KeyboardInterrupt.
     """
     if result >= 0:
@@ -120,9 +122,10 @@ def check_dispatch(c_loop: CLoop, result: int, attempted: str) -> int:
 
 
 def timeout_ns(timeout: float | None) -> int:
-    """Convert a timeout in seconds to what C waits: never early, so rounded up.
+    """Convert a timeout in seconds to nanoseconds, rounded up: C never returns early.
 
-    ``None``, ``inf`` and anything above 146 years wait for ever; zero and less poll.
+    ``None``, ``inf`` and anything above 146 years become -1, which waits without
+    limit; zero and less become 0, which does not wait.
 
     Raises:
         ValueError: ``timeout`` is NaN.
@@ -142,7 +145,7 @@ def c_name(backend: str) -> bytes:
 
     Raises:
         TypeError: It is not a string.
-        ValueError: No backend can be called that.
+        ValueError: No backend can have this name.
     """
     if not isinstance(backend, str):
         raise TypeError(f"backend must be a string or None, not {backend!r}")
@@ -174,8 +177,8 @@ class Stats(NamedTuple):
 class NativeLoop:
     """The Python handle of a ``struct fdmux_loop``.
 
-    Native code registers its descriptors, timers and calls in it through
-    `__fdmux_loop__`; whoever hosts it watches `fileno` and calls `dispatch`.
+    Native code gets the loop through `__fdmux_loop__`, and registers its descriptors,
+    timers and calls there. A host watches `fileno` and calls `dispatch`.
 
     Args:
         backend: A name that ``fdmux info`` lists, such as ``"epoll"``; ``None`` for
@@ -185,7 +188,7 @@ class NativeLoop:
         ValueError: There is no such backend on this system.
         OSError: The kernel has no descriptors to give.
 
-    Threads: Any; but one thread at a time may `dispatch`.
+    Threads: Any. One thread at a time may `dispatch`.
     """
 
     __slots__ = ("__weakref__", "_c_loop", "_memory", "_ref")
@@ -203,8 +206,8 @@ class NativeLoop:
             raise ValueError(f"no backend called {backend!r} on this system")
         check(result, "create a loop")
         self._c_loop = created[0]
-        # No finalizer: in a cycle that is collected, others may still call in after it
-        # has run. A capsule ends when nobody holds it any more.
+        # Not `__del__`: in a garbage cycle it runs before the other objects are gone,
+        # and they may still use the loop. A capsule ends with its last reference.
         self._memory = new_capsule(
             self.address, MEMORY_NAME, lib.fdmux_py_loop_destructor()
         )
@@ -239,7 +242,7 @@ class NativeLoop:
         return ffi.string(lib.fdmux_loop_backend(self._c_loop)).decode()
 
     def __fdmux_loop__(self) -> object:
-        """Hand out the loop to native code: a capsule named ``fdmux.loop``.
+        """Return the loop for native code: a capsule named ``fdmux.loop``.
 
         The capsule keeps this object, and so the memory of the loop, alive.
 
@@ -250,7 +253,7 @@ class NativeLoop:
     def fileno(self) -> int:
         """Return the one descriptor that stands for the loop, timers included.
 
-        From the first call on the next deadline is kept in a timer inside it.
+        From the first call on it becomes readable when a native timer is due, too.
 
         Raises:
             OSError: EOPNOTSUPP on the ``poll`` backend, which has none; EMFILE.
@@ -258,18 +261,19 @@ class NativeLoop:
         return check(lib.fdmux_loop_fd(self._c_loop), "get the fd of the loop")
 
     def dispatch(self, timeout: float | None = 0.0) -> bool:
-        """Call what is ready in C, waiting up to ``timeout`` for it.
+        """Wait up to ``timeout``, and call the native functions that are ready or due.
 
         Native functions run without the GIL. Returns early, with ``True``, when a
         signal arrived or native functions were busy for 50 ms, so that Python can run
         signal handlers.
 
         Returns:
-            Whether it may be worth calling again at once.
+            Whether there may be more to do at once.
 
+        Units:   seconds; 0 or less: do not wait; ``None`` or ``inf``: no limit
         Raises:
             RuntimeError: The loop is being dispatched already.
-            LoopClosed: It is closed, perhaps by what was called.
+            LoopClosed: The loop is closed, perhaps by a function that it called.
             OSError: A function given to the loop returned this error, and the message
                 says so; the loop stays usable.
         """
@@ -280,19 +284,15 @@ class NativeLoop:
             return True
         return check_dispatch(self._c_loop, result, "dispatch the loop") > 0
 
-    def finish_streams(self) -> None:
-        """Call `on_close` of the streams that were aborted; in a dispatch do nothing.
-
-        Raises:
-            LoopClosed: The loop is closed.
-        """
-        result = lib.fdmux_py_stream_finish_pending(self._c_loop)
-        check_dispatch(self._c_loop, result, "finish streams")
-
     def next_deadline(self) -> float | None:
         """Return when the next native timer expires, on `time.monotonic`'s clock.
 
-        ``None`` if there is none; a time in the past when posted calls are waiting.
+        Returns:
+            Seconds; ``None`` if there is no timer; a time in the past if posted calls
+            are waiting.
+
+        Raises:
+            LoopClosed: The loop is closed.
         """
         found = ffi.new("int64_t *")
         result = lib.fdmux_loop_next_deadline(self._c_loop, found)
@@ -300,15 +300,29 @@ class NativeLoop:
         return None if found[0] == (1 << 63) - 1 else found[0] / NS_PER_S
 
     def wake(self) -> None:
-        """Make the wait under way, or the next one, return at once. Any thread."""
+        """Make the wait under way, or the next one, return at once.
+
+        Raises:
+            LoopClosed: The loop is closed.
+        Threads: Any, also a signal handler.
+        """
         check(lib.fdmux_loop_wake(self._c_loop), "wake the loop")
 
     def after_fork(self) -> None:
-        """Make the loop usable in a forked child, with the same registrations."""
+        """Make the loop usable in a forked child, with the same registrations.
+
+        Raises:
+            LoopClosed: The loop is closed.
+            OSError: The kernel has no descriptors to give.
+        """
         check(lib.fdmux_loop_after_fork(self._c_loop), "reopen the loop after fork")
 
     def stats(self) -> Stats:
-        """Return the loop's counters."""
+        """Return the loop's counters.
+
+        Raises:
+            LoopClosed: The loop is closed.
+        """
         stats = ffi.new("struct fdmux_loop_stats *")
         stats.struct_size = ffi.sizeof("struct fdmux_loop_stats")
         check(lib.fdmux_loop_stats(self._c_loop, stats), "get the loop's counters")
@@ -319,15 +333,30 @@ class NativeLoop:
         return Stats._make([*counters, features])
 
     def close(self) -> None:
-        """End every native watcher and release the kernel objects. Idempotent.
+        """Remove every native watcher and release the kernel objects. Idempotent.
 
-        During a dispatch, also in another thread, the dispatch ends first.
+        A dispatch under way, also in another thread, ends first.
         """
         lib.fdmux_py_loop_close(self._c_loop)
 
 
+def c_loop_of(native: NativeLoop) -> CLoop:
+    """Return the pointer that C takes; valid while ``native`` lives."""
+    return native._c_loop  # noqa: SLF001 - this module's own class
+
+
+def finish_streams(native: NativeLoop) -> None:
+    """Call `on_close` of the streams that were aborted; in a dispatch do nothing.
+
+    Raises:
+        LoopClosed: The loop is closed.
+    """
+    c_loop = c_loop_of(native)
+    check_dispatch(c_loop, lib.fdmux_py_stream_finish_pending(c_loop), "finish streams")
+
+
 # ---- capsules ------------------------------------------------------------------------
-# Made in C, and not by ctypes, whose import ends some programs that start Python a
+# C makes them, not ctypes: importing ctypes crashes some programs that start Python a
 # second time (docs/embedding.md).
 API_NAME = lib.FDMUX_PY_NAME_API
 LOOP_NAME = lib.FDMUX_PY_NAME_LOOP

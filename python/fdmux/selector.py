@@ -1,13 +1,15 @@
 """Selector: a `selectors.BaseSelector` on the C core.
 
-Its one rule: the semantics are the standard library's, to the exception; the speed
-comes from doing per registration what others do per event. Each registration prebuilds
-the ``(key, events)`` pairs it can be reported with, in a list by descriptor, four
-entries each; a wait is one C call that returns indices into that list.
+Its one rule: it behaves as the standard library's selectors do, down to the exceptions.
+It is faster since it does at registration what they do at each event. `register`
+builds the ``(key, events)`` pairs that `select` can report, and keeps them in a list
+with four entries for each descriptor. `select` is one C call, which returns indices
+into the list.
 
-Other threads register during a wait, so the order of steps matters: a pair is in the
-list before the kernel is told of it, and leaves it only when the kernel has forgotten
-it. The wait that was under way then sees another epoch, and looks for gaps.
+Other threads may register during a wait, so the order of steps matters. A pair is put
+into the list before the kernel gets the descriptor, and is taken out only after the
+kernel has removed it. Taking one out changes the epoch; a `select` that was under way
+sees that, and leaves out the pairs that are gone.
 """
 
 from __future__ import annotations
@@ -23,7 +25,14 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from fdmux._ffi import ffi, lib
-from fdmux._native import LoopClosed, NativeLoop, check, check_dispatch, timeout_ns
+from fdmux._native import (
+    LoopClosed,
+    NativeLoop,
+    c_loop_of,
+    check,
+    check_dispatch,
+    timeout_ns,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -44,7 +53,7 @@ NO_TOKEN = 0  # no token is 0
 NO_PAIRS = (None, None, None)
 # What SelectorKey's own constructor does, without its Python frame.
 make_key = tuple.__new__
-# Bound once: each lookup in `lib` costs as much as a tenth of the call.
+# Looked up once: a lookup in `lib` costs a tenth of the call.
 io_add = lib.fdmux_py_io_add
 io_remove = lib.fdmux_io_remove
 io_update = lib.fdmux_io_update
@@ -52,15 +61,15 @@ is_fn_error = lib.fdmux_py_is_fn_error
 wait = lib.fdmux_py_select
 # The array a batch points at must live as long as the batch.
 BUFFERS: WeakKeyDictionary[CBatch, CIndices] = WeakKeyDictionary()
-# How to read so many indices at once, for the counts that have come so far.
+# By count: what reads that many indices at once. For the counts seen so far.
 UNPACK: dict[int, Callable[[memoryview], tuple[int, ...]]] = {}
 UNPACK_MAX = 4096
-# What a closed selector waits with: no loop.
+# The batch of a closed selector; it has no loop.
 CLOSED = ffi.new("struct fdmux_py_batch *")
 
 
 def pairs_of(key: SelectorKey) -> tuple[Pair | None, Pair | None, Pair | None]:
-    """Build what `select` can report for this key: for READ, for WRITE, for both."""
+    """Build the pairs `select` can report for this key: for READ, WRITE, and both."""
     if key.events == BOTH:
         return (key, EVENT_READ), (key, EVENT_WRITE), (key, BOTH)
     if key.events == EVENT_READ:
@@ -69,7 +78,7 @@ def pairs_of(key: SelectorKey) -> tuple[Pair | None, Pair | None, Pair | None]:
 
 
 def unpack_of(count: int) -> Callable[[memoryview], tuple[int, ...]]:
-    """Make what reads ``count`` indices; keep it, unless there may be too many."""
+    """Make the function that reads ``count`` indices; keep it for small counts."""
     unpack = struct.Struct(f"{count}I").unpack_from
     if count <= UNPACK_MAX:
         UNPACK[count] = unpack
@@ -79,20 +88,59 @@ def unpack_of(count: int) -> Callable[[memoryview], tuple[int, ...]]:
 class SelectorMapping(Mapping["FileDescriptorLike", SelectorKey]):
     """What `Selector.get_map` returns: keys by file object or descriptor."""
 
-    def __init__(self, selector: Selector) -> None:
-        self._selector = selector
+    def __init__(
+        self,
+        keys: Mapping[int, SelectorKey],
+        find: Callable[[FileDescriptorLike], SelectorKey | None],
+    ) -> None:
+        self._keys = keys
+        self._find = find
 
     def __len__(self) -> int:
-        return len(self._selector._keys)  # noqa: SLF001 - its view
+        return len(self._keys)
 
     def __getitem__(self, fileobj: FileDescriptorLike) -> SelectorKey:
-        key = self._selector._find(fileobj)  # noqa: SLF001 - its view
+        key = self._find(fileobj)
         if key is None:
             raise KeyError(f"{fileobj!r} is not registered")
         return key
 
     def __iter__(self) -> Iterator[FileDescriptorLike]:
-        return iter(self._selector._keys)  # noqa: SLF001 - its view
+        return iter(self._keys)
+
+
+def check_watchable(result: int, fd: int) -> None:
+    """Raise what the kernel answered when it was asked to watch ``fd``.
+
+    Raises:
+        OSError: The kernel refused; the message says so if ``fd`` was opened with
+            ``O_PATH``, since EBADF alone would say that it is closed.
+    """
+    if result == -errno.EBADF and is_path_only(fd):
+        raise path_only_error(fd)
+    check(result, f"watch fd {fd}")
+
+
+def path_only_error(fd: int) -> OSError:
+    """Make the error for a descriptor that was opened with ``O_PATH``."""
+    return OSError(
+        errno.EBADF,
+        f"watch fd {fd}: it was opened with O_PATH, and the kernel cannot wait for "
+        "such a descriptor",
+    )
+
+
+def is_path_only(fd: int) -> bool:
+    """Whether ``fd`` was opened with ``O_PATH``: a place in the file system, no file.
+
+    Source:  open(2), O_PATH
+    """
+    try:
+        from fcntl import F_GETFL, fcntl  # noqa: PLC0415 - only to explain an error
+
+        return bool(fcntl(fd, F_GETFL) & os.O_PATH)
+    except (ImportError, AttributeError, OSError):  # another system, or closed
+        return False
 
 
 def fd_of(fileobj: FileDescriptorLike) -> int:
@@ -100,6 +148,7 @@ def fd_of(fileobj: FileDescriptorLike) -> int:
 
     Raises:
         ValueError: There is none, or it is negative.
+        Exception: ``fileobj.fileno()`` raised it.
     """
     if isinstance(fileobj, int):
         fd = fileobj
@@ -116,43 +165,47 @@ def fd_of(fileobj: FileDescriptorLike) -> int:
 class Selector(BaseSelector):
     """Wait for descriptors, with the semantics of `selectors.EpollSelector`.
 
-    Native watchers, timers and posted calls in the same loop run inside `select`,
-    without the GIL. Works as ``asyncio.SelectorEventLoop(fdmux.Selector())``.
+    `select` runs the native watchers, timers and posted calls of its core loop, without
+    the GIL. Works as ``asyncio.SelectorEventLoop(fdmux.Selector())``.
 
     Args:
         backend: A name that ``fdmux info`` lists, such as ``"epoll"``; ``None`` for
             the best there is.
 
     Attributes:
-        native: The `NativeLoop` behind it; closed with the selector.
+        native: Its core loop, a `NativeLoop`; `close` closes it.
 
     Raises:
         ValueError: There is no such backend on this system.
+        TypeError: ``backend`` is not a string.
         OSError: The kernel has no descriptors to give.
 
-    Threads: register, modify and unregister from any thread take effect at once, also
-        while another thread is in `select`. One thread at a time may `select`.
+    Threads: Any thread may register, modify and unregister; it takes effect at once,
+        also while another thread is in `select`. One thread at a time may `select`.
     """
 
     def __init__(self, backend: str | None = None) -> None:
         self.native = NativeLoop(backend)
-        self._c_loop = self.native._c_loop  # noqa: SLF001 - our own handle
+        self._c_loop = c_loop_of(self.native)
         self._keys: dict[int, SelectorKey] = {}
         self._tokens: dict[int, int] = {}
         self._pairs: list[Pair | None] = []
-        self._map: SelectorMapping | None = SelectorMapping(self)
+        self._map: SelectorMapping | None = SelectorMapping(self._keys, self._find)
         self._capacity = 0
-        self._epoch = 0.0  # changes after pairs were taken out; NaN: at any time
+        self._epoch = 0.0  # grows when pairs are taken out; NaN: always differs
         self._batch: CBatch
         self._indices: memoryview
         self._reserve(1)
 
     def __fdmux_loop__(self) -> object:
-        """Hand out the loop to native code, see `NativeLoop`."""
+        """Return the core loop for native code, see `NativeLoop`."""
         return self.native.__fdmux_loop__()
 
     def fileno(self) -> int:
-        """Return the descriptor that stands for the selector, native timers included.
+        """Return the one descriptor that stands for the selector, timers included.
+
+        It polls readable when `select` has something to report, or a native function
+        is due.
 
         Raises:
             ValueError: The selector is closed.
@@ -169,23 +222,25 @@ class Selector(BaseSelector):
         Raises:
             ValueError: ``events`` or ``fileobj`` is invalid, or the selector is closed.
             KeyError: It is registered already.
-            OSError: The kernel refused it: EBADF, EPERM for regular files, ENOSPC.
+            OSError: The kernel refused it: EBADF (it is closed, or was opened with
+                ``O_PATH``), EPERM for regular files, ENOSPC.
+            Exception: ``fileobj.fileno()`` raised it.
         """
         if not events or events & ~BOTH:
             raise ValueError(f"Invalid events: {events!r}")
         try:
             fd = fileobj if type(fileobj) is int else fileobj.fileno()  # type: ignore[union-attr] # whatever it is
-        except (AttributeError, TypeError, ValueError):
+        except Exception:  # noqa: BLE001 - `_fd_of` asks again, and raises it
             fd = -1
         if type(fd) is not int or fd < 0:
-            fd = self._fd_of(fileobj)  # the long way, or why not
+            fd = self._fd_of(fileobj)  # the slow way, or the error
         key = make_key(SelectorKey, (fileobj, fd, events, data))
-        # Everything is in its place before the kernel is told: the next instant
+        # The tables are complete before the kernel gets the descriptor: from then on
         # another thread may report it.
         if self._keys.setdefault(fd, key) is not key:
             raise KeyError(f"{fileobj!r} (FD {fd}) is already registered")
         try:
-            # Its other pairs are None: `unregister` left them so.
+            # Its other pairs are None: `unregister` has cleared them.
             self._pairs[(fd << 2) + events] = (key, events)
             if events == BOTH:
                 self._set_pairs(fd, pairs_of(key))
@@ -195,7 +250,7 @@ class Selector(BaseSelector):
         if token < 0:
             self._forget(key)
             self._check_open("register")
-            check(token, f"watch fd {fd}")
+            check_watchable(token, fd)
         self._tokens[fd] = token
         if self._keys.get(fd) is not key:
             self._take_back(fd, token)
@@ -204,18 +259,22 @@ class Selector(BaseSelector):
         return key
 
     def unregister(self, fileobj: FileDescriptorLike) -> SelectorKey:
-        """Stop watching; never fails for a registered object, closed or not.
+        """Stop watching; works for every registered object, closed or not.
+
+        An object whose ``fileno()`` fails or returns -1 is found by identity, in O(n).
 
         Raises:
             KeyError: It is not registered.
+            ValueError: It is not registered, and has no descriptor.
+            Exception: It is not registered, and its ``fileno()`` raised this.
         """
         try:
             fd = fileobj if type(fileobj) is int else fileobj.fileno()  # type: ignore[union-attr] # whatever it is
             key = self._keys[fd]
             token = self._tokens.pop(fd)
-        except Exception:  # noqa: BLE001 - whatever fileno() does; ask again slowly
+        except Exception:  # noqa: BLE001 - fileno() may raise anything; the slow way
             key, token = self._take(fileobj)
-        # Until the kernel has forgotten it, another thread may report it.
+        # Until the kernel has removed it, another thread may report it.
         if io_remove(self._c_loop, token) == FORKED:
             self._tokens[key.fd] = token
             check(FORKED, f"unregister fd {key.fd}")
@@ -237,8 +296,8 @@ class Selector(BaseSelector):
         Raises:
             KeyError: It is not registered.
             ValueError: ``events`` is invalid; the registration stays.
-            OSError: The kernel refused it; the object is not registered any more, as
-                with the standard library's selectors.
+            OSError: The kernel refused it; the object is not registered any more. The
+                standard library's selectors do the same.
         """
         key = self._find(fileobj)
         if key is None:
@@ -249,7 +308,7 @@ class Selector(BaseSelector):
             return key
         fd = key.fd
         changed = make_key(SelectorKey, (key.fileobj, fd, events, data))
-        # What is added goes in before the kernel is told, what is dropped leaves after:
+        # New pairs are put in before the kernel changes, old ones are taken out after:
         # another thread may report either in between.
         if events == BOTH:
             self._set_pairs(fd, pairs_of(changed))
@@ -269,11 +328,11 @@ class Selector(BaseSelector):
         return changed
 
     def select(self, timeout: float | None = None) -> list[Pair]:
-        """Wait until something is ready, ``timeout`` has passed, or somebody woke it.
+        """Wait until something is ready, ``timeout`` has passed, or a thread woke it.
 
         Args:
-            timeout: Seconds; ``None`` waits, zero and less poll. Rounded up to
-                nanoseconds: never early.
+            timeout: Seconds; ``None`` waits without limit, zero and less do not wait.
+                Rounded up to nanoseconds, so it never returns early.
 
         Returns:
             The ready ``(key, events)``; empty after the timeout, a
@@ -307,7 +366,7 @@ class Selector(BaseSelector):
         return list(filter(None, found))  # unregistered by another thread meanwhile
 
     def close(self) -> None:
-        """Release the kernel objects; end native watchers. Idempotent.
+        """Release the kernel objects, and remove native watchers. Idempotent.
 
         A thread that is in `select` returns from it.
         """
@@ -316,7 +375,7 @@ class Selector(BaseSelector):
         self.native.close()
         self._keys.clear()
         self._tokens.clear()
-        # The thread that is in `select` may have collected something before.
+        # The thread that is in `select` may have collected something already.
         self._epoch += 1
         self._pairs[:] = [None] * len(self._pairs)
 
@@ -344,41 +403,50 @@ class Selector(BaseSelector):
             return self._keys[
                 fileobj if type(fileobj) is int else fileobj.fileno()  # type: ignore[union-attr] # whatever it is
             ]
-        except Exception:  # noqa: BLE001 - whatever fileno() does; ask again slowly
+        except Exception:  # noqa: BLE001 - fileno() may raise anything; the slow way
             return self._keys.get(self._fd_of(fileobj))
 
     def _fd_of(self, fileobj: FileDescriptorLike) -> int:
-        """Find a descriptor, also of a registered object that was closed meanwhile."""
+        """Return the descriptor of ``fileobj``, which may be closed if registered.
+
+        Raises:
+            Exception: As `fd_of`, if it is not registered.
+        """
         try:
             return fd_of(fileobj)
-        except ValueError:
+        except Exception:
             for key in list(self._keys.values()):
                 if key.fileobj is fileobj:
                     return key.fd
             raise
 
     def _take(self, fileobj: FileDescriptorLike) -> tuple[SelectorKey, int]:
-        """Find what is to be unregistered the long way, or say why not."""
+        """Take the token of ``fileobj`` out; the slow way of `unregister`.
+
+        Raises:
+            KeyError: It is not registered.
+        """
         key = self._find(fileobj)
         if key is None:
             raise KeyError(f"{fileobj!r} is not registered")
         token = self._tokens.pop(key.fd, NO_TOKEN)
         if token == NO_TOKEN:
-            # Another thread is registering it, and the kernel may report it for a
-            # moment still: from now on every batch is looked through for gaps.
+            # Another thread is registering it, and the kernel may report it once more
+            # at any time: from now on every `select` looks for pairs that are gone.
             self._epoch = math.nan
         return key, token
 
     def _take_back(self, fd: int, token: int) -> None:
-        """End a registration that was unregistered before its token was known.
+        """Remove from the kernel what was unregistered before its token was known.
 
-        Both threads come by here, whichever is later with the token in its place.
+        The registering and the unregistering thread both call this; the later one
+        finds the token.
         """
         if token != NO_TOKEN and self._tokens.pop(fd, NO_TOKEN) == token:
             io_remove(self._c_loop, token)
 
     def _set_pairs(self, fd: int, pairs: Iterable[Pair | None]) -> None:
-        """Replace what `select` can report for ``fd``, at one stroke."""
+        """Replace the pairs of ``fd`` in one step, which no thread sees half done."""
         first = (fd << 2) + EVENT_READ
         self._pairs[first : first + 3] = pairs
 
@@ -386,7 +454,8 @@ class Selector(BaseSelector):
         """Lengthen the list of pairs for a higher descriptor than any before.
 
         Raises:
-            OSError: It is not open; a wild number is not to cost a list of its size.
+            OSError: It is not open. Checked first, so that a number out of nowhere does
+                not cost a list of its size.
         """
         try:
             os.fstat(key.fd)
@@ -401,12 +470,12 @@ class Selector(BaseSelector):
         self._set_pairs(key.fd, pairs_of(key))
 
     def _forget(self, key: SelectorKey) -> None:
-        """Take back what was made ready for a registration that failed."""
+        """Undo the tables of a registration that failed."""
         self._set_pairs(key.fd, NO_PAIRS)
         self._keys.pop(key.fd, None)
 
     def _reserve(self, count: int) -> None:
-        """Make room to collect ``count`` events; a wait under way keeps the old."""
+        """Make room to collect ``count`` events; a wait under way keeps its own."""
         capacity = max(CAPACITY_MIN, 1 << (count - 1).bit_length())
         indices = ffi.new("uint32_t[]", capacity)
         batch = ffi.new("struct fdmux_py_batch *")
@@ -421,7 +490,7 @@ class Selector(BaseSelector):
             self._batch = CLOSED
 
     def _finish(self, batch: CBatch, count: int) -> int:
-        """Go on after signals, whose handlers run in between; raise for errors."""
+        """Wait again after signals, whose handlers have run by then; raise errors."""
         while count == -errno.EINTR and not is_fn_error(batch.loop, count):
             count = lib.fdmux_py_select_again(batch)
         if batch is CLOSED:

@@ -1,1 +1,1 @@
-"""The loop in Python: descriptors, timers, calls of other threads; and its guests."""
+"""The event loop in Python: descriptors, timers, calls of other threads; and guests."""

@@ -1,10 +1,10 @@
-"""Guest: a `SelectorEventLoop` whose waiting is done by somebody else's loop.
+"""Guest: a `SelectorEventLoop` inside a loop of another kind, which waits for it.
 
 Its one rule: the descriptor polls readable whenever `Guest.dispatch` has something to
-do, so a host that watches it misses nothing, and a host that is idle sleeps. Sockets,
-native watchers and calls from other threads are behind that descriptor anyway; what
-this file adds is the loop's next Python deadline, as a timer in the core, and a wake-up
-for what an exception has left behind.
+do, so a host that watches it misses nothing, and sleeps while there is nothing to do.
+Sockets, native watchers and calls from other threads make the descriptor readable by
+themselves. This file adds two things: a timer of the core for the loop's next Python
+timer, and a wake-up for calls that an exception has left in their queues.
 """
 
 from __future__ import annotations
@@ -15,90 +15,95 @@ from typing import TYPE_CHECKING
 
 from fdmux._ffi import lib
 from fdmux._native import TIMEOUT_NS_MAX, timeout_ns
-from fdmux.loop.event_loop import SelectorEventLoop
+from fdmux.loop.event_loop import SelectorEventLoop, check_loop, iteration_of
 from fdmux.loop.guest_base import GuestBase
-from fdmux.selector import Selector
 
 if TYPE_CHECKING:
     from fdmux._native import NativeLoop
+    from fdmux.loop.iteration import Iteration
 
 
-def native_of(loop: SelectorEventLoop) -> NativeLoop:
-    """Return the core loop that all of ``loop`` runs in.
+def native_of(iteration: Iteration) -> NativeLoop:
+    """Return the core loop, if all of the loop runs in it.
 
     Raises:
-        TypeError: Its selector is another one, whose descriptors are elsewhere.
+        TypeError: The loop has another selector, which watches its descriptors.
+        LoopClosed: The loop is closed.
     """
-    selector = loop._table.selector  # noqa: SLF001 - the loop as its host sees it
-    if not isinstance(selector, Selector):
+    if iteration.core.inside is None:
         raise TypeError(
-            f"make a guest of a loop on {selector!r}: one descriptor stands for all "
-            "only in a SelectorEventLoop(fdmux.Selector())"
+            f"make a Guest of a loop on {iteration.table.selector!r}: its selector "
+            "must be a fdmux.Selector, since no other has one descriptor for everything"
         )
-    return loop.native
+    return iteration.native()
 
 
 class Guest(GuestBase):
     """A `SelectorEventLoop` inside a loop of another kind: C, GLib, libuv, a game's.
 
     The host watches `fileno` for reading, level-triggered, and calls `dispatch` each
-    time it is readable. That is all: Python's timers and calls from other threads
-    make the descriptor readable as well.
+    time it is readable. The host need not do more: Python's timers and calls from other
+    threads make the descriptor readable as well.
 
     >>> with Guest() as guest:
     ...     guest.loop.register_read(sock, on_readable)
     ...     host.watch(guest.fileno(), guest.dispatch)
 
     Args:
-        loop: What to run, on a `fdmux.Selector`; it stays the caller's. ``None`` makes
-            a loop, which `close` closes.
+        loop: The loop to run, on a `fdmux.Selector`; the caller closes it. ``None``
+            makes a loop, which `close` closes.
 
     Attributes:
-        loop: The loop; use it as ever, but do not `run` it.
+        loop: The loop. Register and call in it as usual, but do not `run` it.
 
     Raises:
-        TypeError: ``loop`` is on another selector.
+        TypeError: ``loop`` is not a `SelectorEventLoop`, or has another selector.
         RuntimeError: ``loop`` has a guest already.
         OSError: The selector's backend has no such descriptor (``poll``): EOPNOTSUPP.
         LoopClosed: ``loop`` is closed.
 
-    Threads: Everything belongs to one thread at a time, the host's; other threads have
-        the loop's ``call_soon_threadsafe``. The host releases the GIL while it waits.
+    Threads: Only the host's thread may use it; other threads have the loop's
+        ``call_soon_threadsafe``. The host must release the GIL while it waits.
     Fork: As `SelectorEventLoop`: the child closes the guest and makes a new one.
     """
 
     def __init__(self, loop: SelectorEventLoop | None = None) -> None:
         with contextlib.ExitStack() as on_failure:
             self._is_owner = loop is None
-            self.loop = SelectorEventLoop() if loop is None else loop
+            self.loop = (
+                SelectorEventLoop()
+                if loop is None
+                else check_loop(loop, "make a Guest")
+            )
             if self._is_owner:
                 on_failure.callback(self.loop.close)
-            native = native_of(self.loop)
-            if self.loop.on_earlier_deadline is not None:
-                raise RuntimeError(f"make a guest of {self.loop!r}: it is one already")
-            self._timers = self.loop._timers  # noqa: SLF001 - the loop as its host sees it
+            self._iteration = iteration_of(self.loop)
+            native = native_of(self._iteration)
+            if self._iteration.on_earlier_deadline is not None:
+                raise RuntimeError(f"make a Guest of {self.loop!r}: it has one already")
             super().__init__(native)
             on_failure.pop_all()
-        self._armed = math.inf  # for this deadline of Python's
-        self._armed_ns = 0  # on the core's clock
+        self._armed = math.inf  # the Python deadline that the timer is armed for
+        self._armed_ns = 0  # the same on the core's clock
         self._is_dispatching = False
-        self.loop.on_earlier_deadline = self._arm
+        self._iteration.on_earlier_deadline = self._arm
         self._prepare_wait()
 
     def dispatch(self) -> int:
-        """Do one iteration of the loop without waiting.
+        """Run one iteration of the loop without waiting.
 
-        Native functions that are due run as well. `fdmux.current` finds the loop in
-        every callback. Calling it once too often does no harm.
+        Native functions that are due run as well. In every callback `fdmux.current`
+        returns the core loop. A call with nothing to do does no harm.
 
         Returns:
             How many callbacks ran.
 
         Raises:
-            Exception: What a callback raised (unless the loop has an error hook). The
-                loop stays usable, and the descriptor readable: what had to wait is
-                called by the next dispatch.
-            RuntimeError: Called in a callback of the loop, or it runs elsewhere.
+            Exception: A callback raised it, and the loop has no error hook. The loop
+                stays usable. If calls are left, the descriptor stays readable, and the
+                next dispatch makes them.
+            RuntimeError: Called in a callback of the loop, or the loop runs in another
+                thread.
             LoopClosed: After `close`.
         """
         self._check_open("dispatch a guest")
@@ -110,48 +115,43 @@ class Guest(GuestBase):
             self._prepare_wait()
 
     def close(self) -> None:
-        """Leave the host: close the loop if the guest has made it. Idempotent.
+        """End the guest, and close the loop if the guest has made it. Idempotent.
 
-        A loop that was given can `run` by itself afterwards, or have another guest.
-        Stop watching the descriptor first.
+        Stop watching the descriptor first. A loop that was given can `run` by itself
+        afterwards, or have another guest.
 
         Raises:
-            RuntimeError: The loop runs right now, and is the guest's to close.
+            RuntimeError: The loop is running, and the guest has made it.
         """
         if self._is_closed:
             return
         if self._is_owner:
             self.loop.close()
         self._is_closed = True
-        self.loop.on_earlier_deadline = None
-        # Refused where the loop was closed by others: then there is no timer.
+        self._iteration.on_earlier_deadline = None
+        # A loop that others have closed has no timer any more, and refuses.
         lib.fdmux_timer_remove(self._c_loop, self._timer)
 
     def _prepare_wait(self) -> None:
-        """Let the descriptor tell the truth about what Python has to do."""
-        if self.loop._unusable is not None:  # noqa: SLF001 - the loop as its host sees it
-            return  # closed, or a parent's: it has nothing to do any more
+        """Arm the timer, and make the descriptor readable if calls are left."""
+        if self._iteration.unusable is not None:  # closed, or the parent's
+            return
         self._arm()
-        if self._has_work_left():
+        if self._iteration.has_calls_left:
             self._native.wake()
 
-    def _has_work_left(self) -> bool:
-        """Whether calls wait that nothing in the kernel announces any more."""
-        loop = self.loop
-        posted, due = loop._posted, loop._due  # noqa: SLF001 - the loop as its host sees it
-        return bool(posted or due)
-
     def _arm(self) -> None:
-        """Set the timer for Python's next deadline."""
-        if self._is_dispatching:
-            return  # once, at its end
-        deadline = self._timers.next_deadline
+        """Arm the core's timer for the next Python timer."""
+        if self._is_dispatching:  # `dispatch` does it once, at its end
+            return
+        deadline = self._iteration.timers.next_deadline
         if deadline == math.inf:
             if self._armed != math.inf:
                 self._disarm_timer()
                 self._armed = math.inf
             return
-        # The loop's clock before the core's: a delay in between makes it later.
+        # Read the loop's clock before the core's: then a delay between the two makes
+        # the timer later, never earlier.
         delay = min(deadline - self.loop.time(), TIMEOUT_NS_MAX / 2e9)
         now_ns = lib.fdmux_loop_now(self._c_loop)
         if deadline == self._armed and now_ns < self._armed_ns:

@@ -1,8 +1,8 @@
-"""GuestBase: what every guest is to its host: one descriptor, and a timer behind it.
+"""GuestBase: one descriptor that a host watches, and a timer of the core behind it.
 
-Its one rule: the descriptor polls readable whenever there is something to do. Which
-loop of Python is behind it, and when that wants to go on, is in guest.py and
-hosts/asyncio/guest.py.
+Its one rule: the descriptor polls readable whenever there is something to do. guest.py
+and hosts/asyncio/guest.py say which loop of Python is behind it, and arm the timer for
+the next deadline of that loop.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import abc
 from typing import TYPE_CHECKING
 
 from fdmux._ffi import ffi, lib
-from fdmux._native import LoopClosed, check
+from fdmux._native import LoopClosed, c_loop_of, check
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
 
 
 class GuestBase(abc.ABC):
-    """A loop of Python whose waiting is done by somebody else's."""
+    """A loop of Python for which a loop of another kind, its host, waits."""
 
     def __init__(self, native: NativeLoop) -> None:
         self._native = native
-        self._c_loop = native._c_loop  # noqa: SLF001 - our own handle
-        native.fileno()  # from now on deadlines are kept in the descriptor
+        self._c_loop = c_loop_of(native)
+        native.fileno()  # from now on the descriptor announces deadlines as well
         self._timer = self._add_timer()
         self._is_closed = False
 
     def fileno(self) -> int:
         """Return the one descriptor that stands for the loop, timers included.
 
-        It polls readable when `dispatch` has something to do. It is the loop's: watch
-        it for reading, level-triggered, and neither read nor close it.
+        It polls readable when `dispatch` has something to do. Watch it for reading,
+        level-triggered. It belongs to the loop: neither read nor close it.
 
         Raises:
             LoopClosed: After `close`.
@@ -45,7 +45,7 @@ class GuestBase(abc.ABC):
     def deadline(self) -> float | None:
         """Return when `dispatch` must be called even if nothing happens.
 
-        For hosts that want to know; the descriptor becomes readable then anyhow.
+        A host need not ask: the descriptor becomes readable at that time.
 
         Returns:
             A time on `time.monotonic`'s clock, of the next Python or native timer; in
@@ -59,7 +59,7 @@ class GuestBase(abc.ABC):
 
     @abc.abstractmethod
     def close(self) -> None:
-        """Leave the host."""
+        """End the guest; the host must have stopped watching the descriptor."""
 
     def __enter__(self) -> Self:
         self._check_open("enter a guest")
@@ -78,7 +78,7 @@ class GuestBase(abc.ABC):
             raise LoopClosed(f"{attempted}: it is closed")
 
     def _add_timer(self) -> int:
-        """Add the timer that stands for Python's; it calls nobody, it only wakes."""
+        """Add a timer without a function: it only makes the descriptor readable."""
         options = ffi.new("struct fdmux_timer_options *")
         options.struct_size = ffi.sizeof("struct fdmux_timer_options")
         token = ffi.new("uint64_t *")
@@ -86,10 +86,10 @@ class GuestBase(abc.ABC):
         return token[0]
 
     def _arm_timer(self, deadline_ns: int) -> None:
-        """Arm it, on the core's clock."""
+        """Arm the timer, on the core's clock."""
         result = lib.fdmux_timer_arm(self._c_loop, self._timer, deadline_ns, 0)
         check(result, "arm a guest's timer")
 
     def _disarm_timer(self) -> None:
-        """Let it be; on a loop that others have closed there is none."""
+        """Cancel the timer. A loop that others have closed refuses; that is fine."""
         lib.fdmux_timer_cancel(self._c_loop, self._timer)

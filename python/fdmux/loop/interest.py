@@ -1,9 +1,9 @@
-"""Who is told about which descriptor: callbacks by descriptor, on any selector.
+"""InterestTable: the callbacks of each watched descriptor, on any selector.
 
-Its one rule: an `Interest` is its own generation. It is what the selector hands back
-with an event, and it loses its callbacks the moment it is taken out, so an event that
-was collected earlier finds nobody, whatever now lives under the same number. Calls no
-callback and knows no clock.
+Its one rule: an `Interest` is never used again. The selector returns it with each event
+as ``key.data``. It loses its callbacks when it is taken out of the table, so an event
+that was collected earlier calls nobody, whatever file has the same number by now. This
+file calls no callback and reads no clock.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import socket
 from selectors import EVENT_READ, EVENT_WRITE
 from typing import TYPE_CHECKING
 
-from fdmux.selector import fd_of
+from fdmux.loop.arguments import check_callable
+from fdmux.selector import fd_of, is_path_only, path_only_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,17 +40,21 @@ if TYPE_CHECKING:
 
         @property
         def data(self) -> Interest:
-            """Whom to tell."""
+            """The callbacks of the descriptor."""
 
 
 BOTH = EVENT_READ | EVENT_WRITE
 
 
 def read_fileno(fileobj: HasFileno) -> int:
-    """Return ``fileobj.fileno()``, or -1 where a closed file object raises."""
+    """Return ``fileobj.fileno()``, or -1 if it raises, as closed objects do.
+
+    A closed file raises ValueError; other objects raise what they like: a serial port
+    of pyserial an OSError, a closed `NativeLoop` LoopClosed.
+    """
     try:
         return fileobj.fileno()
-    except ValueError:
+    except Exception:  # noqa: BLE001 - see above
         return -1
 
 
@@ -60,12 +65,12 @@ class Interest:
 
     def __init__(self, fd: int, fileobj: FileDescriptorLike) -> None:
         self.fd = fd
-        # Asked once for every event: is the object still the descriptor it was? None
-        # for a plain number, which cannot tell, and saves the 40 ns.
+        # Called at each event: does the object still have the same descriptor? None
+        # for a plain number, which cannot be asked; that saves 40 ns.
         self.fileno: Callable[[], int] | None = None
         if isinstance(fileobj, int):
             pass
-        elif isinstance(fileobj, socket.socket):
+        elif type(fileobj) is socket.socket:  # its fileno() does not raise
             self.fileno = fileobj.fileno
         else:
             self.fileno = functools.partial(read_fileno, fileobj)
@@ -75,17 +80,17 @@ class Interest:
 
     @property
     def events(self) -> int:
-        """What the selector is asked for on behalf of this interest."""
+        """What the selector has to watch for."""
         return (EVENT_READ if self.on_read is not None else 0) | (
             EVENT_WRITE if self.on_write is not None else 0
         )
 
     def is_stale(self) -> bool:
-        """Whether the object is known to stand for this descriptor no more."""
+        """Whether the object has another descriptor by now, or none."""
         return self.fileno is not None and self.fileno() != self.fd
 
     def is_closed(self) -> bool:
-        """Whether the descriptor is closed, as far as can be told; a system call."""
+        """Whether the descriptor is closed, or not the object's; a system call."""
         try:
             os.fstat(self.fd)
         except OSError:
@@ -93,7 +98,7 @@ class Interest:
         return self.is_stale()
 
     def source_of(self, events: int) -> FileDescriptorLike:
-        """Return the object that was registered for (the first of) ``events``."""
+        """Return the object that was registered for ``events``; for both: to read."""
         return self.reader if events & EVENT_READ else self.writer
 
     def give(
@@ -106,7 +111,7 @@ class Interest:
             self.writer, self.on_write = fileobj, callback
 
     def take(self, events: int) -> None:
-        """Remove the callbacks of ``events``; collected events find nobody."""
+        """Remove the callbacks of ``events``; events already collected call nobody."""
         if events & EVENT_READ:
             self.on_read = None
         if events & EVENT_WRITE:
@@ -114,14 +119,14 @@ class Interest:
 
 
 class InterestTable:
-    """Every interest of one loop, and the selector that watches for them.
+    """Every interest of one loop, and the selector that watches the descriptors.
 
-    The selector is given plain numbers: a number can be removed from it after the
-    object that owned it was closed, without a search.
+    The selector gets plain numbers: a number can be removed from it after its object
+    was closed, without a search.
 
     Attributes:
-        has_ghosts: Whether the selector may report what is registered no more, so that
-            `replace_selector` should be called before the next wait.
+        has_ghosts: Whether the selector may report descriptors that are not registered
+            any more, so that `replace_selector` has to be called before the next wait.
     """
 
     def __init__(self, selector: selectors.BaseSelector) -> None:
@@ -136,24 +141,22 @@ class InterestTable:
     def add(
         self, fileobj: FileDescriptorLike, event: int, callback: ReadyCallback
     ) -> None:
-        """Set the callback of one direction, in place of an earlier one."""
-        if not callable(callback):
-            raise TypeError(f"register {fileobj!r}: {callback!r} is not callable")
+        """Set the callback of one direction; replaces an earlier one."""
+        check_callable(callback, f"watch {fileobj!r}", "callback")
         fd = fd_of(fileobj)
         interest = self._by_fd.get(fd)
         if interest is not None and interest.is_stale():
-            self._forget(interest)  # its socket was closed without `discard`
+            self._forget(interest)  # its object was closed without `discard`
             interest = None
         if interest is None:
             interest = Interest(fd, fileobj)
-            self.selector.register(fd, event, interest)
-            self._by_fd[fd] = interest
+            self._register(interest, event)
         else:
             interest = self._extend(interest, fileobj, event)
         interest.give(event, fileobj, callback)
 
     def discard(self, fileobj: FileDescriptorLike, events: int = BOTH) -> None:
-        """Take away the callbacks of ``events``; quiet if there are none."""
+        """Remove the callbacks of ``events``; does nothing if there are none."""
         interest = self._find(fileobj)
         if interest is None:
             return
@@ -165,19 +168,19 @@ class InterestTable:
             self._modify(interest, events_left)
 
     def drop_closed(self) -> bool:
-        """Forget each interest whose file is closed. O(n). Returns if any was."""
+        """Remove each interest whose file is closed; returns if there was any. O(n)."""
         closed = [entry for entry in self._by_fd.values() if entry.is_closed()]
         for interest in closed:
             self._forget(interest)
         return bool(closed)
 
     def drop(self, interest: Interest) -> None:
-        """Forget an interest whose file was found to be closed."""
+        """Remove an interest whose file turned out to be closed."""
         if self._by_fd.get(interest.fd) is interest:
             self._forget(interest)
 
     def abandon(self) -> None:
-        """Make every interest deaf, without a system call."""
+        """Remove all callbacks, without a system call."""
         for interest in self._by_fd.values():
             interest.take(BOTH)
         self._by_fd.clear()
@@ -186,7 +189,7 @@ class InterestTable:
         """Find by number, or a closed object by identity: O(n), as `selectors`."""
         try:
             return self._by_fd.get(fd_of(fileobj))
-        except ValueError:
+        except Exception:  # noqa: BLE001 - fileno() of a closed object may raise any
             for interest in self._by_fd.values():
                 if interest.reader is fileobj or interest.writer is fileobj:
                     return interest
@@ -195,10 +198,11 @@ class InterestTable:
     def _extend(
         self, interest: Interest, fileobj: FileDescriptorLike, event: int
     ) -> Interest:
-        """Watch one more direction, or the same one anew.
+        """Watch one more direction, or register the same one again.
 
-        Anew means out and in: behind the same number (an int, or an object that
-        connects again) may be another file, which the kernel does not know yet.
+        The second means to unregister it first: the number may belong to another file
+        by now (a plain int, or an object that has connected again), which the kernel
+        does not watch yet.
         """
         if interest.events & event:
             events = interest.events
@@ -209,8 +213,8 @@ class InterestTable:
         try:
             self.selector.modify(interest.fd, interest.events | event, interest)
         except OSError:
-            # epoll_ctl(2) ENOENT: the number is another file's by now, for which
-            # only the new callback was meant. A closed number fails again here.
+            # epoll_ctl(2) ENOENT: the number belongs to another file by now, and only
+            # the new callback is for that file. A closed number fails again here.
             self._forget(interest)
             interest = Interest(interest.fd, fileobj)
             self._register(interest, event)
@@ -219,16 +223,18 @@ class InterestTable:
     def _register(self, interest: Interest, events: int) -> None:
         try:
             self.selector.register(interest.fd, events, interest)
-        except BaseException:
+        except BaseException as error:
             interest.take(BOTH)
             self._by_fd.pop(interest.fd, None)
+            if isinstance(error, OSError) and is_path_only(interest.fd):
+                raise path_only_error(interest.fd) from None
             raise
         self._by_fd[interest.fd] = interest
 
     def _modify(self, interest: Interest, events: int) -> None:
         try:
             self.selector.modify(interest.fd, events, interest)
-        except OSError:  # the number is another file's, or nobody's
+        except OSError:  # the number belongs to another file by now, or to none
             self._forget(interest)
 
     def _forget(self, interest: Interest) -> None:
@@ -243,10 +249,10 @@ class InterestTable:
         """Start over with an empty epoll set. O(n), once for all closes of a batch.
 
         epoll(7): an entry lives as long as its open file *description*. If the
-        closed socket had been dup'ed (or inherited by a child), its entry stays, can
-        no longer be removed, and goes on to report its old number: for ever, or as
-        somebody else's event. Only the standard library's selector needs this; ours
-        tells entries apart by generation.
+        closed socket has a duplicate (by ``dup``, or in a forked child), its entry
+        stays and cannot be removed any more. It goes on reporting the old number, and
+        so looks like an event of whatever file has that number now. Only the standard
+        library's selector needs this; `fdmux.Selector` tells entries apart.
         """
         try:
             fresh = selectors.EpollSelector()
@@ -261,6 +267,6 @@ class InterestTable:
     def _move(self, key: WatchedKey, fresh: selectors.EpollSelector) -> None:
         try:
             fresh.register(key.fd, key.events, key.data)
-        except OSError:  # closed since, and not noticed yet
+        except OSError:  # closed meanwhile
             key.data.take(BOTH)
             self._by_fd.pop(key.fd, None)

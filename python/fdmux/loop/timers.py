@@ -1,7 +1,7 @@
-"""Calls that wait for their time: a heap ordered by (deadline, sequence).
+"""TimerQueue: the calls that wait for their time, in a heap by (deadline, sequence).
 
-Its one rule: what is due is taken out in one go, before anything runs, so a call
-that arms itself again with no delay runs in the next round and never starves the
+Its one rule: `take_due` takes out all that is due before any of it runs. So a call that
+arms itself again without a delay runs in the next iteration, and cannot starve the
 rest. Knows nothing about sockets, selectors or threads; reads no clock of its own.
 """
 
@@ -15,15 +15,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Cancelled entries stay in the heap until they surface, as removing one from the
-# middle is O(n). Once there are this many, and they outnumber the rest, one O(n)
-# sweep removes them all: a cancelled call costs O(log n) amortised, and memory
-# stays within twice what is alive.
+# A cancelled entry stays in the heap until it is the first, since removing one from the
+# middle is O(n). When there are more than this many, and they are more than half, one
+# O(n) sweep removes them all. So a cancelled call costs O(log n) amortised, and the
+# heap is at most twice as large as the armed timers need.
 CANCELLED_KEPT_MAX = 64
 
 
 class Handle:
-    """A call that was asked for and has not run yet."""
+    """A call that will be made once, unless it is cancelled before.
+
+    Attributes:
+        source: The function, as the user passed it.
+    """
 
     __slots__ = ("_call", "source")
 
@@ -33,18 +37,18 @@ class Handle:
 
     @property
     def is_cancelled(self) -> bool:
-        """Whether `cancel` was called or the call has run: it will not run again."""
+        """Whether `cancel` was called or the call has run: it will not run any more."""
         return self._call is None
 
     def cancel(self) -> None:
-        """Make sure that the call does not run from now on.
+        """Make sure that the call does not start from now on.
 
-        Quiet when it ran already, or runs right now.
+        Does nothing if it has run already, or is running.
         """
         self._call = None
 
     def run(self) -> bool:
-        """Make the call, once; returns whether there was one to make."""
+        """Make the call, the first time only; return whether it was made."""
         call, self._call = self._call, None
         if call is None:
             return False
@@ -53,7 +57,12 @@ class Handle:
 
 
 class TimerHandle(Handle):
-    """A call with a deadline, as `call_later` and `call_at` return it."""
+    """A call with a deadline; `call_later` and `call_at` return it.
+
+    Attributes:
+        deadline: When the call is due, in seconds on the loop's clock.
+        queue: The queue it waits in; ``None`` once it was due.
+    """
 
     __slots__ = ("deadline", "queue")
 
@@ -66,10 +75,10 @@ class TimerHandle(Handle):
     ) -> None:
         super().__init__(call, source)
         self.deadline = deadline
-        self.queue: TimerQueue | None = queue  # until it is due
+        self.queue: TimerQueue | None = queue
 
     def cancel(self) -> None:
-        """Make sure that the call does not run from now on. Loop thread only."""
+        """Make sure that the call does not start from now on. Loop thread only."""
         if self._call is not None:
             self._call = None
             if self.queue is not None:
@@ -80,10 +89,10 @@ class TimerQueue:
     """The armed timers of one loop.
 
     Attributes:
-        next_deadline: The earliest deadline there is, ``inf`` if there is none. Kept
-            up to date, since a loop reads it twice in each iteration.
-        on_earlier: Called when a new timer comes before all others, by `add`. For a
-            loop in which somebody else does the waiting.
+        next_deadline: The earliest deadline, ``inf`` if there is none. An attribute,
+            since a loop reads it twice in each iteration.
+        on_earlier: `add` calls it when the new timer comes before all others: a wait
+            that is under way must end earlier then.
     """
 
     def __init__(self) -> None:
@@ -105,8 +114,15 @@ class TimerQueue:
         Units:   seconds on the caller's clock; ``inf`` never comes due
         Raises:
             ValueError: ``deadline`` is NaN, which would break the heap's order.
+            TypeError: ``deadline`` is not a number.
         """
-        if math.isnan(deadline):
+        try:
+            is_nan = math.isnan(deadline)
+        except TypeError:
+            raise TypeError(
+                f"arm a timer: its time must be a number of seconds, not {deadline!r}"
+            ) from None
+        if is_nan:
             raise ValueError("arm a timer: its time is NaN")
         handle = TimerHandle(deadline, call, source, self)
         heapq.heappush(self._heap, (deadline, next(self._sequence), handle))
@@ -117,7 +133,7 @@ class TimerQueue:
         return handle
 
     def take_due(self, now: float) -> list[TimerHandle]:
-        """Remove and return what is due at ``now``, in order. Never early."""
+        """Remove and return the calls that are due at ``now``, in order."""
         due: list[TimerHandle] = []
         while self.next_deadline <= now < math.inf:
             handle = heapq.heappop(self._heap)[2]
@@ -127,7 +143,7 @@ class TimerQueue:
         return due
 
     def note_cancelled(self) -> None:
-        """Count one more cancelled entry; sweep the heap when they prevail."""
+        """Count one more cancelled entry; sweep the heap if they are the majority."""
         heap = self._heap
         self._cancelled_count += 1
         if self._cancelled_count > max(CANCELLED_KEPT_MAX, len(heap) // 2):

@@ -1,8 +1,8 @@
-"""What ends a wait from outside: another thread, or a signal.
+"""WakeChannel: how another thread or a signal ends the wait of a loop.
 
-Its one rule: the channel carries no information but "look again". A full channel is
-therefore a success (somebody has woken the loop and it has not looked yet), and what
-there is to look at is stored elsewhere before `WakeChannel.wake` is called.
+Its one rule: the channel carries no data. The caller of `WakeChannel.wake` stores what
+the loop has to do before, and a full channel is no error: the loop has not read the
+earlier wake-ups yet, so it will wake up in any case.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from fdmux._ffi import lib
-from fdmux._native import check
+from fdmux._native import c_loop_of, check
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,11 +27,11 @@ QUIET = (-errno.ESTALE, -errno.ECHILD)  # closed, or the parent's
 
 
 class WakeChannel:
-    """A connected pair of sockets; the reading end belongs into a selector.
+    """A connected pair of sockets; the loop's selector watches the reading end.
 
     Args:
-        native: The core loop that the selector waits in, if it is one of ours: waking
-            that costs less. Signals take the sockets in any case.
+        native: The core loop that the selector waits in, if there is one: waking that
+            costs less. Signals use the sockets in any case.
     """
 
     def __init__(self, native: NativeLoop | None = None) -> None:
@@ -54,7 +54,7 @@ class WakeChannel:
         Threads: Any, also a signal handler. Quiet after `close`.
         """
         if self._native is not None:
-            result = lib.fdmux_loop_wake(self._native._c_loop)  # noqa: SLF001 - ours
+            result = lib.fdmux_loop_wake(c_loop_of(self._native))
             if result < 0 and result not in QUIET:
                 check(result, "wake the loop")
             return
@@ -65,7 +65,7 @@ class WakeChannel:
                 self._writer.send(b"\0")
 
     def drain(self) -> None:
-        """Take the wake-ups out, so that the reading end is quiet again."""
+        """Read all wake-ups, so that the reading end is not readable any more."""
         with contextlib.suppress(BlockingIOError):
             while len(self.reader.recv(DRAIN_SIZE)) == DRAIN_SIZE:
                 pass
@@ -74,22 +74,13 @@ class WakeChannel:
     def woken_by_signals(self) -> Iterator[None]:
         """Let every signal end the wait, for as long as the block runs.
 
-        A signal that arrives between Python's last check and the system call would
-        otherwise be handled only after the wait. Does nothing outside the main thread
-        or when somebody else has set a wakeup fd already.
+        Without it, a signal that arrives between Python's last check and the system
+        call is handled only after the wait. Does nothing outside the main thread, where
+        no signal handler runs, or when somebody else has set a wakeup fd already.
 
         Source: signal.set_wakeup_fd
         """
-        own = self._writer.fileno()
-        self._may_have_signals = True  # before: Ctrl-C may come with the call
-        try:
-            previous = signal.set_wakeup_fd(own, warn_on_full_buffer=False)
-        except ValueError:  # not the main thread, where no signal handler runs
-            yield
-            return
-        if previous not in (-1, own):
-            signal.set_wakeup_fd(previous)
-            self._may_have_signals = False
+        if not self._take_signals():
             yield
             return
         try:
@@ -98,13 +89,33 @@ class WakeChannel:
             signal.set_wakeup_fd(-1)
             self._may_have_signals = False
 
+    def _take_signals(self) -> bool:
+        """Make signals write to the channel, if nobody else has a wakeup fd.
+
+        CPython itself knows which thread runs signal handlers. `threading.main_thread`
+        may not: in a program that embeds Python it is the thread that imported
+        `threading` first, and a subinterpreter runs no handlers at all.
+        """
+        own = self._writer.fileno()
+        self._may_have_signals = True  # before: Ctrl-C may come with the call
+        try:
+            previous = signal.set_wakeup_fd(own, warn_on_full_buffer=False)
+        except ValueError:  # not the thread that runs signal handlers
+            self._may_have_signals = False
+            return False
+        if previous in (-1, own):
+            return True
+        signal.set_wakeup_fd(previous)
+        self._may_have_signals = False
+        return False
+
     def abandon_after_fork(self) -> None:
-        """Cut the child's ties to the pair, which still belongs to the parent."""
+        """Run in the child: stop using the sockets, which it shares with the parent."""
         self._lock = threading.RLock()  # another thread may have held the old one
         self._release_signals()
 
     def _release_signals(self) -> None:
-        """Let no signal go to our writing end, if that is where they go."""
+        """Make signals no longer write to the channel, if they do."""
         own = self._writer.fileno()
         with contextlib.suppress(ValueError):  # not the main thread
             previous = signal.set_wakeup_fd(-1)
@@ -114,8 +125,8 @@ class WakeChannel:
     def close(self) -> None:
         """Close both ends. Idempotent.
 
-        Ctrl-C just as `woken_by_signals` ends leaves signals with our number, which is
-        somebody else's soon; so that is looked at first.
+        Ctrl-C at the end of `woken_by_signals` may have left our descriptor as the
+        wakeup fd. It must not be: another file may get the number.
         """
         if self._may_have_signals:
             self._release_signals()

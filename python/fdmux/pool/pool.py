@@ -15,7 +15,7 @@ import operator
 from typing import TYPE_CHECKING, Literal, overload
 
 from fdmux._native import LoopClosed
-from fdmux.loop.event_loop import SelectorEventLoop
+from fdmux.loop.event_loop import SelectorEventLoop, delivery_of
 from fdmux.pool.connection import PooledConnection, use_address, use_socket
 from fdmux.pool.replies import reply_finder
 from fdmux.sockets.connect import connect_with_timeout
@@ -199,7 +199,7 @@ class ClientPool:
             self._loop.close()
         else:
             with contextlib.suppress(LoopClosed):  # by its owner
-                finish_streams(self._loop.native, self._loop.streams)
+                finish_streams(self._loop.native, delivery_of(self._loop))
 
     def __enter__(self) -> Self:
         return self

@@ -9,6 +9,7 @@ import socket
 import sys
 from typing import TYPE_CHECKING, cast
 
+from fdmux.loop.event_loop import delivery_of
 from fdmux.streams.limits import STREAM_LIMITS
 from fdmux.streams.stream import Stream, hand_over, taker_of
 
@@ -38,7 +39,7 @@ def add_stream(
     """
     check_connected(sock)
     sock.setblocking(False)
-    stream = Stream(loop.streams, handler, taker_of(handler))
+    stream = Stream(delivery_of(loop), handler, taker_of(handler))
     hand_over(stream, "add", sock, limits)
     stream._note_peer()  # noqa: SLF001 - this module's own class
     return stream
@@ -100,7 +101,7 @@ def connect_stream(
         OSError: The connection cannot even be begun; the message names the address.
     """
     family, where = parse_address(address)
-    delivery = loop.streams
+    delivery = delivery_of(loop)
     attempt = f"connect to {address!r}"
     with socket.socket(family, socket.SOCK_STREAM) as sock:
         sock.setblocking(False)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, ParamSpec
 
 from fdmux._ffi import lib
 from fdmux._native import LoopClosed, check
-from fdmux.loop.event_loop import SelectorEventLoop
+from fdmux.loop.event_loop import SelectorEventLoop, delivery_of
 from fdmux.streams.limits import SERVER_LIMITS
 from fdmux.streams.listener import Listener, ServerStats
 
@@ -276,7 +276,7 @@ class StreamServer:
         name = sock.getsockname()
         loop = self._given_loop or SelectorEventLoop(error_hook=log_unexpected)
         try:
-            native, streams = loop.native, loop.streams
+            native, streams = loop.native, delivery_of(loop)
             bound_queues(native, self._limits.total_max)
             self._listener = Listener(
                 native, streams, sock, self._handler, self._limits, self._on_change

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal, cast
 from fdmux import _delivery
 from fdmux._ffi import ffi, lib
 from fdmux._native import LoopClosed, check
+from fdmux._native import finish_streams as finish_aborted
 
 if TYPE_CHECKING:
     from fdmux._delivery import Buffer, Delivery
@@ -245,4 +246,4 @@ def finish_streams(native: NativeLoop, delivery: Delivery) -> None:
     if delivery.depth:
         return
     with contextlib.suppress(LoopClosed):  # by somebody else, below us
-        native.finish_streams()
+        finish_aborted(native)

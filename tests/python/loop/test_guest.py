@@ -365,7 +365,7 @@ def test_backend_without_a_descriptor_is_refused() -> None:
 
 def test_loop_has_one_guest_at_a_time() -> None:
     with SelectorEventLoop() as loop:
-        with Guest(loop), pytest.raises(RuntimeError, match="is one already"):
+        with Guest(loop), pytest.raises(RuntimeError, match="has one already"):
             Guest(loop)
         with Guest(loop) as guest:
             assert guest.dispatch() == 0

@@ -310,7 +310,7 @@ def test_closed_socket_is_refused(loop: SelectorEventLoop, pair: Pair) -> None:
 
 
 def test_callback_must_be_callable(loop: SelectorEventLoop, pair: Pair) -> None:
-    with pytest.raises(TypeError, match="not callable"):
+    with pytest.raises(TypeError, match="callback must be callable, not None"):
         loop.register_read(pair[0], None)  # type: ignore[arg-type]  # on purpose
     pair[1].send(b"x")
     assert loop.run_once(0) == 0

@@ -427,3 +427,20 @@ def test_fork_in_a_callback_calls_nobody_in_the_child(
 def test_clock_can_be_given(clock: FakeClock) -> None:
     with SelectorEventLoop(clock=clock) as loop:
         assert loop.time() == clock.now
+
+
+def test_exception_out_of_a_thread_s_run_has_no_context(
+    loop: SelectorEventLoop,
+) -> None:
+    """Only the main thread can have a wakeup fd; that it has none is no error."""
+    caught: list[Exception] = []
+
+    def run() -> None:
+        try:
+            loop.run(SOON)
+        except ZeroDivisionError as error:
+            caught.append(error)
+
+    loop.call_later(0, lambda: 1 // 0)
+    in_thread(run).join()
+    assert [error.__context__ for error in caught] == [None]

@@ -371,4 +371,4 @@ def test_given_loop_stays_open_and_empty(
         with contextlib.closing(pool):
             pool.exchange([b"x"] * 20, 1)
         assert loop.run_once(0) == 0
-        assert len(loop._timers) == 0
+        assert len(loop._iteration.timers) == 0

@@ -38,6 +38,7 @@ from fdmux import (
 )
 from fdmux._ffi import lib
 from fdmux._native import backend_names
+from fdmux.loop.event_loop import delivery_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -335,7 +336,7 @@ def test_pool_makes_do_with_the_connections_it_gets(
     messages = [b"%03d" % number for number in range(200)]
     with SelectorEventLoop() as loop:
         loop.run_once(0)
-        assert loop.streams
+        assert delivery_of(loop)
         with ClientPool(*service.address, size=10, timeout=LONG, loop=loop) as pool:
             with free_descriptors(3):
                 replies = pool.exchange(messages, 3)

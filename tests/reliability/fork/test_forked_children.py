@@ -211,7 +211,7 @@ def the_child_closes_first(traffic: Traffic) -> bool:
 
 
 def the_child_uses_it_as_it_is(traffic: Traffic) -> bool:
-    selector = traffic.loop._table.selector
+    selector = traffic.loop._iteration.table.selector
 
     def use() -> None:
         expect_closed(traffic.loop)
@@ -227,7 +227,7 @@ def the_child_uses_it_as_it_is(traffic: Traffic) -> bool:
 
 def the_child_adopts_it(traffic: Traffic) -> bool:
     """The child unregisters all in its copy. It reads nothing, as the parent must."""
-    selector = cast("Selector", traffic.loop._table.selector)
+    selector = cast("Selector", traffic.loop._iteration.table.selector)
 
     def adopt() -> None:
         selector.native.after_fork()

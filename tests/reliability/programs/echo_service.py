@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Protocol
 import fdmux
 from fdmux import EchoServer, SelectorEventLoop, ServerLimits
 from fdmux._ffi import lib
+from fdmux.loop.event_loop import delivery_of
 from fdmux.streams.stream import Stream
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class PythonService:
         stats = self._server.stats
         queues = [
             stream.buffered
-            for stream in self._loop.streams.streams()
+            for stream in delivery_of(self._loop).streams()
             if isinstance(stream, Stream)
         ]
         return {**vars(stats), "longest_queue": max(queues, default=0)}
