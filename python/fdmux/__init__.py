@@ -1,17 +1,11 @@
 """fdmux: one I/O event core for Python and native code.
 
-The C core collects readiness for Python and calls native functions without the GIL; one
-pollable descriptor stands for a whole loop, timers included; Python pays per batch.
+The C core waits, collects what is ready for Python, and calls native functions without
+the GIL. One pollable descriptor stands for a whole loop, timers included.
 """
 
-from fdmux._native import (
-    ABI_VERSION,
-    C_API,
-    ForkedLoop,
-    LoopClosed,
-    NativeLoop,
-    Stats,
-)
+from fdmux import _native, aio, framing, hosts
+from fdmux._native import ABI_VERSION, ForkedLoop, LoopClosed, NativeLoop, Stats
 from fdmux.hosts import Mounted, current, mount
 from fdmux.loop.event_loop import SelectorEventLoop
 from fdmux.loop.guest import Guest
@@ -39,7 +33,7 @@ from fdmux.streams.server import StreamServer
 from fdmux.streams.stream import Stream, StreamHandler
 
 # PyCapsule_Import("fdmux._C_API") in fdmux_python.h finds it under this name.
-_C_API = C_API
+_C_API = _native.C_API
 
 __all__ = [
     "ABI_VERSION",
@@ -74,12 +68,15 @@ __all__ = [
     "StreamServer",
     "__version__",
     "add_stream",
+    "aio",
     "connect_stream",
     "connect_with_timeout",
     "current",
+    "framing",
     "get_cmake_dir",
     "get_include",
     "get_pkgconfig_dir",
+    "hosts",
     "mount",
     "read_with_timeout",
     "wait_readable",
