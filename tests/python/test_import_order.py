@@ -1,0 +1,312 @@
+"""The modules of fdmux import downwards only, without a circle.
+
+`ORDER` is the one place where the order is written: each module may import the modules
+above its own line, and no other. Imports for type checking count as well, since a
+reader follows them too. (What is imported by a computed name does not count: the
+registry of hosts finds the file of a host in that way, once its library is there.)
+"""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import fdmux
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+ROOT = Path(fdmux.__file__).parent
+
+# From the bottom to the top. A package stands for its __init__.py, "fdmux" for the
+# whole: what stands below that line in this list is built on the public names.
+ORDER = """
+_ffi
+_delivery
+_native
+sdk
+selector
+
+sockets
+sockets.schedule
+sockets.wait
+sockets.connect
+sockets.read
+
+loop
+loop.arguments
+loop.timers
+loop.wakeup
+loop.interest
+loop.core_loop
+loop.iteration
+loop.running
+loop.event_loop
+loop.guest_base
+loop.guest
+
+streams
+streams.limits
+streams.stream
+streams.framing
+streams.client
+streams.listener
+streams.server
+streams.echo
+
+pool
+pool.replies
+pool.connection
+pool.pool
+
+hosts.watched
+hosts.mounted
+hosts.registry
+hosts
+hosts.event_loop
+hosts.selectors
+hosts.asyncio_mount
+hosts.tornado
+hosts.trio
+hosts.anyio
+hosts.gevent
+hosts.glib
+hosts.qt
+hosts.asyncio.private
+hosts.asyncio.writing
+hosts.asyncio.reading
+hosts.asyncio.transport
+hosts.asyncio.selector
+hosts.asyncio.loop
+hosts.asyncio.guest
+hosts.asyncio
+
+native
+native.queue
+native.completion
+
+aio
+framing
+fdmux
+
+testing.native
+testing.host
+testing.session
+testing.cases_io
+testing.cases_time
+testing.cases_life
+testing.cases
+testing.known
+testing.report
+testing
+testing.__main__
+
+commands
+commands.failure
+commands.arguments
+commands.tour.expect
+commands.tour.c_source
+commands.tour.waits
+commands.tour.connects
+commands.tour.loops
+commands.tour.native
+commands.tour.servers
+commands.tour
+commands.demo
+commands.echo
+commands.info
+commands.ping
+
+__main__
+""".split()  # noqa: SIM905 - one name a line
+
+# Upward imports for annotations alone, each with its reason.
+ANNOTATIONS_ONLY = {
+    "streams.stream -> streams.framing": "its handlers may take frames",
+}
+
+
+class Arrow(NamedTuple):
+    """One import: ``source`` imports ``target``, in this line of its file."""
+
+    source: str
+    target: str
+    line: int
+    is_for_types: bool
+
+    def __str__(self) -> str:
+        return f"{self.source} -> {self.target}"
+
+
+def module_name(path: Path, root: Path) -> str:
+    """Return the name of a module as `ORDER` has it."""
+    parts = path.relative_to(root).with_suffix("").parts
+    if parts[-1] == "__init__":
+        parts = parts[:-1]
+    return ".".join(parts) or root.name
+
+
+def modules_of(root: Path) -> dict[str, Path]:
+    """Find the modules of a tree; those in C have a file of types alone."""
+    paths = [*root.rglob("*.pyi"), *root.rglob("*.py")]
+    return {module_name(path, root): path for path in paths}
+
+
+def lines_for_types(tree: ast.Module) -> set[int]:
+    """Return the lines below ``if TYPE_CHECKING``."""
+    return {
+        inner.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If)
+        and isinstance(node.test, ast.Name)
+        and node.test.id == "TYPE_CHECKING"
+        for statement in node.body
+        for inner in ast.walk(statement)
+        if isinstance(inner, ast.stmt)
+    }
+
+
+def imported_names(node: ast.AST) -> Iterator[tuple[str, int]]:
+    """Return what a statement imports: modules, and names that may be modules."""
+    if isinstance(node, ast.Import):
+        for alias in node.names:
+            yield alias.name, node.lineno
+    elif isinstance(node, ast.ImportFrom):
+        assert node.level == 0, f"relative import in line {node.lineno}"
+        for alias in node.names:
+            yield f"{node.module}.{alias.name}", node.lineno
+
+
+def arrows_of(root: Path, modules: dict[str, Path]) -> list[Arrow]:
+    """Read every import of the tree, at any depth of its files."""
+    found: list[Arrow] = []
+    for source, path in sorted(modules.items()):
+        tree = ast.parse(path.read_text())
+        typing_lines = lines_for_types(tree)
+        for node in ast.walk(tree):
+            for name, line in imported_names(node):
+                target = target_of(name, root.name, modules)
+                if target is not None:
+                    found.append(Arrow(source, target, line, line in typing_lines))
+    return found
+
+
+def target_of(name: str, package: str, modules: dict[str, Path]) -> str | None:
+    """Return the module that an imported name is, or that it comes from."""
+    if name != package and not name.startswith(f"{package}."):
+        return None
+    inside = name.removeprefix(package).removeprefix(".")
+    while inside and inside not in modules:
+        inside = inside.rpartition(".")[0]
+    return inside or package
+
+
+def broken(
+    root: Path, order: Sequence[str], annotations_only: Sequence[str] = ()
+) -> list[str]:
+    """Return what is wrong with a tree, in sentences."""
+    modules = modules_of(root)
+    rank = {name: number for number, name in enumerate(order)}
+    wrong = [
+        f"{name} has no place in ORDER" for name in sorted(set(modules) - set(rank))
+    ]
+    wrong += [
+        f"{name} of ORDER does not exist" for name in order if name not in modules
+    ]
+    if wrong:
+        return wrong
+    excused: set[str] = set()
+    for arrow in arrows_of(root, modules):
+        if rank[arrow.target] < rank[arrow.source]:
+            continue
+        if arrow.is_for_types and str(arrow) in annotations_only:
+            excused.add(str(arrow))
+            continue
+        wrong.append(f"{arrow}: upwards, in line {arrow.line} of the first")
+    wrong += [
+        f"{name}: no such import" for name in annotations_only if name not in excused
+    ]
+    return list(dict.fromkeys(wrong))
+
+
+def test_imports_run_downwards() -> None:
+    wrong = broken(ROOT, ORDER, list(ANNOTATIONS_ONLY))
+    assert not wrong, "\n".join(wrong)
+
+
+def test_layers_are_in_the_order_of_the_design() -> None:
+    """A layer is a package or a module at the top; its modules stand together."""
+    layers = list(dict.fromkeys(name.partition(".")[0] for name in ORDER))
+    blocks = [name.partition(".")[0] for name in ORDER]
+    assert [
+        a for a, b in zip(blocks, [*blocks[1:], ""], strict=True) if a != b
+    ] == layers
+
+
+# ---- the test itself, on a tree that is made up --------------------------------------
+
+
+def make_tree(folder: Path, **sources: str) -> Path:
+    """Write ``package/<name>.py``, with __ for / in the names."""
+    root = folder / "package"
+    root.mkdir()
+    (root / "__init__.py").touch()
+    for name, source in sources.items():
+        path = root / f"{name.replace('__', '/')}.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(source)
+    return root
+
+
+def test_downward_imports_pass(tmp_path: Path) -> None:
+    root = make_tree(
+        tmp_path,
+        low="import os\n",
+        room__middle="from package import low\n",
+        high="from package.room.middle import x\nimport package.low\n",
+    )
+    assert broken(root, ["low", "room.middle", "high", "package"]) == []
+
+
+def test_upward_import_is_named(tmp_path: Path) -> None:
+    root = make_tree(tmp_path, low="import os\nfrom package.high import x\n", high="")
+    assert broken(root, ["low", "high", "package"]) == [
+        "low -> high: upwards, in line 2 of the first"
+    ]
+
+
+def test_circle_is_named_in_every_order(tmp_path: Path) -> None:
+    root = make_tree(
+        tmp_path, a="from package import b\n", b="def f():\n    import package.a\n"
+    )
+    assert broken(root, ["a", "b", "package"])[0].startswith("a -> b: upwards")
+    assert broken(root, ["b", "a", "package"])[0].startswith("b -> a: upwards")
+
+
+def test_name_of_the_whole_package_is_an_import_of_it(tmp_path: Path) -> None:
+    root = make_tree(tmp_path, low="from package import anything\n")
+    assert broken(root, ["low", "package"]) == [
+        "low -> package: upwards, in line 1 of the first"
+    ]
+
+
+def test_imports_for_types_count_unless_excused(tmp_path: Path) -> None:
+    typing = "if TYPE_CHECKING:\n    from package.high import x\n"
+    root = make_tree(tmp_path, low=typing, high="")
+    order = ["low", "high", "package"]
+    assert len(broken(root, order)) == 1
+    assert broken(root, order, ["low -> high"]) == []
+    assert broken(root, order, ["low -> high", "high -> low"]) == [
+        "high -> low: no such import"
+    ]
+    (root / "low.py").write_text("from package.high import x\n")
+    assert len(broken(root, order, ["low -> high"])) == 2  # it runs, and is no excuse
+
+
+def test_every_module_has_a_place(tmp_path: Path) -> None:
+    root = make_tree(tmp_path, low="", new="")
+    assert broken(root, ["low", "old", "package"]) == [
+        "new has no place in ORDER",
+        "old of ORDER does not exist",
+    ]
