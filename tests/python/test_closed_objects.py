@@ -17,8 +17,6 @@ from fdmux import EVENT_READ, EVENT_WRITE, NativeLoop, Selector, mount
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.python.conftest import SelectorFactory
-
     from fdmux import SelectorEventLoop
 
     Pair = tuple[socket.socket, socket.socket]
@@ -135,13 +133,12 @@ def test_register_raises_what_fileno_raises(loop: SelectorEventLoop) -> None:
     assert loop.run_once(0) == 0
 
 
+@pytest.mark.parametrize("backend", ["epoll", "poll"])
 def test_selector_unregisters_and_modifies_a_closed_object(
-    selector_factory: SelectorFactory, port: Port
+    port: Port, backend: str
 ) -> None:
-    """The standard library's own do so for ValueError alone."""
-    with selector_factory() as selector:
-        if not isinstance(selector, Selector):
-            pytest.skip("only ours")
+    """The standard library's selectors do so for ValueError alone."""
+    with Selector(backend) as selector:
         key = selector.register(port, EVENT_READ, "first")
         port.close()
         assert selector.get_key(port) is key
@@ -170,3 +167,31 @@ def test_mounted_loop_that_was_closed_leaves_its_selector() -> None:
         mounted.native.close()
         mounted.unmount()
         assert len(selector.get_map()) == 0
+
+
+def test_stranger_under_the_number_of_a_closed_object_calls_nobody(
+    loop: SelectorEventLoop, port: Port
+) -> None:
+    fd = port.fileno()
+    loop.register_read(port, fail)
+    port.close()
+    stranger, other = occupy(fd)
+    with stranger, other:
+        other.send(b"x")
+        assert loop.run_once(0) == 0
+        assert loop.run_once(0) == 0
+
+
+@pytest.mark.parametrize(("backend", "is_silent"), [("epoll", True), ("poll", False)])
+def test_stranger_under_a_number_is_known_to_epoll_alone(
+    backend: str, *, is_silent: bool
+) -> None:
+    """As docs/special-problems.md says: poll(2) knows numbers alone."""
+    port = Port(ValueError())
+    with port.far, Selector(backend) as selector:
+        key = selector.register(port.fileno(), EVENT_READ)
+        port.close()
+        stranger, other = occupy(key.fd)
+        with stranger, other:
+            other.send(b"x")
+            assert selector.select(0) == ([] if is_silent else [(key, EVENT_READ)])

@@ -26,6 +26,7 @@ _ffi
 _delivery
 _native
 sdk
+descriptor
 selector
 
 sockets

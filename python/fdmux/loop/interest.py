@@ -16,8 +16,8 @@ import socket
 from selectors import EVENT_READ, EVENT_WRITE
 from typing import TYPE_CHECKING
 
+from fdmux.descriptor import fd_of, is_path_only, path_only_error
 from fdmux.loop.arguments import check_callable
-from fdmux.selector import fd_of, is_path_only, path_only_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
