@@ -134,10 +134,11 @@ class Guest(GuestBase):
 
     def _prepare_wait(self) -> None:
         """Arm the timer, and make the descriptor readable if calls are left."""
-        if self._iteration.unusable is not None:  # closed, or the parent's
+        iteration = self._iteration
+        if iteration.unusable is not None:  # closed, or the parent's
             return
         self._arm()
-        if self._iteration.has_calls_left:
+        if iteration.posted or iteration.due:  # no descriptor announces these any more
             self._native.wake()
 
     def _arm(self) -> None:

@@ -94,11 +94,6 @@ class Iteration:
         if self.unusable is not None:
             raise LoopClosed(self.unusable)
 
-    @property
-    def has_calls_left(self) -> bool:
-        """Whether calls wait that no descriptor announces any more."""
-        return bool(self.posted or self.due)
-
     def native(self) -> NativeLoop:
         """Return the core loop; the first call makes it, except on a `fdmux.Selector`.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
 
+from fdmux._native import LoopClosed
 from fdmux.loop.iteration import TURN
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ def run_in_turn(
         LoopClosed: The loop cannot be used any more.
         RuntimeError: Somebody else runs or closes it.
     """
-    iteration.check_usable()
+    if iteration.unusable is not None:  # `check_usable`, without a call
+        raise LoopClosed(iteration.unusable)
     turn, me, outer = iteration.turn, object(), running.loop
     try:
         if turn.setdefault(TURN, me) is not me:
