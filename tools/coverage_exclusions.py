@@ -155,6 +155,7 @@ PYTHON = (
         TOUR,
     ),
     Exclusion("python/fdmux/commands/tour/native.py", "raise UnexpectedError(", TOUR),
+    Exclusion("python/fdmux/commands/tour/streams.py", "raise UnexpectedError(", TOUR),
     Exclusion(
         "python/fdmux/hosts/asyncio/transport.py",
         'extra["sockname"] = sock.getsockname()',

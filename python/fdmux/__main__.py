@@ -1,14 +1,13 @@
-"""``python -m fdmux``: the options, the commands, and what leaves the process.
+"""``fdmux``, or ``python -m fdmux``: the options, the commands, the exit codes.
 
-Its one rule: exit codes mean something. 0: it worked; 1: what was asked for failed, and
-one line on stderr says how; 2: it was asked for wrongly; 130: Ctrl-C. The commands
-themselves lie in commands/.
+Its one rule: each exit code has one meaning. 0: it worked; 1: it failed, and one line
+on stderr says how; 2: the command line was wrong; 130: Ctrl-C cut it short. Users end a
+server with Ctrl-C, so ``fdmux echo`` then exits with 0. The commands are in commands/.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import sys
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 from fdmux import sdk
 from fdmux.commands import demo, echo, info, ping
 from fdmux.commands.failure import Failure
+from fdmux.commands.output import write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,11 +26,12 @@ EXAMPLES = """\
 examples:
   fdmux demo                             see every helper work, on loopback
   fdmux echo --port 9200                 serve, until Ctrl-C
-  fdmux ping 127.0.0.1 9200              measure round trips to it
+  fdmux ping 127.0.0.1 9200              measure round trips to that server
   fdmux info --json                      what this system offers
   cc $(fdmux --cflags) -c extension.c    compile against the headers
 
-exit status: 0 it worked, 1 it failed, 2 wrong arguments, 130 Ctrl-C"""
+exit status: 0 it worked, 1 it failed, 2 wrong arguments, 130 Ctrl-C cut it short;
+Ctrl-C is how one ends "fdmux echo", which then exits with 0"""
 
 
 def cflags() -> str:
@@ -47,7 +48,7 @@ ANSWERS: tuple[tuple[str, Answer, str], ...] = (
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Build the parser of everything."""
+    """Build the parser of the options and of every command."""
     parser = argparse.ArgumentParser(
         prog="fdmux",
         description="One I/O event core for Python and native code.",
@@ -85,25 +86,23 @@ def main(argv: Sequence[str] | None = None) -> int:
             code: int = arguments.run(arguments)
         else:
             code = say(answer)
-        sys.stdout.flush()
     except Failure as failure:
         print(f"fdmux: {failure}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130  # 128 + SIGINT, what shells expect
     except BrokenPipeError:
-        # Whoever read our output has gone. The interpreter would flush once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return 1  # Whoever read our output has gone, as in `fdmux info | head -1`.
     return code
 
 
 def say(answer: Answer) -> int:
     """Print one answer."""
     try:
-        print(answer())
+        text = answer()
     except FileNotFoundError as error:
-        raise Failure(str(error)) from error
+        raise Failure(f"find the SDK: {error}") from error
+    write(f"{text}\n")
     return 0
 
 

@@ -1,7 +1,7 @@
-"""What command lines say, turned into values.
+"""Parsers of the arguments of commands: text in, checked values out.
 
-Its one rule: what makes no sense is refused here, while the user looks at the command
-line, and with the exit code for that; so no command needs to check its arguments.
+Its one rule: a wrong argument is refused here, with exit code 2, so no command needs to
+check its arguments.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def seconds(text: str) -> float:
 
 
 def host(text: str) -> str:
-    """Parse a host: any text but none."""
+    """Parse a host: any text that is not empty."""
     if not text:
         raise argparse.ArgumentTypeError("the host is empty")
     return text

@@ -1,7 +1,7 @@
-"""``fdmux demo``: the tour of every helper, each step checked.
+"""``fdmux demo``: a tour of fdmux on loopback, each step checked.
 
-Its one rule: a step that fails is reported and the tour goes on; the exit code tells.
-What the steps are is in tour/, each short enough to be read as an example.
+Its one rule: a step that fails is reported, the tour goes on, and the exit code is 1.
+The steps are in tour/; each is short enough to be read as an example.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import time
 import traceback
 from typing import TYPE_CHECKING
 
+from fdmux.commands.output import write
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -20,21 +22,24 @@ if TYPE_CHECKING:
 
     Step = Callable[[], str]
 
-# Steps give up by themselves; should one hang all the same, the process ends then, with
-# a traceback and code 1.
+# Each step gives up by itself. If one hangs all the same, the process ends after this
+# time, with a traceback and exit code 1.
 TIME_MAX = 120.0
 
 EXAMPLE = """\
 example:
-  $ fdmux demo && echo this install works"""
+  $ fdmux demo && echo this install works
+
+exit status: 0 if every step passed, 1 if one failed"""
 
 
 def add_parser(commands: Subparsers) -> None:
     """Describe ``demo`` to the parser."""
     parser = commands.add_parser(
         "demo",
-        help="show every helper at work on loopback, and check it",
-        description="Run a tour of every helper on loopback. Takes a few seconds.",
+        help="show every part of fdmux at work on loopback, and check it",
+        description="Run every part of fdmux on loopback: waits, connects, loops, "
+        "streams,\nframing, servers, queues, C code, mounting, guests. Takes a second.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -62,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     failed_count = passed.count(False)
     verdict = f"{failed_count} FAILED" if failed_count else "all ok"
     took = time.monotonic() - began
-    sys.stdout.write(f"{len(passed)} steps, {verdict}, {took:.1f} s\n")
+    write(f"{len(passed)} steps, {verdict}, {took:.1f} s\n")
     return 1 if failed_count else 0
 
 
@@ -72,10 +77,9 @@ def take(title: str, step: Step, *, with_traceback: bool) -> bool:
         seen = step()
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the result
         seen = f"{type(error).__name__}: {error}"
-        sys.stdout.write(f"FAILED  {title:<28}{seen}\n")
+        write(f"FAILED  {title:<28}{seen}\n")
         if with_traceback:
             traceback.print_exc()
         return False
-    sys.stdout.write(f"ok      {title:<28}{seen}\n")
-    sys.stdout.flush()
+    write(f"ok      {title:<28}{seen}\n")
     return True

@@ -1,8 +1,8 @@
-"""``fdmux echo``: an `EchoServer` until Ctrl-C, and what it has done.
+"""``fdmux echo``: run an `EchoServer` until Ctrl-C or SIGTERM, then report.
 
-Its one rule: the first line is the address, printed when clients can connect, and the
-last what happened. In between a terminal sees one line that is rewritten; a pipe or a
-file sees nothing, so it can be read by programs.
+Its one rule: the first line is the address, printed once clients can connect; the last
+line is the report. In between, a terminal shows one line that is rewritten. A pipe or a
+file gets nothing in between, so programs can read the output.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from fdmux.commands.arguments import host, whole_number
 from fdmux.commands.failure import Failure, reason
+from fdmux.commands.output import write
 from fdmux.loop.event_loop import SelectorEventLoop
 from fdmux.streams.echo import EchoServer
 from fdmux.streams.server import log_unexpected
@@ -32,15 +33,18 @@ TO_LINE_START, CLEAR_TO_END = "\r", "\x1b[K"
 EXAMPLE = """\
 example:
   $ fdmux echo --port 9200
-  listening on 127.0.0.1:9200"""
+  listening on 127.0.0.1:9200
+
+exit status: 0 after Ctrl-C or SIGTERM, 1 if it cannot listen, 2 wrong arguments"""
 
 
 def add_parser(commands: Subparsers) -> None:
     """Describe ``echo`` to the parser."""
     parser = commands.add_parser(
         "echo",
-        help="serve as an echo server, until Ctrl-C",
-        description="Send back what clients send, until Ctrl-C or SIGTERM.",
+        help="run an echo server, until Ctrl-C",
+        description="Send back what clients send, until Ctrl-C or SIGTERM; then print "
+        "what was served.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -60,23 +64,22 @@ def add_parser(commands: Subparsers) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve, and report."""
+    """Serve until a signal arrives, then report."""
     try:
-        # The loop is ours, so that a signal that comes before `run` is not lost: its
-        # `stop` counts for the next run, while the server's would only close it.
+        # Signals stop this loop and not the server: a signal that arrives before `run`
+        # then still counts, while `server.stop()` would only close the server.
         with SelectorEventLoop(error_hook=log_unexpected) as loop:
             with (
                 stopped_by_signals(loop),
                 EchoServer(arguments.host, arguments.port, loop=loop) as server,
             ):
-                sys.stdout.write(f"listening on {location(server.address)}\n")
-                sys.stdout.flush()
+                write(f"listening on {location(server.address)}\n")
                 if sys.stdout.isatty():
                     Display(loop, server)
                 server.run()
             report(server)
     except BrokenPipeError:
-        raise  # of stdout
+        raise  # from standard output; `main` knows it
     except OSError as error:
         raise Failure(reason(error)) from error
     return 0
@@ -115,17 +118,16 @@ class Display:
         )
         if line != self._shown:
             self._shown = line
-            sys.stdout.write(f"{TO_LINE_START}{line}{CLEAR_TO_END}")
-            sys.stdout.flush()
+            write(f"{TO_LINE_START}{line}{CLEAR_TO_END}")
         self._loop.call_later(REDRAW_INTERVAL, self._redraw)
 
 
 def report(server: EchoServer) -> None:
-    """Write what happened, over the line of a `Display` if there was one."""
+    """Write the report, in place of the line of a `Display` if there was one."""
     stats = server.stats
     if sys.stdout.isatty():
-        sys.stdout.write(f"{TO_LINE_START}{CLEAR_TO_END}")
-    sys.stdout.write(
+        write(f"{TO_LINE_START}{CLEAR_TO_END}")
+    write(
         f"served {stats.accepted} connections, {stats.bytes_in:,} bytes in, "
         f"{stats.bytes_out:,} bytes out, {stats.errors} errors\n"
     )

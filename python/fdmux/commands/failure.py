@@ -1,15 +1,14 @@
-"""How a command says that what was asked for did not work.
+"""Failure: how a command reports that it did not work.
 
-Its one rule: the text is the one line that the user reads, so it names what was
-attempted and what happened. Anything else that leaves a command is a bug of ours, and
-gets its traceback.
+Its one rule: the user reads one line, which names what was attempted and what happened.
+Any other exception that leaves a command is a bug of ours and shows its traceback.
 """
 
 from __future__ import annotations
 
 
 class Failure(Exception):  # noqa: N818 - a result one reports, not a mistake
-    """The command failed; the text is for the user."""
+    """The command failed; its text is what the user reads."""
 
 
 def reason(error: OSError) -> str:

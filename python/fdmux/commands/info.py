@@ -1,7 +1,7 @@
-"""``fdmux info``: what is installed here, and what this system offers it.
+"""``fdmux info``: what is installed here, and what this system offers.
 
-Its one rule: everything is asked of the thing itself (the loaded core, a loop made for
-the purpose, the kernel), nothing is concluded from version numbers.
+Its one rule: it asks the loaded core, a loop made for the purpose and the kernel; it
+concludes nothing from version numbers.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import dataclasses
 import json
 import platform
 import resource
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +19,7 @@ import _cffi_backend
 from fdmux import sdk
 from fdmux._native import ABI_VERSION, NativeLoop, backend_names
 from fdmux.commands.failure import Failure, reason
+from fdmux.commands.output import write
 
 if TYPE_CHECKING:
     from fdmux.commands.arguments import Subparsers
@@ -38,10 +38,10 @@ class Facts:
 
     Attributes:
         abi: Major and minor of the C interface.
-        backend: The one that a loop uses by default.
+        backend: The backend that a loop uses by default.
         features: For each backend here, what its loops can do.
-        include_dir: Where the headers lie; ``None`` if this install has none.
-        open_files_soft: RLIMIT_NOFILE as it stands; ``None`` for no limit.
+        include_dir: The folder of the headers; ``None`` if this install has none.
+        open_files_soft: The soft RLIMIT_NOFILE; ``None`` for no limit.
         open_files_hard: How far a program may raise that.
         backlog_max: The kernel's bound for ``listen``; ``None`` if it does not say.
     """
@@ -79,12 +79,12 @@ def run(arguments: argparse.Namespace) -> int:
         text = json.dumps(dataclasses.asdict(facts), indent=2)
     else:
         text = "\n".join(f"{name:<12}{value}" for name, value in table(facts))
-    sys.stdout.write(f"{text}\n")
+    write(f"{text}\n")
     return 0
 
 
 def gather() -> Facts:
-    """Ask for all of it."""
+    """Collect the facts."""
     features = find_features()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     return Facts(
@@ -111,7 +111,7 @@ def find_features() -> dict[str, list[str]]:
 
 
 def try_backend(name: str | None) -> dict[str, list[str]]:
-    """Return the backend's features by its name; nothing if it is not to be had."""
+    """Return the features of a backend by its name; nothing if it is not here."""
     try:
         with NativeLoop(name) as loop:
             return {loop.backend: sorted(loop.stats().features)}
@@ -122,7 +122,7 @@ def try_backend(name: str | None) -> dict[str, list[str]]:
 
 
 def find_include() -> str | None:
-    """Return where the headers lie, if anywhere."""
+    """Return the folder of the headers, if there is one."""
     try:
         return sdk.get_include()
     except FileNotFoundError:

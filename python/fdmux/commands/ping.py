@@ -1,7 +1,7 @@
 """``fdmux ping``: connect, send messages to an echo server, time the replies.
 
-Its one rule: no step waits longer than ``--timeout``, and the first thing that goes
-wrong ends it with one line that says which.
+Its one rule: no step waits longer than ``--timeout``, and the first failure ends the
+command with one line that names the step.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import argparse
 import os
 import socket
 import statistics
-import sys
 import time
 from typing import TYPE_CHECKING
 
 from fdmux.commands.arguments import host, seconds, whole_number
 from fdmux.commands.failure import Failure, reason
+from fdmux.commands.output import write
 from fdmux.sockets.connect import connect_with_timeout
 from fdmux.sockets.read import read_with_timeout
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fdmux.commands.arguments import Subparsers
 
 
-# The kernel's buffers take so much whole: we need not read while we send.
+# The kernel's buffers hold a whole message of this size, so no send waits for a read.
 SIZE_MAX = 64 * 1024
 
 EXAMPLE = """\
@@ -36,7 +36,7 @@ def add_parser(commands: Subparsers) -> None:
     parser = commands.add_parser(
         "ping",
         help="measure round trips to an echo server",
-        description="Connect, send messages one after another, time their echoes.",
+        description="Connect, send messages one after another, and time their echoes.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -64,17 +64,17 @@ def add_parser(commands: Subparsers) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Connect and ping; print what it took."""
+    """Connect and ping; print the times."""
     began = time.perf_counter()
     with connect(arguments.host, arguments.port, arguments.timeout) as sock:
         took = time.perf_counter() - began
         peer = f"{arguments.host} port {arguments.port}"
-        sys.stdout.write(f"connected to {peer} in {milliseconds(took)}\n")
+        write(f"connected to {peer} in {milliseconds(took)}\n")
         trips = [
             time_one(sock, f"message {index} of {arguments.count}", arguments)
             for index in range(1, arguments.count + 1)
         ]
-    sys.stdout.write(
+    write(
         f"{len(trips)} x {arguments.size} bytes and back: "
         f"min {milliseconds(min(trips))}, median "
         f"{milliseconds(statistics.median(trips))}, max {milliseconds(max(trips))}\n"
@@ -99,7 +99,6 @@ def time_one(sock: socket.socket, name: str, arguments: argparse.Namespace) -> f
     message = os.urandom(arguments.size)
     began = time.perf_counter()
     try:
-        # No send waits: what is under way is never more than one message.
         sock.sendall(message)
         reply = read_with_timeout(sock, len(message), arguments.timeout)
     except OSError as error:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 import fdmux
 from fdmux import sdk
 from fdmux.__main__ import main
+from fdmux._ffi import lib
 from fdmux.commands import demo, tour
 from fdmux.commands.tour.expect import UnexpectedError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 LONG = 60.0
 COMMANDS = ("demo", "echo", "ping", "info")
@@ -75,6 +74,12 @@ def test_help_names_every_command_and_the_exit_codes() -> None:
     for command in COMMANDS:
         assert f"\n    {command} " in done.stdout
     assert "exit status: 0 it worked, 1 it failed, 2 wrong arguments" in done.stdout
+    assert 'Ctrl-C is how one ends "fdmux echo", which then exits with 0' in done.stdout
+
+
+def test_help_of_echo_says_what_ctrl_c_returns() -> None:
+    """test_cli_echo.py holds the process to it."""
+    assert "exit status: 0 after Ctrl-C or SIGTERM" in run("echo", "--help").stdout
 
 
 @pytest.mark.parametrize("option", LAYOUT)
@@ -147,7 +152,36 @@ def test_reader_that_goes_away_makes_no_traceback() -> None:
     assert (done.returncode, done.stderr) == (1, b"")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("argument", ["info", "demo", "echo", "--cflags"])
+def test_full_disk_is_a_failure_in_one_line(argument: str) -> None:
+    options = ("--port", "0") if argument == "echo" else ()
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "fdmux", argument, *options],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=LONG,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "fdmux: write to standard output: No space left on device\n"
+
+
 # info -----------------------------------------------------------------------------
+
+
+@pytest.mark.faults
+def test_info_without_a_descriptor_names_the_attempt(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lib.fdmux_testing_fail(lib.FDMUX_CALL_EVENTFD, 1, errno.EMFILE, True)
+    try:
+        assert main(["info"]) == 1
+    finally:
+        lib.fdmux_testing_fail(0, 0, 0, False)
+    assert capsys.readouterr().err == "fdmux: create a loop: Too many open files\n"
 
 
 def test_info_as_json() -> None:
@@ -187,6 +221,25 @@ def test_demo_passes() -> None:
     assert all(step.startswith("ok ") for step in steps)
     assert re.fullmatch(rf"{len(steps)} steps, all ok, \d+\.\d s", summary)
     assert done.stderr == ""
+
+
+def test_demo_covers_every_part() -> None:
+    shown = " ".join(title for title, _step in tour.STEPS)
+    for name in (
+        "Selector",
+        "wait_readable",
+        "connect_with_timeout",
+        "SelectorEventLoop",
+        "streams",
+        "FrameHandler",
+        "EchoServer",
+        "ClientPool",
+        "NativeQueue",
+        "current",
+        "mount",
+        "Guest",
+    ):
+        assert name in shown
 
 
 def test_demo_goes_on_after_a_failed_step_and_exits_with_1(

@@ -34,7 +34,7 @@ class Counts(NamedTuple):
     destroyed: int
 
 
-# What it brings about, then ends: bytes, ticks and calls, all of them in order.
+# The counts when the C code is done: bytes, ticks and calls, all of them in order.
 ALL_DONE = (
     lib.FDMUX_PY_DEMO_CALLS,
     lib.FDMUX_PY_DEMO_TICKS,
@@ -65,7 +65,7 @@ class CSource:
             )
 
     def start(self, native: NativeLoop) -> None:
-        """Register the C code's descriptors, timer and thread in the loop."""
+        """Register the pipe and the timer of the C code, and start its thread."""
         made = ffi.new("struct fdmux_py_demo **")
         c_loop = native._c_loop  # noqa: SLF001 - our own handle
         check(lib.fdmux_py_demo_start(c_loop, made), "start the C code of the demo")
@@ -81,11 +81,11 @@ class CSource:
         return Counts(*(getattr(counts, name) for name in Counts._fields))
 
     def is_done(self) -> bool:
-        """Whether everything that will happen while the loop runs has happened."""
+        """Whether the C code has done all that it does while the loop runs."""
         return self.counts()[:4] == ALL_DONE
 
     def check_ended(self) -> str:
-        """Check that it was done, and told of the end of the loop; say what it did."""
+        """Check that it is done and that `destroyed` has run; say what it did."""
         counts = self.counts()
         expect(self.is_done(), f"the C code was not done: {counts}")
         expect(counts.destroyed == 2, f"not told of the loop's end: {counts}")

@@ -1,4 +1,4 @@
-"""Tour: connecting and reading against the clock."""
+"""Tour: connecting and reading with a timeout."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TIMEOUT = 0.1
 
 
 def connected() -> str:
-    """Somebody listens: a socket in blocking mode."""
+    """A server listens: the result is a socket in blocking mode."""
     with socket.create_server((HOST, 0)) as listener:
         began = time.monotonic()
         with connect_with_timeout(HOST, port_of(listener), timeout=5) as sock:
@@ -29,7 +29,7 @@ def connected() -> str:
 
 
 def refused() -> str:
-    """Nobody listens: the error of the kernel, with the address."""
+    """Nobody listens: the error is the kernel's, with the address."""
     with socket.socket() as taken:
         taken.bind((HOST, 0))
         try:
@@ -40,7 +40,7 @@ def refused() -> str:
 
 
 def timed_out() -> str:
-    """Somebody listens and does not answer: an end in time."""
+    """A server does not answer: the attempt ends in time."""
     with deaf_listener() as port:
         began = time.monotonic()
         try:
@@ -52,7 +52,7 @@ def timed_out() -> str:
 
 
 def read_whole() -> str:
-    """The bytes come in pieces: they are put together."""
+    """The bytes arrive in pieces and are put together."""
     with connected_pair() as (client, server):
         pieces = (b"he", b"ll", b"o")
         for piece in pieces:
@@ -63,7 +63,7 @@ def read_whole() -> str:
 
 
 def read_partial() -> str:
-    """The rest does not come in time: what came is not lost."""
+    """The rest does not arrive in time: the error has what arrived."""
     with connected_pair() as (client, server):
         server.sendall(b"he")
         try:
@@ -75,7 +75,7 @@ def read_partial() -> str:
 
 
 def read_ended() -> str:
-    """The stream ends too early: what came is not lost."""
+    """The connection ends too early: the error has what arrived."""
     with connected_pair() as (client, server):
         server.sendall(b"hell")
         server.shutdown(socket.SHUT_WR)

@@ -1,6 +1,6 @@
-"""How the steps of the tour check what they see.
+"""How the steps of the tour check their results.
 
-Not ``assert``, which ``python -O`` removes: a demo that checks nothing shows nothing.
+Not with ``assert``: ``python -O`` removes it, and the demo would check nothing.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
     from fdmux.loop.event_loop import SelectorEventLoop
 
-# No step takes a tenth of it on an idle machine.
+# On an idle machine no step takes a tenth of this.
 PATIENCE = 10.0
 
 
 class UnexpectedError(Exception):
-    """A step saw something else than it should have."""
+    """A step saw a wrong result."""
 
 
 def expect(is_so: bool, otherwise: str) -> None:
@@ -28,7 +28,7 @@ def expect(is_so: bool, otherwise: str) -> None:
 
 
 def run_until(loop: SelectorEventLoop, is_done: Callable[[], bool]) -> None:
-    """Run the loop until ``is_done()``, which native code may bring about."""
+    """Run the loop until ``is_done()``; native code may be what completes it."""
     deadline = time.monotonic() + PATIENCE
     while not is_done():
         expect(time.monotonic() < deadline, f"not done after {PATIENCE} s")

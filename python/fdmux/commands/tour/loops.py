@@ -36,7 +36,7 @@ def callbacks() -> str:
 
 
 def timers() -> str:
-    """Timers run by their time, whatever the order in which they were set."""
+    """Timers run in the order of their times, not in the order of the calls."""
     ran: list[str] = []
     with SelectorEventLoop() as loop:
         began = loop.time()
@@ -52,7 +52,7 @@ def timers() -> str:
 
 
 def other_threads() -> str:
-    """Another thread hands over calls, then stops the loop: both at once."""
+    """Another thread hands over calls, then stops the loop; both work at once."""
     ran: list[int] = []
     stopped_at: list[float] = []
     with SelectorEventLoop() as loop:

@@ -1,4 +1,4 @@
-"""Tour: C code with its own descriptors, timer and thread, in loops run by Python."""
+"""Tour: C code with a pipe, a timer and a thread, in loops that Python runs."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def share(make_loop: Callable[[], SelectorEventLoop]) -> str:
 
 
 def behind_one_fd() -> str:
-    """Any poll can host the loop: watch one descriptor, call dispatch."""
+    """poll(2) hosts the loop: it watches one descriptor and calls dispatch."""
     with CSource() as source:
         turn_count = 0
         with NativeLoop() as native:
@@ -58,7 +58,7 @@ def behind_one_fd() -> str:
 
 
 def found_by_current() -> str:
-    """Inside a callback `current` finds the loop that runs; outside it says so."""
+    """Inside a callback `current` finds the running loop; outside it raises."""
     found: list[NativeLoop] = []
     with SelectorEventLoop() as loop:
         loop.call_later(0, lambda: found.append(current()))

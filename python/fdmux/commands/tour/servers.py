@@ -1,4 +1,4 @@
-"""Tour: a server that survives its clients, and many clients in one thread."""
+"""Tour: a server with a slow client, and many clients in one thread."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fdmux.commands.tour.expect import PATIENCE, expect
 
 SIZE = 8 * 1024 * 1024  # more than the kernel's buffers hold with a client like this
 BUFFER_SIZE = 64 * 1024
-STALLED_AFTER = 0.05  # a server that reads would have made room long before
+STALLED_AFTER = 0.05  # a server that still reads makes room much sooner
 
 
 def slow_client() -> str:
@@ -46,14 +46,14 @@ def send_until_stalled(sock: socket.socket, data: bytes) -> int:
 
 
 def other_is_served(server: EchoServer) -> None:
-    """Check that the slow one is in nobody's way."""
+    """Check that the slow client does not hold up another one."""
     with connect_with_timeout(*server.address) as sock:
         sock.sendall(b"hello")
         read_with_timeout(sock, 5)
 
 
 def exchange_rest(sock: socket.socket, data: bytes, sent: int) -> bytes:
-    """Send the rest while reading all; return the hash of what came."""
+    """Send the rest while reading everything; return the hash of what arrived."""
     digest = hashlib.sha256()
     received = 0
     while received < len(data):

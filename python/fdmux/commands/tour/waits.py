@@ -27,7 +27,7 @@ def selector() -> str:
 
 
 def readable() -> str:
-    """Three sockets, data on two: these two, in the order given."""
+    """Of three sockets two have data: these two are returned, in the order given."""
     pairs = [socket.socketpair() for _ in range(3)]
     readers = [reader for reader, _ in pairs]
     try:
