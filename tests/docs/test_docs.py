@@ -1,20 +1,24 @@
-"""The examples of the documents run, and their links lead somewhere.
+"""The documents: their programs run, their excerpts and their links are right.
 
 A block of Python runs as it stands, in a process and a folder of its own. A comment
-before the fence, ``<!-- test: NAME -->``, says that a block belongs to a test below; C
-blocks all do.
+before the fence, ``<!-- test: NAME -->``, gives a block to a test below. If NAME is a
+path below examples/, the block must be part of that file, which has tests of its own.
+Each block of C has a name.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import sysconfig
+import threading
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import pytest
 from tests.tree import ROOT
@@ -85,36 +89,114 @@ def test_python_block_runs(block: Block, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+SERVERS = pytest.mark.parametrize("name", ["server", "callbacks"])
+FEW_DESCRIPTORS = """
+import os, resource
+free = len(os.listdir("/proc/self/fd")) + 20
+resource.setrlimit(resource.RLIMIT_NOFILE, (free, free))
+"""
+
+
+class Server:
+    """A program of the README that serves, in a process."""
+
+    def __init__(self, program: str, folder: Path) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", program],
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        self._port = int(self._process.stdout.readline().split()[-1])
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self._port), timeout=10)
+
+    def end(self) -> str:
+        """Press Ctrl-C; return what was written to stderr."""
+        self._process.send_signal(signal.SIGINT)
+        return self._process.communicate(timeout=10)[1]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+def is_answered(sock: socket.socket, message: bytes = b"hello") -> bool:
+    sock.sendall(message)
+    answer = b""
+    while len(answer) < len(message):
+        piece = sock.recv(65536)
+        if not piece:
+            return False
+        answer += piece
+    return answer == message.upper()
+
+
 @pytest.mark.slow
+@SERVERS
 def test_server_of_the_readme_serves_several_clients_and_ends_by_ctrl_c(
-    tmp_path: Path,
+    name: str, tmp_path: Path
 ) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", named("server")],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as server:
-        try:
-            assert server.stdout is not None
-            port = int(server.stdout.readline().split()[-1])
-            address = ("127.0.0.1", port)
-            with (
-                socket.create_connection(address, timeout=10) as one,
-                socket.create_connection(address, timeout=10) as two,
-            ):
-                one.sendall(b"one")
-                two.sendall(b"two")
-                assert two.recv(100) == b"TWO"
-                assert one.recv(100) == b"ONE"
-                one.sendall(b"again")
-                assert one.recv(100) == b"AGAIN"
-            server.send_signal(signal.SIGINT)
-            _, errors = server.communicate(timeout=10)
-        finally:
-            server.kill()
+    with Server(named(name), tmp_path) as server:
+        with server.connect() as one, server.connect() as two:
+            assert is_answered(one)
+            assert is_answered(two)
+            assert is_answered(one, b"again")
+        errors = server.end()
     assert errors.rstrip().endswith("KeyboardInterrupt")
+    assert errors.count("Traceback") == 1
+
+
+@pytest.mark.slow
+@SERVERS
+def test_client_that_resets_harms_no_other(name: str, tmp_path: Path) -> None:
+    with Server(named(name), tmp_path) as server:
+        with server.connect() as other:
+            for _ in range(3):
+                with server.connect() as sock:
+                    assert is_answered(sock)
+                    linger = struct.pack("ii", 1, 0)
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                assert is_answered(other)
+        server.end()
+
+
+@pytest.mark.slow
+@SERVERS
+def test_client_that_reads_late_gets_all_bytes(name: str, tmp_path: Path) -> None:
+    size = 16 * 1024 * 1024
+    received = 0
+    with Server(named(name), tmp_path) as server, server.connect() as sock:
+        sender = threading.Thread(target=sock.sendall, args=(b"x" * size,))
+        sender.start()
+        while received < size:
+            piece = sock.recv(1 << 20)
+            assert piece.strip(b"X") == b""
+            received += len(piece)
+        sender.join()
+        server.end()
+
+
+@pytest.mark.slow
+@SERVERS
+def test_server_short_of_descriptors_goes_on(name: str, tmp_path: Path) -> None:
+    with (
+        Server(FEW_DESCRIPTORS + named(name), tmp_path) as server,
+        contextlib.ExitStack() as stack,
+    ):
+        crowd = [stack.enter_context(server.connect()) for _ in range(40)]
+        assert is_answered(crowd[0])
+        for sock in crowd[:35]:
+            sock.close()
+        with server.connect() as late:
+            assert is_answered(late)
+        server.end()
 
 
 def compile_extension(name: str, text: str, folder: Path) -> None:
@@ -132,7 +214,8 @@ def compile_extension(name: str, text: str, folder: Path) -> None:
 
 @pytest.mark.slow
 def test_native_extension_of_the_readme_counts_bytes(tmp_path: Path) -> None:
-    compile_extension("counter", named("counter.c"), tmp_path)
+    source = ROOT / "examples" / "minimal-extension" / "counter.c"
+    compile_extension("counter", source.read_text(encoding="utf-8"), tmp_path)
     done = run_python(named("counter.py"), tmp_path)
     assert done.returncode == 0, done.stderr
 
@@ -179,13 +262,24 @@ def test_c_program_of_the_documents_runs_on_the_static_core(
     assert done.stdout == printed
 
 
+EXCERPTS = [b for b in blocks() if b.name and b.name.startswith("examples/")]
+
+
+@pytest.mark.parametrize(
+    "block", EXCERPTS, ids=[f"{block.document}:{block.line}" for block in EXCERPTS]
+)
+def test_excerpt_is_part_of_its_program(block: Block) -> None:
+    assert block.name is not None
+    assert block.text in (ROOT / block.name).read_text(encoding="utf-8")
+
+
 def test_every_c_block_belongs_to_a_test() -> None:
     c_blocks = [block.name for block in blocks() if block.language == "c"]
     assert None not in c_blocks
 
 
 def anchors(document: Path) -> set[str]:
-    """Return what a Markdown renderer makes of the headings."""
+    """Return the anchors that a Markdown renderer makes of the headings."""
     text = document.read_text(encoding="utf-8")
     found = set()
     for match in HEADING.finditer(BLOCK.sub("", text)):
