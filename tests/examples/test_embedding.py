@@ -1,14 +1,13 @@
 """Python inside of C programs: what examples/embedding shows, built and run.
 
 By the C API of Python (`host.c`, also 20 times in one process), and by cffi's embedding
-mode (`library_host.c`, which has no Python.h). The fdmux is the one under test. The
-documents show the programs as they are.
+mode (`library_host.c`, which has no Python.h). They use the installed fdmux.
+tests/test_docs.py compares the excerpts in docs/embedding.md with the programs.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -126,21 +125,3 @@ def test_closed_guests_leave_no_memory() -> None:
             guest.loop.call_later(0, print)
     del guest
     assert count() == before
-
-
-# ---- the document --------------------------------------------------------------------
-
-BLOCK = re.compile(
-    r"<!-- test: (examples/\S+) -->\n```\w+\n(.*?)^```$", re.DOTALL | re.MULTILINE
-)
-DOCUMENT = (ROOT / "docs" / "embedding.md").read_text(encoding="utf-8")
-SHOWN = dict(BLOCK.findall(DOCUMENT))
-
-
-def test_document_shows_both_directions() -> None:
-    assert {name.split("/")[1] for name in SHOWN} == {"hosts-c", "embedding"}
-
-
-@pytest.mark.parametrize("name", SHOWN)
-def test_document_shows_the_programs_as_they_are(name: str) -> None:
-    assert SHOWN[name] == (ROOT / name).read_text(encoding="utf-8")
