@@ -195,7 +195,7 @@ def test_server_short_of_descriptors_goes_on(name: str, tmp_path: Path) -> None:
         assert is_answered(crowd[0])
         for sock in crowd[:35]:
             sock.close()
-        while not is_served(server):  # until it has noticed who left; else we hang
+        while not is_served(server):  # until it has noticed that clients left
             time.sleep(0.01)
         server.end()
 
