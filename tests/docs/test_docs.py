@@ -325,3 +325,16 @@ def test_command_of_the_readme_is_what_ci_runs() -> None:
     command = readme.split("<!-- tests:begin -->")[1].split("<!-- tests:end -->")[0]
     assert "FDMUX_TESTING=ON" in command
     assert "tests:begin" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def mapped_files() -> list[str]:
+    """Return the files that the table "Where things are" names."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    section = text.split("## Where things are")[1].split("\n## ")[0]
+    return sorted(set(re.findall(r"`([\w/]+\.(?:py|c|h))`", section)))
+
+
+@pytest.mark.parametrize("name", mapped_files())
+def test_file_of_the_map_exists(name: str) -> None:
+    folders = ("csrc", "python/fdmux", "tests")
+    assert any(list((ROOT / folder).rglob(name)) for folder in folders)
