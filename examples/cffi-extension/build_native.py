@@ -1,4 +1,4 @@
-"""Describe sensor.h to cffi: API mode, so the C compiler checks every word of it."""
+"""Describe sensor.h to cffi: API mode, so the C compiler checks each declaration."""
 
 from cffi import FFI
 

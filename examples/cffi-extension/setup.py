@@ -1,4 +1,4 @@
-"""Hand the build of the C part to cffi, which finds it in build_native.py."""
+"""Let cffi build the C part, as build_native.py describes it."""
 
 from setuptools import setup
 

@@ -1,7 +1,7 @@
 """fdmux.h in ctypes: the structs, the function table, and the way to a loop.
 
-A transcription by hand, so `loop_of` compares what it can with the fdmux that is
-installed. Only the parts of the table that are used have their types.
+It is written by hand, so `loop_of` compares what it can with the installed fdmux. Only
+the used parts of the table have their types.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Table(ctypes.Structure):
 
 
 class LoopRef(ctypes.Structure):
-    """struct fdmux_loop_ref: what a capsule named fdmux.loop points at."""
+    """struct fdmux_loop_ref: what a capsule named fdmux.loop points to."""
 
     _fields_ = (("api", ctypes.POINTER(Table)), ("loop", ctypes.c_void_p))
 
@@ -121,6 +121,6 @@ def loop_of(capsule: object) -> tuple[Table, int]:
 
 
 def check(result: int, path: str) -> None:
-    """Turn a negative result into the OSError that it stands for."""
+    """Raise the OSError that a negative result stands for."""
     if result < 0:
         raise OSError(-result, os.strerror(-result), path)

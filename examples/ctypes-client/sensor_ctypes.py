@@ -1,9 +1,9 @@
 """A sensor in Python that uses the C interface of fdmux through ctypes.
 
-One rule for memory: C is given numbers, and `_memory` maps them to objects. A number is
-taken out in `destroyed`, or when its posted call has run; after that nothing of ours is
-held for C. An exception must not leave a function that C calls: ctypes would print and
-forget it, so each of them returns -errno instead.
+One rule for memory: C gets numbers, and `_memory` maps them to objects. `destroyed`, or
+the posted call when it has run, removes the number; after that, nothing is kept for C.
+An exception must not leave a function that C calls, because ctypes would print and drop
+it. So each of these functions returns -errno instead.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _states: weakref.WeakSet[_State] = weakref.WeakSet()
 
 
 def attach(path: str, loop: object = None) -> Sensor:
-    """Open a sensor in the loop of any object that has one, or of what runs here."""
+    """Open a sensor in the loop of an object, or in the running loop."""
     return Sensor(path, fdmux.current() if loop is None else loop)
 
 
@@ -55,7 +55,7 @@ def _keep(value: object) -> int:
 
 
 class _State:
-    """What the functions that C calls work on."""
+    """The state that the functions called by C use."""
 
     def __init__(self, owner: object) -> None:
         self.capsule = owner.__fdmux_loop__()
@@ -104,12 +104,12 @@ class _State:
         )
 
     def stop(self) -> None:
-        """Remove the watchers; by token, so once too often does no harm."""
+        """Remove the watchers. They are tokens, so doing it twice does no harm."""
         self.table.timer_remove(self.loop, self.timer.value)
         self.table.io_remove(self.loop, self.io.value)
 
     def measure(self) -> None:
-        """Post the samples; the sensor's own thread."""
+        """Post the samples. Runs in the sensor's thread."""
         for value in range(SAMPLE_COUNT):
             key = _keep((self, value))
             if self.table.post(self.loop, _on_sample, key) < 0:
@@ -154,7 +154,7 @@ class Sensor:
 
 @IoFn
 def _on_readable(_loop: int, _io: int, _events: int, key: int) -> int:
-    """Return 0, or -errno, which is an OSError where the loop is run."""
+    """Return 0, or -errno, which running the loop raises as an OSError."""
     state = _memory[key]
     try:
         data = os.read(state.fd, 4096)
@@ -170,7 +170,7 @@ def _on_readable(_loop: int, _io: int, _events: int, key: int) -> int:
 
 @TimerFn
 def _on_tick(_loop: int, _timer: int, key: int) -> int:
-    """Count; the first one starts the thread, since by then nothing can fail."""
+    """Count. The first tick starts the thread, since nothing can fail any more."""
     state = _memory[key]
     state.counts["ticks"] += 1
     if state.thread is None:
@@ -185,10 +185,11 @@ def _on_tick(_loop: int, _timer: int, key: int) -> int:
 
 @PostFn
 def _on_sample(loop: int | None, key: int, memory: dict[int, object] = _memory) -> int:
-    """Take a sample; without a loop it was closed before, or refused.
+    """Take a sample; without a loop, the loop was closed or refused the post.
 
-    A loop that nobody closes gives samples back when the interpreter ends. The globals
-    of this module are gone by then; an argument's default is not.
+    A loop that was not closed calls this for the remaining samples when the interpreter
+    ends. The globals of this module are gone by then; the default of an argument is
+    not.
     """
     state, value = memory.pop(key)
     if loop is None:
@@ -201,10 +202,10 @@ def _on_sample(loop: int | None, key: int, memory: dict[int, object] = _memory) 
 
 @DestroyedFn
 def _on_io_destroyed(key: int) -> None:
-    """Close and join, here alone: called exactly once, whatever the reason.
+    """Close the FIFO and join the thread: this is called exactly once, always.
 
-    The garbage collector, in the sensor's own thread, may be that reason; then there is
-    nothing to join: the thread only ends its work.
+    The garbage collector may call it in the sensor's own thread. That thread cannot
+    join itself, and only ends its work.
     """
     state = _memory.pop(key)
     if state.thread not in (None, threading.current_thread()):
@@ -220,12 +221,12 @@ def _on_timer_destroyed(key: int) -> None:
 
 @atexit.register
 def _end() -> None:
-    """End the sensors that nobody has closed, while there is Python to do it in."""
+    """End the sensors that were not closed, before the interpreter ends."""
     for state in list(_states):
         state.stop()
 
 
-# C may call them to the very end, so they must not be freed with the module.
+# C may call these until the process ends, so they must not be freed with the module.
 for _callback in (
     _on_readable,
     _on_tick,

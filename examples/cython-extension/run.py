@@ -1,4 +1,4 @@
-"""Put this sensor through the life that every sensor must lead; exit 1 if it fails."""
+"""Run the scenario that every sensor must pass; exit 1 if it fails."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Build src/sensor_cython.pyx; all it needs of fdmux is where the headers lie."""
+"""Build src/sensor_cython.pyx; the only part of fdmux it needs is the headers."""
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup

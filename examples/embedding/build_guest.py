@@ -1,7 +1,7 @@
 """Write the C source of the library behind guest.h: ``build_guest.py OUT.c``.
 
-The functions of the header are declared to cffi as they stand; the Python in
-guest_functions.py becomes part of the library.
+cffi reads the functions from the header; the Python code in guest_functions.py becomes
+part of the library.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ FOLDER = Path(__file__).parent
 
 
 def main() -> None:
-    """Do what the command line says."""
+    """Write the file that the command line names."""
     header = (FOLDER / "guest.h").read_text(encoding="utf-8")
     declared = header.partition("/* cffi:begin */")[2].partition("/* cffi:end */")[0]
     ffi = cffi.FFI()

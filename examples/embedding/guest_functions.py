@@ -1,7 +1,7 @@
 """The functions of guest.h, in Python. The library runs this when it is first called.
 
-Its one rule: an exception ends in `keep_error`, so that C gets -1 and the text, and
-nothing is printed that C does not want printed.
+Its one rule: `keep_error` gets each exception, so C gets -1 and the text, and nothing
+is printed.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 class State:
-    """What the library holds between two calls."""
+    """What the library keeps between two calls."""
 
     service: Service | None = None
     error_text = b""
 
 
 def running_service() -> Service:
-    """Return the service, or say that there is none."""
+    """Return the service; raise if there is none."""
     if State.service is None:
         raise RuntimeError("there is no service: call guest_start first")
     return State.service
@@ -41,7 +41,7 @@ def keep_error(
 
 @ffi.def_extern(error=-1, onerror=keep_error)
 def guest_start(socket_fd: int) -> int:
-    """Start a service, in place of the one there was."""
+    """Start a service, and end the one before."""
     stop()
     State.service = Service(socket_fd)
     return 1
@@ -75,7 +75,7 @@ def guest_stop() -> None:
 
 
 def stop() -> None:
-    """End the service that there is, if any."""
+    """End the service, if there is one."""
     service, State.service = State.service, None
     if service is not None:
         service.close()

@@ -1,7 +1,7 @@
-"""A service in Python, made to live in the loop of a C program.
+"""A service in Python that runs in the loop of a C program.
 
 Its one rule: it never waits. The host watches the one descriptor and calls `dispatch`;
-an exception of a callback leaves from there, into C.
+the exception of a callback leaves `dispatch` and reaches C.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Service:
         self.dispatch = self._guest.dispatch
 
     def _on_readable(self, sock: socket.socket) -> None:
-        """Do as the host says; each request of its is one message."""
+        """Handle a request of the host; each request is one message."""
         request = sock.recv(4096)
         if request == b"fail":
             raise ValueError("the host wanted it")
@@ -43,7 +43,7 @@ class Service:
             self._guest.loop.unregister(sock)
 
     def _work(self) -> None:
-        """Run in another thread: only this one function may be called from there."""
+        """Runs in another thread, which may call only `call_soon_threadsafe`."""
         self._guest.loop.call_soon_threadsafe(self._sock.send, b"a thread")
 
     def close(self) -> None:

@@ -2,8 +2,8 @@
 
     python glib_guest.py
 
-The guest is one source. A timeout of GLib's shows that neither keeps the other waiting.
-Needs PyGObject.
+The guest is one source. A GLib timeout checks that neither loop keeps the other
+waiting. Needs PyGObject.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LIMIT_MS = 10_000  # a service that hangs fails
 
 
 def main() -> int:
-    """Run the service in a program of GLib's."""
+    """Run the service in a GLib program."""
     loop = GLib.MainLoop()
     service = Service()
     ticks: list[int] = []

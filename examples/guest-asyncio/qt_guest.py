@@ -2,7 +2,7 @@
 
     QT_QPA_PLATFORM=offscreen python qt_guest.py
 
-The guest is one QSocketNotifier. A timer of Qt's shows that neither keeps the other
+The guest is one QSocketNotifier. A Qt timer checks that neither loop keeps the other
 waiting. Needs PySide6 (or PySide6-Essentials).
 """
 

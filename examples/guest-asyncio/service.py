@@ -1,7 +1,7 @@
-"""What the hosts here carry: an asyncio program, as one would write it anyway.
+"""The asyncio program that the hosts of this folder run: an ordinary one.
 
-`Service` is what a host sees of it: a descriptor, a call for each time that is
-readable, and what has come out in the end. It needs nothing of its host.
+A host sees it as a `Service`: a descriptor, a call each time that is readable, and the
+results at the end. It needs nothing of its host.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ async def shout(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 async def converse() -> str:
-    """Talk to a server of our own, sleep, and let a thread do something."""
+    """Talk to a server in this loop, sleep, and use a thread."""
     server = await asyncio.start_server(shout, "127.0.0.1", 0)
     async with server:
         reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
@@ -41,13 +41,13 @@ async def converse() -> str:
 
 
 def work() -> str:
-    """Block, which a thread may."""
+    """Block, as a thread may."""
     time.sleep(SLEEP)
     return "AND A THREAD"
 
 
 async def fail() -> None:
-    """End with an exception, which the host is told."""
+    """End with an exception, which the host gets."""
     await asyncio.sleep(SLEEP)
     raise ValueError("the host wanted it")
 
@@ -67,15 +67,15 @@ class Service:
         return self._result.done() and self._failure.done()
 
     def result(self) -> str:
-        """Return what the one has returned."""
+        """Return the result of the first."""
         return self._result.result()
 
     def failure(self) -> None:
-        """Raise what the other has raised."""
+        """Raise the exception of the second."""
         self._failure.result()
 
     def report(self) -> bool:
-        """Print what came out; return whether that is as it should be."""
+        """Print the results; return whether they are right."""
         result = self.result()
         print("result:", result)
         try:
@@ -86,5 +86,5 @@ class Service:
         return False
 
     def close(self) -> None:
-        """End the guest; the host watches it no more."""
+        """End the guest; the host has stopped watching it."""
         self._guest.close()

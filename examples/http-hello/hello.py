@@ -1,7 +1,7 @@
 """HTTP/1.1 without I/O: says hello to each request of one connection, on `h11`.
 
-Its one rule: replies are made only as fast as they are taken. Requests that came
-together (pipelining) wait, in h11, when their replies would be too much at once.
+Its one rule: it makes replies only as fast as they are taken. Pipelined requests wait
+in h11 while there are too many bytes of replies.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import h11
 
 HEADERS_MAX = 16 * 1024  # of one request, its first line included
 BODY_MAX = 1024 * 1024  # of one request; it is read and dropped
-REPLIES_MAX = 64 * 1024  # from here on, replies are sent before more are made
-DROPPED_MAX = 4 * 1024 * 1024  # read and dropped behind the last request
+REPLIES_MAX = 64 * 1024  # with so many bytes, send replies before making more
+DROPPED_MAX = 4 * 1024 * 1024  # read and dropped after the last request
 METHODS = (b"GET", b"HEAD", b"POST")
 TEXT = b"Hello, world!\n"
 
@@ -27,13 +27,13 @@ class Refused(Exception):  # noqa: N818 - reads as "the request was refused"
 
 
 class Hello:
-    """One connection: what arrived goes in, replies come out.
+    """One connection: takes received bytes, returns replies.
 
     Attributes:
-        is_waiting: Perhaps there are further requests to be answered: call `go_on`.
-        is_over: Nothing more is answered: end the writing side, and wait a while for
-            the client's end. Closing at once, with bytes unread, would be a reset,
-            which can overtake the last reply.
+        is_waiting: There may be further requests to answer: call `go_on`.
+        is_over: No more requests are answered: end the writing side, and wait a while
+            for the client's end. Closing at once, with unread bytes, would cause a
+            reset, which can overtake the last reply.
     """
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class Hello:
 
     @property
     def is_flooded(self) -> bool:
-        """Whether it is over, but the client goes on sending."""
+        """Whether it is over and the client still sends."""
         return self._dropped_size > DROPPED_MAX
 
     def receive(self, data: bytes) -> bytes:
@@ -58,7 +58,7 @@ class Hello:
         return self.go_on()
 
     def go_on(self) -> bytes:
-        """Return replies to what has come, as far as they are not too much."""
+        """Return replies to the received requests, up to `REPLIES_MAX`."""
         replies: list[bytes] = []
         size = 0
         self.is_waiting = True
@@ -69,7 +69,7 @@ class Hello:
         return b"".join(replies)
 
     def _next(self) -> bytes:
-        """Take one event; return what it calls for."""
+        """Handle one event of h11; return its reply."""
         try:
             return self._answer(self._h11.next_event())
         except h11.RemoteProtocolError as problem:
@@ -89,7 +89,7 @@ class Hello:
                 raise Refused(http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         elif isinstance(event, h11.EndOfMessage):
             return self._greet()
-        else:  # the end, or bytes behind a request that was the last
+        else:  # the end, or bytes after the last request
             self.is_waiting = False
             self.is_over = True
         return b""
@@ -97,14 +97,14 @@ class Hello:
     def _begin(self, request: h11.Request) -> None:
         self._request = request
         self._body_size = 0
-        # h11 bounds only what is not whole yet.
+        # h11 bounds only incomplete headers.
         if sum(len(name) + len(value) for name, value in request.headers) > HEADERS_MAX:
             raise Refused(http.HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         if request.method not in METHODS:
             raise Refused(http.HTTPStatus.NOT_IMPLEMENTED)
 
     def _continue(self) -> bytes:
-        """Ask for the body, if the client waits to be asked."""
+        """Send 100 Continue, if the client waits for it."""
         if not self._h11.they_are_waiting_for_100_continue:
             return b""
         return self._send(h11.InformationalResponse(status_code=100, headers=[]))

@@ -22,37 +22,37 @@ LIMITS = fdmux.ServerLimits(idle_timeout=30.0, stall_timeout=30.0)
 
 
 class HelloHandler(fdmux.StreamHandler):
-    """One `Hello` a connection."""
+    """One `Hello` for each connection."""
 
     def on_connect(self, stream: fdmux.Stream) -> None:
         """Give the connection its protocol."""
         stream.data = Hello()
 
     def on_data(self, stream: fdmux.Stream, data: bytes) -> None:
-        """Answer what is whole."""
+        """Answer the complete requests."""
         self.send(stream, hello_of(stream).receive(data))
 
     def on_end(self, stream: fdmux.Stream) -> None:
-        """Complain, if a request is not whole; then close."""
+        """Answer an incomplete request with an error; then close."""
         hello = hello_of(stream)
         if not hello.is_over:
             stream.write(hello.receive(b""))
         stream.close()
 
     def on_drain(self, stream: fdmux.Stream) -> None:
-        """Answer what was too much at once, as fast as the client reads."""
+        """Answer the waiting requests, as fast as the client reads."""
         hello = hello_of(stream)
         if hello.is_waiting:
             self.send(stream, hello.go_on())
 
     def send(self, stream: fdmux.Stream, replies: bytes) -> None:
-        """Send replies, and then what they were too much to be sent with."""
+        """Send replies, then more of them until the client is slow."""
         hello = hello_of(stream)
         if replies:
             stream.write(replies)
         while hello.is_waiting:
             if stream.buffered:
-                stream.pause_reading()  # nor is its end noticed meanwhile
+                stream.pause_reading()  # its end is not noticed meanwhile either
                 return
             stream.write(hello.go_on())
         stream.resume_reading()
@@ -63,7 +63,7 @@ class HelloHandler(fdmux.StreamHandler):
 
 
 def hello_of(stream: fdmux.Stream) -> Hello:
-    """Return what `on_connect` has put there."""
+    """Return the object that `on_connect` stored."""
     hello = stream.data
     assert isinstance(hello, Hello)  # noqa: S101 - for the type checker
     return hello

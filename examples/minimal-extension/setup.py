@@ -1,4 +1,4 @@
-"""Build counter.c by setuptools: all it needs of fdmux is where the headers lie."""
+"""Build counter.c with setuptools; the only part of fdmux it needs is the headers."""
 
 from setuptools import Extension, setup
 

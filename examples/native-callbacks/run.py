@@ -1,7 +1,7 @@
-"""Find factors in a native thread, and be told by callbacks in this one.
+"""Find factors in a native thread, and get them by callbacks in this thread.
 
-Prints what happened; exits 1 at the first thing that is not as it should be. The thread
-still works when the program ends: that disturbs nobody.
+Prints what happened; exits with 1 at the first wrong result. The thread
+still runs when the program ends, which does no harm.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ HARD = 99_999_989  # a prime: thousands of divisions
 
 
 def check(is_so: bool, text: str) -> None:
-    """Print what was seen, or say that it is wrong and end the program."""
+    """Print a result that is right; with a wrong one, end the program."""
     if not is_so:
         sys.exit(f"WRONG   {text}")
     print(f"ok      {text}")
 
 
 def run_until(loop: SelectorEventLoop, is_done: Callable[[], bool]) -> None:
-    """Run the loop until something has come about, 30 s at most."""
+    """Run the loop until a condition holds, 30 s at most."""
     deadline = time.monotonic() + 30
     while not is_done():
         if time.monotonic() > deadline:
@@ -86,7 +86,7 @@ async def find_in_asyncio(queue: NativeQueue) -> None:
 
 
 def main() -> None:
-    """Show all of it."""
+    """Run every part."""
     errors: list[Exception] = []
     batches: list[int] = []
 

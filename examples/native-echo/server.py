@@ -2,8 +2,8 @@
 
     python server.py
 
-Prints where it listens; once a second, what C has done and how late Python's own timer
-was at worst. Ends with Ctrl-C or SIGTERM.
+Prints its address, then once a second what C has done and the worst lateness of
+Python's timer. Ctrl-C or SIGTERM ends it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ REPORT_TICKS = 100
 
 
 class Clock:
-    """A timer of Python's, every 10 ms: is the loop still ours?"""
+    """A timer in Python, every 10 ms, which must stay on time."""
 
     def __init__(self, loop: SelectorEventLoop, server: native_echo.Server) -> None:
         self._loop = loop

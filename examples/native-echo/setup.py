@@ -1,4 +1,4 @@
-"""Build native_echo by setuptools: all it needs of fdmux is where the headers lie."""
+"""Build native_echo with setuptools; the only part of fdmux it needs is the headers."""
 
 from setuptools import Extension, setup
 

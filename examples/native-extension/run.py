@@ -1,6 +1,6 @@
 """Run the UDP service in a SelectorEventLoop, beside Python's own sockets.
 
-Prints what happened; exits 1 at the first thing that is not as it should be.
+Prints what happened; exits with 1 at the first wrong result.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TOO_LONG = bytes(1025)
 
 
 def check(is_so: bool, text: str) -> None:
-    """Print what was seen, or say that it is wrong and end the program."""
+    """Print a result that is right; with a wrong one, end the program."""
     if not is_so:
         sys.exit(f"WRONG   {text}")
     print(f"ok      {text}")
@@ -39,7 +39,7 @@ def digest(data: bytes) -> bytes:
 
 
 def run_until(loop: SelectorEventLoop, is_done: Callable[[], bool]) -> None:
-    """Run the loop until something has come about, 10 s at most."""
+    """Run the loop until a condition holds, 10 s at most."""
     deadline = time.monotonic() + 10
     while not is_done():
         if time.monotonic() > deadline:
@@ -78,7 +78,7 @@ def exchange(loop: SelectorEventLoop, port: int) -> None:
 
 
 def provoke_error(loop: SelectorEventLoop, port: int) -> None:
-    """A negative result of the C callback is an OSError where the loop is run."""
+    """A negative result of the C callback is an OSError when the loop runs."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         client.connect(("127.0.0.1", port))
         client.send(TOO_LONG)
@@ -94,7 +94,7 @@ def provoke_error(loop: SelectorEventLoop, port: int) -> None:
 
 
 def attach_without_a_loop(loop: SelectorEventLoop) -> None:
-    """In a callback the service finds the loop by itself, through fdmux.current()."""
+    """In a callback the service finds the loop itself, with fdmux.current()."""
     found: list[udp_digest.Service] = []
     loop.call_later(0, lambda: found.append(udp_digest.attach()))
     run_until(loop, lambda: bool(found))
@@ -104,7 +104,7 @@ def attach_without_a_loop(loop: SelectorEventLoop) -> None:
 
 
 def refuse() -> None:
-    """What is not a loop, or no longer, is refused; nothing is left behind."""
+    """Objects without a loop, and closed loops, are refused; nothing is left."""
     try:
         udp_digest.attach(socket)
     except AttributeError as error:
@@ -130,7 +130,7 @@ def resources() -> tuple[int, int]:
 
 
 def main() -> None:
-    """Do all of it in one loop, then close the loop under the service."""
+    """Run every part in one loop, then close the loop before the service."""
     before = resources()
     with SelectorEventLoop() as loop:
         service = udp_digest.attach(loop)

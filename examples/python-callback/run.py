@@ -1,6 +1,6 @@
-"""Be called by functions of the loop in C: on our loop, and on two of asyncio.
+"""Get calls from C functions of the loop: on our loop, and on two of asyncio.
 
-Prints what happened; exits 1 at the first thing that is not as it should be.
+Prints what happened; exits with 1 at the first wrong result.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PATIENCE = 30.0
 
 
 def check(is_so: bool, text: str) -> None:
-    """Print what was seen, or say that it is wrong and end the program."""
+    """Print a result that is right; with a wrong one, end the program."""
     if not is_so:
         sys.exit(f"WRONG   {text}")
     print(f"ok      {text}")
@@ -112,7 +112,7 @@ def run_on_our_loop() -> None:
 
 
 async def run_in_asyncio() -> None:
-    """The same, in the loop of asyncio that runs: `current` finds or mounts ours."""
+    """The same in a running asyncio loop: `current` finds or mounts a native loop."""
     deadline = time.monotonic() + PATIENCE
     for _ in scenario(fdmux.current()):
         await asyncio.sleep(0.001)
@@ -120,13 +120,13 @@ async def run_in_asyncio() -> None:
 
 
 def check_time(deadline: float) -> None:
-    """End a program in which nothing happens."""
+    """End the program if nothing happens."""
     if time.monotonic() > deadline:
         sys.exit(f"WRONG   nothing happened for {PATIENCE:.0f} s")
 
 
 def main() -> None:
-    """Show all of it three times."""
+    """Run every part in three loops."""
     print("on fdmux.SelectorEventLoop")
     run_on_our_loop()
     print("on fdmux.hosts.asyncio.EventLoop")

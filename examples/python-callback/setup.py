@@ -1,4 +1,4 @@
-"""Build calling.c by setuptools: all it needs of fdmux is where the headers lie."""
+"""Build calling.c with setuptools; the only part of fdmux it needs is the headers."""
 
 from setuptools import Extension, setup
 

@@ -1,9 +1,9 @@
 """The Redis protocol (RESP 2) without I/O: requests out of bytes, replies into bytes.
 
-Knows no socket and no loop, so the same parser serves any of them. Its one rule: what
-is not whole yet is kept, within bounds, and nothing that came is lost. It looks again
-at what it keeps only when enough has come, so a peer that sends single bytes costs no
-more than one that does not.
+It uses no socket and no loop, so the same parser works with any. Its one rule: it keeps
+incomplete requests, within bounds, and loses nothing. It parses what it keeps again
+only when enough has arrived, so a peer that sends single bytes costs no more than
+another.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ Request = list[bytes]
 
 
 class ProtocolError(ValueError):
-    """What came is not RESP; the connection cannot go on.
+    """The data is not RESP; the connection must end.
 
     Attributes:
-        requests: Those that were whole before it.
+        requests: The complete requests before it.
     """
 
     def __init__(self, message: str) -> None:
@@ -41,16 +41,18 @@ class Parser:
 
     def __init__(self) -> None:
         self._kept = bytearray()
-        self._wanted = 0  # how long `_kept` must be to go on; 0: between requests
-        self._request: Request = []  # the arguments that are whole
-        self._missing = 0  # how many are not
-        self._room = 0  # how many bytes they may have
+        self._wanted = (
+            0  # the length of `_kept` at which to parse on; 0: between requests
+        )
+        self._request: Request = []  # its complete arguments
+        self._missing = 0  # how many arguments are missing
+        self._room = 0  # how many bytes these may have
 
     def feed(self, data: bytes) -> list[Request]:
-        """Take what arrived; return the requests that are whole now.
+        """Take received bytes; return the requests that are complete now.
 
         Raises:
-            ProtocolError: It is no request, or larger than the bounds.
+            ProtocolError: The data is not a request, or the request is too large.
         """
         if not self._wanted:
             requests, start = cut_plain(data)
@@ -64,7 +66,7 @@ class Parser:
             data = bytes(self._kept)
             self._kept.clear()
             requests, start = [], 0
-            is_plain = True  # perhaps, behind the request that was not whole
+            is_plain = True  # perhaps, after the incomplete request
         try:
             self._cut(data, start, requests, is_plain)
         except ProtocolError as problem:
@@ -75,7 +77,7 @@ class Parser:
     def _cut(
         self, data: bytes, start: int, requests: list[Request], is_plain: bool
     ) -> None:
-        """Go on exactly, piece by piece, and keep what is not whole."""
+        """Parse the general way, piece by piece, and keep what is incomplete."""
         self._wanted = 0
         while start < len(data):
             start = self._take(data, start)
@@ -97,7 +99,7 @@ class Parser:
     def _take(self, data: bytes, start: int) -> int:
         """Take a line, or an argument with its head; return where the next begins.
 
-        What is not whole is not taken; then `_wanted` is set.
+        If it is incomplete, take nothing, and set `_wanted`.
         """
         line_end = data.find(CRLF, start, start + LINE_MAX)
         after = line_end + 2
@@ -138,8 +140,8 @@ class Parser:
 def cut_plain(data: bytes) -> tuple[list[Request], int]:
     """Cut off plain requests, the fast way; return them, and where they end.
 
-    Plain is what is whole, short, and has no CRLF inside an argument: then lines are
-    arguments, which their heads confirm. Everything else is left to the exact way.
+    A plain request is complete and short, and has no CRLF inside an argument. Then its
+    lines are its arguments, which the heads confirm. The general way does the others.
     """
     lines = data.split(CRLF)
     last = len(lines) - 1

@@ -26,12 +26,12 @@ except ImportError:  # it is not built; see README.md
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# What is written at once may pass REPLIES_MAX by one reply.
+# One write may exceed REPLIES_MAX by one reply.
 LIMITS = fdmux.ServerLimits(queue_max=4 * REPLIES_MAX, idle_timeout=600.0)
 
 
 class Answering(fdmux.StreamHandler):
-    """One session a connection, one store for all of them."""
+    """One session for each connection, one store for all of them."""
 
     def __init__(self) -> None:
         self._store = Store()
@@ -41,7 +41,7 @@ class Answering(fdmux.StreamHandler):
         stream.data = Session(self._store)
 
     def answer(self, stream: fdmux.Stream, replies: bytes) -> bytes | None:
-        """Return what can be written at once; see to the rest."""
+        """Return the replies for now; prepare for the rest."""
         session = session_of(stream)
         if not session.waiting and session.problem is None:
             return replies
@@ -50,11 +50,11 @@ class Answering(fdmux.StreamHandler):
         return None
 
     def on_drain(self, stream: fdmux.Stream) -> None:
-        """Answer what was too much at once, as fast as the client reads."""
+        """Answer the waiting requests, as fast as the client reads."""
         session = session_of(stream)
         while session.waiting:
             if stream.buffered:
-                stream.pause_reading()  # nor is its end noticed meanwhile
+                stream.pause_reading()  # its end is not noticed meanwhile either
                 return
             stream.write(session.go_on())
         stream.resume_reading()
@@ -67,33 +67,33 @@ class RespHandler(Answering):
     """Parses requests in Python."""
 
     def on_data(self, stream: fdmux.Stream, data: bytes) -> bytes | None:
-        """Answer what is whole: what is returned is written."""
+        """Answer the complete requests; the stream writes what is returned."""
         return self.answer(stream, session_of(stream).receive(data))
 
 
 class RespFraming:
-    """Frames that are requests, lists of bytes; C cuts them."""
+    """A framing whose frames are requests, lists of bytes; C cuts them."""
 
     def __fdmux_framer__(self) -> object:
-        """Return what cuts them."""
+        """Return the framer in C."""
         return resp_framer.framer()
 
 
 class NativeRespHandler(Answering, FrameHandler):
-    """Gets requests that C has cut; needs resp_framer."""
+    """Gets the requests that C has cut; needs resp_framer."""
 
     framing = RespFraming()
 
     def on_frames(
         self, stream: fdmux.Stream, requests: list[list[bytes]]
     ) -> bytes | None:
-        """Answer those that are whole; an empty line is none."""
+        """Answer the requests; an empty line is not one."""
         if [] in requests:
             requests = [request for request in requests if request]
         return self.answer(stream, session_of(stream).take(requests))
 
     def frame_error(self, rest: bytes) -> resp.ProtocolError:
-        """Let the parser in Python say what is wrong."""
+        """Let the parser in Python report what is wrong."""
         try:
             resp.Parser().feed(rest)
         except resp.ProtocolError as problem:
@@ -101,13 +101,13 @@ class NativeRespHandler(Answering, FrameHandler):
         return resp.ProtocolError("no request")
 
     def on_frame_error(self, stream: fdmux.Stream, error: resp.ProtocolError) -> None:
-        """Say so when all before it is answered, and close."""
+        """Send the error after the replies before it, and close."""
         session_of(stream).problem = error
         self.on_drain(stream)
 
 
 def make_handler(parser: str = "") -> Answering:
-    """Make the handler with that parser: "native", "python", or the best there is."""
+    """Make the handler with the parser "native" or "python", or the best one."""
     if parser == "native" and resp_framer is None:
         raise SystemExit("resp_framer is not built; see README.md")
     is_native = parser != "python" and resp_framer is not None
@@ -115,7 +115,7 @@ def make_handler(parser: str = "") -> Answering:
 
 
 def session_of(stream: fdmux.Stream) -> Session:
-    """Return what `on_connect` has put there."""
+    """Return the object that `on_connect` stored."""
     session = stream.data
     assert isinstance(session, Session)  # noqa: S101 - for the type checker
     return session

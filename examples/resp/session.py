@@ -1,7 +1,7 @@
 """One client of the example server, without I/O: bytes in, replies out.
 
-Its one rule: replies are made only as fast as they are taken. What would be too much
-at once waits as requests, which are small, until `go_on`.
+Its one rule: it makes replies only as fast as they are taken. Requests, which are
+small, wait until `go_on` while there are too many bytes of replies.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Session:
 
     Attributes:
         waiting: Requests that are not answered yet.
-        problem: Why the client cannot go on; to be sent to it when nothing waits.
+        problem: The error that ends the connection; send it when no request waits.
     """
 
     __slots__ = ("_answer_all", "_feed", "problem", "waiting")
@@ -31,7 +31,7 @@ class Session:
         self.problem: resp.ProtocolError | None = None
 
     def receive(self, data: bytes) -> bytes:
-        """Take what arrived; return replies, of what is whole and not too much."""
+        """Take received bytes; return replies to complete requests, within bounds."""
         try:
             requests = self._feed(data)
         except resp.ProtocolError as problem:
@@ -40,7 +40,7 @@ class Session:
         return self.take(requests)
 
     def take(self, requests: list[list[bytes]]) -> bytes:
-        """Take requests, whoever has parsed them; return replies, as `receive` does."""
+        """Take parsed requests; return replies, as `receive` does."""
         if self.waiting:
             self.waiting += requests
             return b""

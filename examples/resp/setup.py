@@ -1,4 +1,4 @@
-"""Build resp_framer: all it needs of fdmux is where the headers lie."""
+"""Build resp_framer; the only part of fdmux it needs is the headers."""
 
 from setuptools import Extension, setup
 

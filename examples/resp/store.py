@@ -1,7 +1,7 @@
 """The commands of the example server: a dictionary behind the Redis protocol.
 
-Knows no socket and no loop. Its one rule: a request gets exactly one reply, and a
-command with options that are not known here gets an error, never half of its effect.
+It uses no socket and no loop. Its one rule: a request gets exactly one reply, and a
+command with unknown options gets an error and has no effect.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 OK = b"+OK\r\n"
 PONG = b"+PONG\r\n"
-# From here on replies are sent before further requests are answered: a short request
-# may have a long reply.
+# With so many bytes of replies, send them before answering further requests: a short
+# request may have a long reply.
 REPLIES_MAX = 1024 * 1024
 ANY = resp.ARGUMENTS_MAX
 
@@ -26,13 +26,13 @@ ANY = resp.ARGUMENTS_MAX
 class Store:
     """Answers PING, ECHO, SET, GET, DEL, EXISTS, INCR, MGET, DBSIZE and FLUSHALL.
 
-    CONFIG GET and COMMAND answer as empty: the clients of Redis ask for them. The keys
-    are bounded by nothing but memory, as in Redis itself.
+    CONFIG GET and COMMAND, which Redis clients send, get empty answers. Only memory
+    bounds the keys, as in Redis itself.
     """
 
     def __init__(self) -> None:
         self._values: dict[bytes, bytes] = {}
-        # What answers, and how many words a request has, at least and at most.
+        # The function of a command, and the least and most words of its request.
         self._commands: dict[bytes, tuple[Command, int, int]] = {
             b"PING": (self._ping, 1, 2),
             b"ECHO": (lambda request: resp.bulk(request[1]), 2, 2),
@@ -62,7 +62,7 @@ class Store:
     def answer_all(self, requests: list[list[bytes]]) -> bytes:
         """Execute requests in order; return all their replies as one.
 
-        From `REPLIES_MAX` bytes on it stops. Those that were answered have left
+        It stops at `REPLIES_MAX` bytes. It removes the answered requests from
         ``requests``.
         """
         if len(requests) == 1:
@@ -119,5 +119,5 @@ class Store:
 
 
 def shown(name: bytes) -> str:
-    """Show what may be any bytes, in one line."""
+    """Return any bytes as one printable line."""
     return ascii(name[:64].decode(errors="replace"))

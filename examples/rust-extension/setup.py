@@ -1,8 +1,8 @@
 """Build the Rust library with rustc alone, checked against the installed fdmux.h.
 
-src/layout.c, compiled with that header and run, writes the size of each struct and the
-place of each member as Rust constants; src/fdmux.rs does not compile unless its own
-structs agree with them.
+It compiles src/layout.c with that header and runs it, which writes the size of each
+struct and the offset of each member as Rust constants. src/fdmux.rs does not compile
+unless its structs agree with them.
 """
 
 import os
@@ -15,10 +15,10 @@ import fdmux
 
 
 class RustcBuild(build_ext):
-    """Let rustc build what setuptools takes for an extension module."""
+    """Let rustc build the library in place of an extension module."""
 
     def get_ext_filename(self, fullname: str) -> str:
-        """Name the library plainly: it is loaded by ctypes, not imported."""
+        """Return a plain name, since ctypes loads the library and nobody imports it."""
         return fullname.replace(".", "/") + ".so"
 
     def build_extension(self, ext: Extension) -> None:

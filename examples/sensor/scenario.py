@@ -1,9 +1,8 @@
-"""What every sensor of these examples must do, whatever language it is written in.
+"""What every sensor of these examples must do, in whatever language it is written.
 
-A sensor reads a FIFO, ticks by a timer every 2 ms, and gets 1,000 samples posted by a
-thread of its own. `run` puts one through its life in a SelectorEventLoop and in
-asyncio. It prints what happened, and ends the program with exit code 1 at the first
-thing that is not as it should be.
+A sensor reads a FIFO, has a timer of 2 ms, and a thread that posts 1,000 samples. `run`
+tests one in a SelectorEventLoop, a NativeLoop and asyncio. It prints what happened, and
+ends the program with exit code 1 at the first wrong result.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ SAMPLE_TOTAL = sum(range(SAMPLE_COUNT))
 
 
 class Sensor(Protocol):
-    """A sensor that runs in somebody's loop."""
+    """A sensor that runs in a loop of the program."""
 
     def counts(self) -> dict[str, int]:
         """Return what has happened: bytes, ticks, samples, total, dropped."""
@@ -47,18 +46,18 @@ class SensorModule(Protocol):
         """Open a sensor in a loop; in that of ``fdmux.current()`` if none is given."""
 
     def live(self) -> int:
-        """Count the sensors whose memory was not freed yet."""
+        """Count the sensors whose memory is not freed yet."""
 
 
 def check(is_so: bool, text: str) -> None:
-    """Print what was seen, or say that it is wrong and end the program."""
+    """Print a result that is right; with a wrong one, end the program."""
     if not is_so:
         sys.exit(f"WRONG   {text}")
     print(f"ok      {text}")
 
 
 def run_until(loop: fdmux.SelectorEventLoop, is_done: Callable[[], bool]) -> None:
-    """Run the loop until something has come about, 10 s at most."""
+    """Run the loop until a condition holds, 10 s at most."""
     deadline = time.monotonic() + 10
     while not is_done():
         if time.monotonic() > deadline:
@@ -83,7 +82,7 @@ def is_complete(sensor: Sensor) -> bool:
 
 
 def check_counts(sensor: Sensor, byte_count: int) -> None:
-    """Nothing was lost, and nothing came twice."""
+    """No sample was lost, and none came twice."""
     counts = sensor.counts()
     expected = {
         "bytes": byte_count,
@@ -122,7 +121,7 @@ def exercise(loop: fdmux.SelectorEventLoop, sensor: Sensor, path: str) -> None:
 
 
 def provoke_error(loop: fdmux.SelectorEventLoop, sensor: Sensor, writer: int) -> None:
-    """A negative result of a native function is an OSError where the loop is run."""
+    """A negative result of a native function is an OSError when the loop runs."""
     os.write(writer, b"!")
     try:
         run_until(loop, lambda: False)
@@ -134,7 +133,7 @@ def provoke_error(loop: fdmux.SelectorEventLoop, sensor: Sensor, writer: int) ->
 
 
 def run_without_a_loop(module: SensorModule, path: str) -> None:
-    """In a callback the sensor finds the loop by itself, through fdmux.current()."""
+    """In a callback the sensor finds the loop itself, with fdmux.current()."""
     found: list[Sensor] = []
     with fdmux.SelectorEventLoop() as loop:
         loop.call_later(0, lambda: found.append(module.attach(path)))
@@ -148,9 +147,9 @@ def run_without_a_loop(module: SensorModule, path: str) -> None:
 
 
 def close_loop_under_it(module: SensorModule, path: str) -> None:
-    """The loop ends first: `destroyed` ends the sensor, and what was posted comes back.
+    """The loop ends first: `destroyed` ends the sensor; the posted samples come back.
 
-    The program keeps the sensor, and asks it once more when all is over.
+    The program keeps the sensor, and reads its counts afterwards.
     """
     with fdmux.NativeLoop() as loop:
         sensor = module.attach(path, loop)
@@ -167,7 +166,7 @@ def close_loop_under_it(module: SensorModule, path: str) -> None:
 
 
 def drop_it(module: SensorModule, path: str) -> None:
-    """The program forgets the sensor: that ends it like close()."""
+    """The program drops the sensor: that ends it, as close() does."""
     with fdmux.SelectorEventLoop() as loop:
         use(loop, module.attach(path, loop))
         run_until(loop, lambda: module.live() == 0)
@@ -180,7 +179,7 @@ def use(loop: fdmux.SelectorEventLoop, sensor: Sensor) -> None:
 
 
 def refuse(module: SensorModule, path: str) -> None:
-    """What cannot work is an exception, and leaves nothing behind."""
+    """A wrong call raises an exception and leaves nothing behind."""
     with fdmux.SelectorEventLoop() as loop:
         must_raise(AttributeError, 0, lambda: module.attach(path, "not a loop"))
         must_raise(RuntimeError, 0, lambda: module.attach(path))
@@ -193,7 +192,7 @@ def refuse(module: SensorModule, path: str) -> None:
 
 
 def must_raise(kind: type[Exception], code: int, attempt: Callable[[], object]) -> None:
-    """Make the attempt, which is to fail with this class, and errno if not 0."""
+    """Make an attempt that must fail with this class, and with errno if not 0."""
     try:
         attempt()
     except kind as error:
@@ -204,7 +203,7 @@ def must_raise(kind: type[Exception], code: int, attempt: Callable[[], object]) 
 
 
 async def wait_until(is_done: Callable[[], bool]) -> None:
-    """Let asyncio run until something has come about, 10 s at most."""
+    """Let asyncio run until a condition holds, 10 s at most."""
     deadline = time.monotonic() + 10
     while not is_done():
         if time.monotonic() > deadline:
@@ -241,7 +240,7 @@ def resources() -> tuple[int, int]:
 
 
 def run(module: SensorModule) -> None:
-    """Do all of it; afterwards everything must be as before."""
+    """Run every part; afterwards no sensor, thread or descriptor may be left."""
     before = resources()
     with tempfile.TemporaryDirectory() as folder:
         path = f"{folder}/sensor"

@@ -1,7 +1,7 @@
-"""sensor_cffi: the Python door to src/sensor.c.
+"""sensor_cffi: the Python module for src/sensor.c.
 
-Its one rule: a Sensor keeps the capsule of its loop, and by that the loop's memory, for
-as long as somebody may call close().
+Its one rule: a Sensor keeps the capsule of its loop, and so the loop's memory, as long
+as close() may be called.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import os
 import fdmux
 from sensor_cffi._native import ffi, lib
 
-# cffi does not know capsules; ctypes.pythonapi does, and raises what C has raised.
+# cffi cannot read capsules; ctypes.pythonapi can, and raises the exceptions of C.
 _get_pointer = ctypes.pythonapi.PyCapsule_GetPointer
 _get_pointer.restype = ctypes.c_void_p
 _get_pointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
 
 
 def attach(path: str, loop: object = None) -> Sensor:
-    """Open a sensor in the loop of any object that has one, or of what runs here."""
+    """Open a sensor in the loop of an object, or in the running loop."""
     return Sensor(path, fdmux.current() if loop is None else loop)
 
 

@@ -1,7 +1,7 @@
-"""sensor_rust: the Python door to src/sensor.rs, by ctypes.
+"""sensor_rust: the Python module for src/sensor.rs, with ctypes.
 
-Its one rule: a Sensor keeps the capsule of its loop, and by that the loop's memory, for
-as long as somebody may call close().
+Its one rule: a Sensor keeps the capsule of its loop, and so the loop's memory, as long
+as close() may be called.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _get_pointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
 
 
 def attach(path: str, loop: object = None) -> Sensor:
-    """Open a sensor in the loop of any object that has one, or of what runs here."""
+    """Open a sensor in the loop of an object, or in the running loop."""
     return Sensor(path, fdmux.current() if loop is None else loop)
 
 
