@@ -80,7 +80,9 @@ hosts.asyncio.reading
 hosts.asyncio.transport
 hosts.asyncio.selector
 hosts.asyncio.loop
+hosts.asyncio.coroutines
 hosts.asyncio.guest
+hosts.asyncio.policy
 hosts.asyncio
 
 native
@@ -98,6 +100,15 @@ testing.cases_io
 testing.cases_time
 testing.cases_life
 testing.cases
+testing.known.event_loop
+testing.known.selectors
+testing.known.asyncio_mount
+testing.known.tornado
+testing.known.trio
+testing.known.anyio
+testing.known.gevent
+testing.known.glib
+testing.known.qt
 testing.known
 testing.report
 testing
@@ -105,6 +116,7 @@ testing.__main__
 
 commands
 commands.failure
+commands.output
 commands.arguments
 commands.tour.expect
 commands.tour.c_source
@@ -113,6 +125,9 @@ commands.tour.connects
 commands.tour.loops
 commands.tour.native
 commands.tour.servers
+commands.tour.streams
+commands.tour.queues
+commands.tour.hosting
 commands.tour
 commands.demo
 commands.echo
