@@ -211,7 +211,7 @@ int frames_finish(struct stream_object *stream, int error)
     PyObject *done = NULL;
 
     if (error < 0 && stream->is_open) {
-        done = PyObject_CallMethod((PyObject *)stream, "frame_failed", "i", -error);
+        done = PyObject_CallMethod((PyObject *)stream, "_frame_failed", "i", -error);
         if (done == NULL)
             return -1;
     }

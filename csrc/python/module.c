@@ -10,8 +10,8 @@ static int make_names(void)
         PyObject **name;
         const char *text;
     } names[] = {
-        {&delivery_names.event, "event"},
-        {&delivery_names.callback_failed, "callback_failed"},
+        {&delivery_names.event, "_event"},
+        {&delivery_names.callback_failed, "_callback_failed"},
         {&delivery_names.keep_error, "_keep_error"},
         {&delivery_names.get_buffer, "get_buffer"},
         {&delivery_names.buffer_updated, "buffer_updated"},

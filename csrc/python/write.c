@@ -20,7 +20,7 @@ static void tell_owner(const struct stream_object *stream, int kind, uint32_t de
 
     if (!delivery_is_set(stream->owner))
         return;
-    done = PyObject_CallMethod(stream->owner, "event", "iI", kind, detail);
+    done = PyObject_CallMethod(stream->owner, "_event", "iI", kind, detail);
     if (done == NULL)
         PyErr_WriteUnraisable(stream->owner);
     Py_XDECREF(done);

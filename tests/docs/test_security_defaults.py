@@ -448,7 +448,7 @@ def test_want_of_descriptors_does_not_fill_the_log(
     with EchoServer(port=0) as server:
         assert server._listener is not None
         for _ in range(80):
-            server._listener.event(listener.REFUSED, errno.EMFILE)
+            server._listener._event(listener.REFUSED, errno.EMFILE)
             clock.advance(0.125)
     assert len(caplog.records) == 10 * stated
 

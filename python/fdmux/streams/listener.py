@@ -180,7 +180,7 @@ class Listener:
 
     # What C tells ------------------------------------------------------------------
 
-    def event(self, kind: int, detail: int) -> None:
+    def _event(self, kind: int, detail: int) -> None:
         """Take an event of the listener; ``detail`` is a new stream, or an errno."""
         if kind == ACCEPTED:
             self._accept(detail)
@@ -201,7 +201,7 @@ class Listener:
         try:
             self._handler.on_connect(stream)
         except Exception as error:  # noqa: BLE001 - ends that stream alone
-            stream.callback_failed(error, "on_connect")
+            stream._callback_failed(error, "on_connect")  # noqa: SLF001 - ours
 
     def _warn(self, code: int) -> None:
         """Say that nobody can be accepted, unless that was just said."""
@@ -221,6 +221,6 @@ class Listener:
             self._is_closing = True
             self._stream.abort()
 
-    def callback_failed(self, error: BaseException, _what: str) -> None:
+    def _callback_failed(self, error: BaseException, _what: str) -> None:
         """Report what a listener of ours should not raise."""
         logger.error("unexpected error in %r", self, exc_info=error)

@@ -170,7 +170,7 @@ class Stream(_delivery.Stream):
 
     # What C tells ------------------------------------------------------------------
 
-    def event(self, kind: int, detail: int) -> None:
+    def _event(self, kind: int, detail: int) -> None:
         """Pass an event that is not data on to the handler; called from C."""
         if kind == CLOSED:
             self._finish(detail)
@@ -196,12 +196,12 @@ class Stream(_delivery.Stream):
         self.keep(FRAMES, None)
         self._handler.on_close(self, error)
 
-    def frame_failed(self, _code: int) -> None:
+    def _frame_failed(self, _code: int) -> None:
         """Tell the handler that its framer has refused what has come; called from C."""
         handler = cast("FrameHandler", self._handler)
         handler.on_frame_error(self, handler.frame_error(self._take_rest()))
 
-    def callback_failed(self, error: Exception, _what: str) -> None:
+    def _callback_failed(self, error: Exception, _what: str) -> None:
         """Report an exception of the handler, and end the stream with it."""
         logger.error("a callback of %r raised", self, exc_info=error)
         self.abort(error)

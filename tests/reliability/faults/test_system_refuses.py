@@ -103,7 +103,7 @@ def test_path_that_cannot_be_one_leaves_no_socket() -> None:
 
 def test_unexpected_errors_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     log_unexpected(OSError("who"), "somebody")
-    Listener.callback_failed(cast("Listener", "a listener"), OSError("what"), "event")
+    Listener._callback_failed(cast("Listener", "a listener"), OSError("what"), "event")
     assert "unexpected error in a callback of 'somebody'" in caplog.text
     assert "unexpected error in 'a listener'" in caplog.text
 

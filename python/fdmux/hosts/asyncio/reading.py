@@ -100,7 +100,7 @@ class ReadingTransport(WritingTransport):
 
         return take_and_time
 
-    def callback_failed(self, error: BaseException, what: str) -> None:
+    def _callback_failed(self, error: BaseException, what: str) -> None:
         """End the connection because the protocol raised ``error``; called from C."""
         self._fatal_error(error, f"Fatal error: protocol.{what}() call failed.")
 

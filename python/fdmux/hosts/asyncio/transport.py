@@ -207,7 +207,7 @@ class StreamTransport(ReadingTransport):
 
     # Events from C -----------------------------------------------------------------
 
-    def event(self, kind: int, detail: int) -> None:
+    def _event(self, kind: int, detail: int) -> None:
         """Handle an event other than data; called from C."""
         if kind in (CLOSED, LOST):
             if kind == CLOSED:
