@@ -214,26 +214,39 @@ int stream_write_now(struct stream_object *stream, PyObject *data)
     return 0;
 }
 
+static PyObject *copy_of(Py_buffer *view)
+{
+    PyObject *copy = PyBytes_FromStringAndSize(NULL, view->len);
+
+    if (copy != NULL &&
+        PyBuffer_ToContiguous(PyBytes_AsString(copy), view, view->len, 'C') < 0)
+        Py_CLEAR(copy);
+    return copy;
+}
+
 /* Write any bytes-like object: at once from its memory, or else from a copy, since the
- * caller may change it when this returns. */
+ * caller may change it when this returns. What is too large is refused uncopied. */
 static int write_buffer(struct stream_object *stream, PyObject *data)
 {
+    bool must_copy = must_gather(stream) || stream->chunk_count > 0;
     Py_buffer view;
-    PyObject *copy;
+    PyObject *copy = NULL;
     int r;
 
-    if (must_gather(stream) || stream->chunk_count > 0 ||
-        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) {
-        PyErr_Clear();
-        copy = PyBytes_FromObject(data); /* copies non-contiguous memory too */
-        r = copy == NULL ? -1 : stream_write_bytes(stream, copy);
-        Py_XDECREF(copy);
-        return r;
-    }
+    if (PyObject_GetBuffer(data, &view, PyBUF_FULL_RO) < 0)
+        return -1;
+    must_copy = must_copy || !PyBuffer_IsContiguous(&view, 'C');
     r = check_size(view.len);
-    if (r == 0 && view.len > 0)
+    if (r == 0 && must_copy) {
+        copy = copy_of(&view);
+        r = copy == NULL ? -1 : 0;
+    } else if (r == 0 && view.len > 0) {
         send_now(stream, view.buf, (size_t)view.len);
+    }
     PyBuffer_Release(&view);
+    if (copy != NULL)
+        r = stream_write_bytes(stream, copy);
+    Py_XDECREF(copy);
     return r;
 }
 

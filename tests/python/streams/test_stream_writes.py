@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import mmap
+import resource
 import socket
 from typing import TYPE_CHECKING
 
@@ -86,6 +87,35 @@ def test_more_than_can_be_counted_is_refused(stream: Stream) -> None:
     ):
         stream.write(memoryview(untouched))
     assert stream.buffered == 0
+
+
+def test_too_much_in_a_callback_is_refused_without_a_copy(
+    loop: SelectorEventLoop, peer: socket.socket, stream: Stream, handler: Recorder
+) -> None:
+    with mmap.mmap(-1, 1 << 31) as untouched, memoryview(untouched) as view:
+        handler.answer = lambda *_: stream.write(view)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        peer.sendall(b"x")
+        run_until(loop, lambda: handler.errors)
+        handler.answer = lambda *_: None
+    assert isinstance(handler.errors[0], ValueError)
+    grown_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown_kib < 1 << 20
+
+
+@pytest.mark.usefixtures("stream")
+def test_items_and_strides_of_a_buffer_do_not_matter(
+    loop: SelectorEventLoop, peer: socket.socket, stream: Stream, handler: Recorder
+) -> None:
+    every_other = memoryview(b"a-b-c-")[::2]
+    wide = memoryview(b"12345678").cast("Q")
+    stream.write(every_other)
+    stream.write(wide)
+    assert receive(peer, 11) == b"abc12345678"
+    handler.answer = lambda *_: stream.write(every_other) or wide
+    peer.sendall(b"x")
+    run_until(loop, lambda: handler.data)
+    assert receive(peer, 11) == b"abc12345678"
 
 
 def test_queue_reports_when_it_falls_and_when_it_is_empty(
