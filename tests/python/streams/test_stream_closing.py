@@ -189,3 +189,13 @@ def test_closed_streams_leave_nothing_behind(loop: SelectorEventLoop) -> None:
     del stream, data
     gc.collect()
     assert reference() is None
+
+
+def test_peer_is_known_in_the_end_also_when_the_native_loop_is_closed(
+    loop: SelectorEventLoop, peer: socket.socket, stream: Stream, handler: Recorder
+) -> None:
+    peers: list[object] = []
+    handler.on_close = lambda stream, _error: peers.append(stream.peername)  # type: ignore[method-assign]
+    loop.native.close()
+    assert peers == [peer.getsockname()]
+    assert stream.peername is None
