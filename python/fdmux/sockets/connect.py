@@ -1,14 +1,12 @@
-"""A timed TCP connect: one deadline over resolving and every attempt.
+"""Connect by TCP with one deadline for resolving and for every attempt.
 
-One job: return a connected socket or raise, in time. One rule: whatever happens,
-no other socket stays open. When which address is tried is decided in
-`fdmux.attempts`; here are the system calls.
+Its one rule: whatever happens, no socket stays open but the one that is returned.
+schedule.py decides which address is tried when; this file makes the system calls.
 """
 
 from __future__ import annotations
 
 import errno
-import operator
 import os
 import socket
 import threading
@@ -16,21 +14,21 @@ from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from fdmux.sockets.checks import check_host, checked_port
 from fdmux.sockets.schedule import Address, Schedule
 from fdmux.sockets.wait import deadline_after, wait_writable
 
 if TYPE_CHECKING:
+    from fdmux.sockets.checks import Seconds
+
     _Failure = tuple[Address, OSError]
 
 __all__ = ["connect_with_timeout"]
 
-# RFC 1035 section 2.3.4; getaddrinfo(3) has no use for more either.
-_HOST_LENGTH_MAX = 255
-
-# connect(2): the attempt goes on by itself; a second call would be an error.
+# connect(2): the attempt continues; a second call would fail.
 _UNDER_WAY = frozenset({errno.EINPROGRESS, errno.EINTR, errno.EALREADY})
 
-# These say that this machine has no such protocol or route, not what the host did.
+# These are errors of this machine (no such protocol, no route), not of the host.
 _LESS_TELLING = frozenset(
     {
         errno.EAFNOSUPPORT,
@@ -42,42 +40,44 @@ _LESS_TELLING = frozenset(
 
 
 def connect_with_timeout(
-    host: str, port: int, timeout: float | None = 5.0
+    host: str, port: int, timeout: Seconds | None = 5.0
 ) -> socket.socket:
-    """Connect to ``host`` by TCP within ``timeout``, all in all.
+    """Connect to ``host`` by TCP; ``timeout`` bounds resolving and all attempts.
 
-    A name may have several addresses. The families take turns; the next address is
-    tried when the last has failed, or has not answered within 250 ms; the first to
-    connect wins and the others are closed. A name is resolved in a daemon thread,
-    which after a timeout is left to end by itself, since getaddrinfo(3) cannot be
-    cancelled. A literal address starts no thread.
+    A name may have several addresses. The families take turns: the next address is
+    tried when the previous one has failed, or has not answered within 250 ms. The first
+    attempt that connects is returned, and the others are closed. A daemon thread
+    resolves a name; after a timeout it ends by itself, since getaddrinfo(3) cannot be
+    cancelled. A literal address needs no thread.
 
     Args:
         host: A name, or a literal IPv4 or IPv6 address.
         port: 1 to 65535.
-        timeout: None or ``inf`` waits as long as the kernel tries; 0 or less has no
-            time for anything and raises TimeoutError at once.
+        timeout: Any real number. None or ``inf`` waits as long as the kernel tries;
+            0 or less raises TimeoutError at once.
 
     Returns:
         A connected socket in blocking mode, close-on-exec, yours to close.
 
     Units:   seconds
     Raises:
-        TimeoutError: The time was over (or the kernel gave up: errno ETIMEDOUT).
-        ConnectionRefusedError: Nobody listens there. Also for port 0, and when TCP
-            joined the socket to itself, which happens to a client that keeps
+        TimeoutError: ``timeout`` is over, or the kernel gave up (errno ETIMEDOUT).
+        ConnectionRefusedError: Nothing listens there. Also for port 0, and when TCP
+            connected the socket to itself, which can happen to a client that keeps
             trying a free local port.
         socket.gaierror: The name does not resolve.
-        OSError: The subclass of the first attempt's error, preferring those that
-            the host caused; the message lists what each address said.
+        OSError: Every address failed. The class is that of the first error that the
+            host caused, or else of the first error; the message lists them all.
+        TypeError: ``host`` is not a str, ``port`` not an integer, ``timeout`` not a
+            real number.
         ValueError: ``host`` is empty, has 256 or more characters, a NUL or a label
             that no name can have; ``timeout`` is NaN.
         OverflowError: ``port`` is not in 0 to 65535.
     Threads: Any; calls share nothing.
     Source:  RFC 8305 sections 4 and 5; connect(2) for EINPROGRESS and EINTR
     """
-    _check_host(host)
-    target = (host, _checked_port(host, port))
+    check_host(host)
+    target = (host, _usable_port(host, port))
     deadline = deadline_after(timeout)
     failures: list[_Failure] = []
     addresses = _resolve(target, deadline)
@@ -90,42 +90,25 @@ def connect_with_timeout(
     )
 
 
-def _check_host(host: str) -> None:
-    """Refuse what no resolver should see."""
-    if not isinstance(host, str):
-        raise TypeError(f"host must be a str, not {type(host).__name__}")
-    if not host:
-        raise ValueError("host is empty")
-    if len(host) > _HOST_LENGTH_MAX:
-        raise ValueError(f"host has {len(host)} characters, more than any name can")
-    if "\0" in host:
-        raise ValueError(f"host {host!r} contains a NUL")
-    try:
-        host.encode("idna")  # what getaddrinfo would do, only later
-    except UnicodeError as error:
-        raise ValueError(f"host {host!r} cannot be a name: {error}") from error
-
-
-def _checked_port(host: str, port: int) -> int:
-    port = operator.index(port)
-    if not 0 <= port <= 65535:
-        raise OverflowError(f"connect to {(host, port)!r}: port must be 0-65535")
+def _usable_port(host: str, port: int) -> int:
+    """Return ``port``, unless nothing can listen on it."""
+    port = checked_port(port)
     if port == 0:
         raise ConnectionRefusedError(
             errno.ECONNREFUSED,
-            f"connect to {(host, port)!r} refused: nobody can listen on port 0",
+            f"connect to {(host, port)!r} refused: nothing can listen on port 0",
         )
     return port
 
 
 def _resolve(target: tuple[str, int], deadline: float) -> list[Address]:
-    """Return the addresses of ``target``; none if the time is over before."""
+    """Return the addresses of ``target``; ``[]`` if the deadline comes first."""
     if monotonic() >= deadline:
         return []
     try:
         return _lookup(target, socket.AI_NUMERICHOST)
     except socket.gaierror:
-        pass  # Not a literal address, so this may take its time.
+        pass  # A name, so this may take long.
     answers: SimpleQueue[list[Address] | Exception] = SimpleQueue()
     threading.Thread(
         target=_lookup_into,
@@ -147,13 +130,13 @@ def _resolve(target: tuple[str, int], deadline: float) -> list[Address]:
 def _lookup_into(
     answers: SimpleQueue[list[Address] | Exception], target: tuple[str, int]
 ) -> None:
-    """Run in the resolving thread; an exception travels as the answer."""
+    """Look up ``target`` in the resolving thread; put the addresses or the error."""
     try:
         answers.put(_lookup(target, 0))
     except socket.gaierror as error:
         message = f"connect to {target!r} failed: {error.strerror}"
         answers.put(socket.gaierror(error.errno, message))
-    except Exception as error:  # noqa: BLE001 - raised again by the caller's thread
+    except Exception as error:  # noqa: BLE001 - the calling thread raises it
         answers.put(error)
 
 
@@ -166,9 +149,10 @@ def _lookup(target: tuple[str, int], flags: int) -> list[Address]:
 
 
 class _Race:
-    """Attempts at several addresses, of which the first to connect wins.
+    """Attempts at several addresses; the first that connects wins.
 
-    ``failures`` is the caller's list: it tells why, whichever way the race ends.
+    Args:
+        failures: The caller's list; each failed attempt is appended to it.
     """
 
     def __init__(
@@ -183,7 +167,7 @@ class _Race:
         self._under_way: dict[socket.socket, Address] = {}
 
     def run(self, deadline: float) -> socket.socket | None:
-        """Return the winner, None when time is up; raise when all have failed."""
+        """Return the winner, or None at the deadline; raise if every attempt failed."""
         try:
             return self._first_connected(deadline)
         finally:
@@ -204,7 +188,7 @@ class _Race:
         return None
 
     def _start(self, address: Address) -> socket.socket | None:
-        """Begin an attempt; return its socket if that connects at once."""
+        """Begin an attempt; return its socket if it connects at once."""
         try:
             sock = socket.socket(address.family, socket.SOCK_STREAM, address.protocol)
         except OSError as error:
@@ -220,7 +204,7 @@ class _Race:
         return None if status in _UNDER_WAY else self._settle(sock, status)
 
     def _wait(self, timeout: float) -> socket.socket | None:
-        """Wait for attempts to end; return the first that ended well."""
+        """Wait until attempts end; return the first that has connected."""
         for sock in wait_writable(self._under_way, timeout):
             try:
                 status = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -232,7 +216,7 @@ class _Race:
         return None
 
     def _settle(self, sock: socket.socket, status: int) -> socket.socket | None:
-        """Take an attempt that has ended out of the race; return it if connected."""
+        """Remove an attempt that has ended; return its socket if it is connected."""
         try:
             _check_connected(sock, status)
             sock.setblocking(True)
@@ -259,21 +243,21 @@ def _check_connected(sock: socket.socket, status: int) -> None:
         peer = sock.getpeername()
     except OSError as error:
         if error.errno == errno.ENOTCONN:
-            sock.recv(1)  # SO_ERROR was read by someone else: this tells the cause.
+            sock.recv(1)  # something else has read SO_ERROR: this raises the cause
         raise
     if peer == sock.getsockname():
-        # TCP simultaneous open with oneself: local port and target were the same.
+        # A simultaneous open with itself: local port and target are the same.
         raise ConnectionRefusedError(errno.ECONNREFUSED, "Connected to itself")
 
 
 def _most_telling(target: tuple[str, int], failures: list[_Failure]) -> OSError:
-    """Return what to raise when each address has failed."""
+    """Return the error to raise when every address has failed."""
     errors = [error for _, error in failures]
     told = next((one for one in errors if one.errno not in _LESS_TELLING), errors[0])
     return OSError(told.errno, f"connect to {target!r} failed{_listed(failures)}")
 
 
 def _listed(failures: list[_Failure]) -> str:
-    """Spell out what each address said: ``: 10.0.0.1: Connection refused; ...``."""
+    """List the error of each address: ``: 10.0.0.1: Connection refused; ...``."""
     told = [f"{address.sockaddr[0]!s}: {error.strerror}" for address, error in failures]
     return f": {'; '.join(told)}" if told else ""

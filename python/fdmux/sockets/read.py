@@ -1,14 +1,13 @@
-"""A timed read of exactly n bytes that loses nothing.
+"""Read exactly n bytes with a deadline; an error has the bytes read so far.
 
-One job: n bytes, or an error that carries what came before it. One rule: the
-socket's mode belongs to its owner. A plain socket is read without touching it; a TLS
-socket has no per-call flag, so its mode changes for the call and is put back.
+Its one rule: the socket's mode belongs to its owner. A plain socket is read without
+changing it; a TLS socket has no flag for one call, so its mode is changed for the call
+and restored.
 """
 
 from __future__ import annotations
 
 import errno
-import operator
 import os
 import socket
 import sys
@@ -18,21 +17,26 @@ from selectors import EVENT_READ, EVENT_WRITE
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from fdmux.sockets.checks import checked_integer
 from fdmux.sockets.wait import deadline_after, wait_readable, wait_writable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
+    from fdmux.sockets.checks import Seconds
+
 __all__ = ["IncompleteReadError", "ReadTimeoutError", "read_with_timeout"]
 
-# Asked of the kernel at once: the buffer grows with the data, never with ``n``.
+# The size of one receive: the buffer grows with the data, never with ``n``.
 _CHUNK = 256 * 1024
 
 
 class ReadTimeoutError(TimeoutError):
-    """The time was over before all bytes had come.
+    """The timeout was over before all bytes had arrived.
 
-    ``partial`` holds those that came, ``expected`` is how many were asked for.
+    Attributes:
+        partial: The bytes that arrived.
+        expected: How many bytes were asked for.
     """
 
     partial: bytes = b""
@@ -40,9 +44,11 @@ class ReadTimeoutError(TimeoutError):
 
 
 class IncompleteReadError(ConnectionError):
-    """The peer ended the stream before all bytes had come.
+    """The peer ended the stream before all bytes had arrived.
 
-    ``partial`` holds those that came, ``expected`` is how many were asked for.
+    Attributes:
+        partial: The bytes that arrived.
+        expected: How many bytes were asked for.
     """
 
     partial: bytes = b""
@@ -50,47 +56,47 @@ class IncompleteReadError(ConnectionError):
 
 
 def read_with_timeout(
-    sock: socket.socket, n: int, timeout: float | None = 5.0
+    sock: socket.socket, n: int, timeout: Seconds | None = 5.0
 ) -> bytes:
     """Read exactly ``n`` bytes from a connected stream socket.
 
-    Blocking or not, the socket's mode and timeout are not consulted, and are the
-    same afterwards. Bytes that an ``ssl.SSLSocket`` has decrypted already are served
+    The socket may be blocking or not, and may have a timeout: both are ignored, and are
+    the same afterwards. Bytes that an ``ssl.SSLSocket`` has already decrypted come
     first.
 
     Args:
-        sock: A stream socket or an ``ssl.SSLSocket``. Stays yours, also on error.
+        sock: A stream socket or an ``ssl.SSLSocket``. It stays the caller's.
         n: How many bytes; 0 returns ``b""`` without touching the socket.
-        timeout: For all of it, not for each piece. None or ``inf`` waits for ever;
-            0 or less takes what is there, at most 256 KiB.
+        timeout: For all ``n`` bytes together; any real number. None or ``inf`` waits
+            for ever; 0 or less reads once what has arrived, at most 256 KiB.
 
     Returns:
-        ``n`` bytes, never fewer.
+        Exactly ``n`` bytes.
 
     Units:   seconds
     Raises:
-        ReadTimeoutError: A TimeoutError; the time was over.
-        IncompleteReadError: A ConnectionError; the stream ended.
-        OSError: What the socket reports, such as ConnectionResetError.
+        ReadTimeoutError: A TimeoutError; ``timeout`` is over.
+        IncompleteReadError: A ConnectionError; the peer ended the stream.
+        OSError: An error of the socket, such as ConnectionResetError.
         ValueError: ``n`` is negative, or ``timeout`` is NaN.
-        TypeError: ``n`` is not an integer.
-    Order:   Every exception raised after reading began has ``partial``, the bytes
-             already taken from the socket, and ``expected``, which is ``n``: put
-             ``partial`` in front of what you read next, and nothing is lost.
-    Threads: Any, one reader at a time. While a TLS socket is read, its other users
-             see it non-blocking.
+        TypeError: ``n`` is not an integer, or ``timeout`` not a real number.
+    Order:   Every exception that is raised after reading began has ``partial``, the
+             bytes already read from the socket, and ``expected``, which is ``n``. To go
+             on later, put ``partial`` before what you read next.
+    Threads: Any, one reader at a time. A TLS socket is non-blocking for other threads
+             while it is read.
     Source:  recv(2) for MSG_DONTWAIT
     """
-    n = operator.index(n)
-    if n < 0:
-        raise ValueError(f"cannot read {n} bytes")
+    n = checked_integer("n", n, 0)
     deadline = deadline_after(timeout)
     if n == 0:
         return b""
     buffer = bytearray()
     try:
         _read(sock, buffer, n, deadline)
-    except BaseException as error:  # a signal handler's too: nobody else has the bytes
+    except (
+        BaseException
+    ) as error:  # also one of a signal handler: the bytes are here alone
         error.partial = bytes(buffer)  # type: ignore[attr-defined] # documented
         error.expected = n  # type: ignore[attr-defined] # documented
         raise
@@ -110,7 +116,7 @@ def _read(sock: socket.socket, buffer: bytearray, n: int, deadline: float) -> No
             _wait(sock, direction, deadline - now)
     if len(buffer) < n:
         raise IncompleteReadError(
-            f"read of {n} bytes from fd {sock.fileno()} met the end of the stream "
+            f"read of {n} bytes from fd {sock.fileno()}: the peer ended the stream "
             f"after {len(buffer)} bytes"
         )
 
@@ -120,14 +126,14 @@ def fill(
 ) -> Generator[int, None, None]:
     """Receive into ``buffer`` until it has ``n`` bytes or the stream ends.
 
-    Knows no clock: it yields whenever the caller should look at its own, with what
-    must be waited for before going on.
+    Reads no clock. It yields after each receive, so that the caller can look at its
+    deadline, and wait if the receive would have blocked.
 
     Args:
-        receive: Takes a size; returns that many bytes or fewer, ``b""`` at the end
-            of the stream, or what to wait for if that would block.
+        receive: Takes a size; returns that many bytes or fewer, ``b""`` at the end of
+            the stream, or the event to wait for if it would block.
 
-    Shape:   yields EVENT_READ, EVENT_WRITE, or 0 to go on at once
+    Shape:   yields EVENT_READ or EVENT_WRITE to wait for, or 0 to continue at once
     """
     while True:
         data = receive(min(n - len(buffer), _CHUNK))
@@ -142,7 +148,7 @@ def fill(
 
 @contextmanager
 def _receiver(sock: socket.socket) -> Iterator[Callable[[int], bytes | int]]:
-    """Give a function that receives without waiting, whatever the socket's mode."""
+    """Yield a function that receives without waiting, whatever the socket's mode."""
     if not _is_tls(sock):
         yield partial(_receive, sock)
         return
@@ -151,13 +157,13 @@ def _receiver(sock: socket.socket) -> Iterator[Callable[[int], bytes | int]]:
     try:
         yield partial(_receive_tls, sock)
     finally:
-        with suppress(OSError):  # closed in the meantime: no mode to put back
+        with suppress(OSError):  # closed meanwhile: there is no mode to restore
             sock.settimeout(timeout)
 
 
 def _receive(sock: socket.socket, size: int) -> bytes | int:
-    # CPython waits before it receives from a socket that has a timeout, whatever
-    # the flags say; so such a one is polled here first, and read past its object.
+    # CPython waits before it receives from a socket with a timeout, whatever the flags
+    # are. Such a socket is polled first, and read through its descriptor.
     try:
         if not sock.gettimeout():
             return sock.recv(size, socket.MSG_DONTWAIT)
@@ -168,13 +174,13 @@ def _receive(sock: socket.socket, size: int) -> bytes | int:
 
 
 def _is_tls(sock: socket.socket) -> bool:
-    """Whether ``sock`` is an ssl.SSLSocket; who has one has imported ssl."""
+    """Whether ``sock`` is an ssl.SSLSocket; without importing ssl."""
     ssl = sys.modules.get("ssl")
     return ssl is not None and isinstance(sock, ssl.SSLSocket)
 
 
 def _receive_tls(sock: socket.socket, size: int) -> bytes | int:
-    import ssl  # noqa: PLC0415 - its 10 ms are for those who use TLS
+    import ssl  # noqa: PLC0415 - 10 ms that only users of TLS pay
 
     try:
         return sock.recv(size)
@@ -185,7 +191,7 @@ def _receive_tls(sock: socket.socket, size: int) -> bytes | int:
 
 
 def _wait(sock: socket.socket, direction: int, timeout: float) -> None:
-    """Wait on the descriptor, not the object: pending TLS bytes were just asked for."""
+    """Wait on the descriptor, since the object's pending bytes were just read."""
     if direction == EVENT_READ:
         wait_readable([_descriptor(sock)], timeout)
     elif direction == EVENT_WRITE:

@@ -1,8 +1,7 @@
-"""In which order, and when, to try the addresses of one host (RFC 8305).
+"""The schedule of a connect: which address of a host to try when (RFC 8305).
 
-One job: the schedule of a timed connect. One rule: no socket and no clock in here;
-the caller says what time it is and what became of an attempt, so that every pace
-can be tested without waiting.
+Its one rule: no socket and no clock. The caller passes the time and reports failures,
+so every case can be tested without waiting.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ STAGGER = 0.25
 
 
 class Address(NamedTuple):
-    """What an attempt needs to know of one getaddrinfo(3) entry."""
+    """What an attempt needs of one getaddrinfo(3) entry."""
 
     family: int
     protocol: int
@@ -27,9 +26,9 @@ class Address(NamedTuple):
 
 
 def interleave(addresses: Iterable[Address]) -> list[Address]:
-    """Let the address families take turns, and drop repeated addresses.
+    """Order addresses so that the families take turns; drop repeated addresses.
 
-    Order:   The resolver's own (RFC 6724) within each family; the family of its
+    Order:   As the resolver gave them (RFC 6724) within each family; the family of the
              first address begins.
     Source:  RFC 8305 section 4, with a First Address Family Count of 1
     """
@@ -44,7 +43,7 @@ def interleave(addresses: Iterable[Address]) -> list[Address]:
 
 
 class Schedule:
-    """When each attempt may start: one at a time, a stagger apart.
+    """When each attempt may start: one after the other, `STAGGER` seconds apart.
 
     Units:   seconds, on whatever clock the caller passes as ``now``
     """
@@ -55,16 +54,16 @@ class Schedule:
 
     @property
     def next_start(self) -> float:
-        """When `take` has something to give; ``inf`` once all are given."""
+        """When `take` returns the next address; ``inf`` if none is left."""
         return self._next_start if self._waiting else inf
 
     def take(self, now: float) -> Address | None:
-        """Return the address to try at ``now``, None if it is not yet time."""
+        """Return the address to try at ``now``; None if it is too early."""
         if now < self.next_start or not self._waiting:
             return None
         self._next_start = now + STAGGER
         return self._waiting.popleft()
 
     def hasten(self) -> None:
-        """Let the next attempt start at once, because one has just failed."""
+        """Let the next attempt start at once; for use after a failed attempt."""
         self._next_start = -inf

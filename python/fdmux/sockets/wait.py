@@ -1,22 +1,27 @@
-"""Waiting for readiness, once, without building a selector.
+"""Wait for readiness once, without a selector.
 
-One job: say which of the given sockets are ready, in the order given. One rule:
-never early; what the kernel counts in milliseconds is rounded up. The wait is
-poll(2): it needs no descriptor of its own, knows every kind of file, and a fresh
-poll object costs a sixth of a fresh epoll selector.
+Its one rule: a wait never ends early; what the kernel counts in milliseconds is rounded
+up. The wait is poll(2): it needs no descriptor of its own, takes every kind of file,
+and a new poll object costs a sixth of a new epoll selector.
 """
 
 from __future__ import annotations
 
 import errno
-from math import inf, isnan
+import fcntl
+import os
+from math import inf
 from select import POLLIN, POLLNVAL, POLLOUT, poll
 from socket import socket
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from fdmux.sockets.checks import checked_timeout
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+    from fdmux.sockets.checks import Seconds
 
     PollOnce = Callable[[float | None], list[tuple[int, int]]]
 
@@ -37,29 +42,31 @@ _LONGEST_STEP = float((2**31 - 1) // 1000)
 
 
 def wait_readable(
-    sockets: Iterable[Waitable], timeout: float | None = 1.0
+    sockets: Iterable[Waitable], timeout: Seconds | None = 1.0
 ) -> list[Waitable]:
-    """Wait until something can be read from one of ``sockets``, and say from which.
+    """Wait until at least one of ``sockets`` is readable; return those that are.
 
-    Readable means that a read returns at once: data, an end of file, an error, or
-    for a listening socket a connection. An object with a ``pending()`` method, as
-    ``ssl.SSLSocket`` has, is also readable while that returns more than 0, because
-    those bytes have left the kernel and no poll would report them.
+    A socket is readable when a read returns at once: with data, the end of the file or
+    an error; a listening socket, when a connection can be accepted. An object with a
+    ``pending()`` method, such as ``ssl.SSLSocket``, is also readable while that returns
+    more than 0: poll(2) does not see the bytes that TLS has already decrypted.
 
     Args:
         sockets: Descriptors or objects with ``fileno()``, duplicates allowed.
-        timeout: The longest wait; None or ``inf`` waits for ever, 0 or less looks
-            once. At most a millisecond late by itself, never early.
+        timeout: The longest wait; any real number. None or ``inf`` waits for ever, 0
+            or less does not wait.
 
     Returns:
-        The ready ones, the very objects given, in the order given. ``[]`` if none
-        became ready in time, and at once if none were given.
+        The objects that are ready, in the order given; ``[]`` if none became ready in
+        time, and at once if ``sockets`` is empty.
 
-    Units:   seconds
+    Units:   seconds; never early, at most a millisecond late
     Raises:
-        ValueError: ``timeout`` is NaN, a descriptor is negative (a closed socket),
-            or something given is neither an int nor has a ``fileno()``.
-        OSError: ``EBADF`` if a descriptor is not open, whatever the others do.
+        TypeError: ``timeout`` is not a real number.
+        ValueError: ``timeout`` is NaN; a descriptor is negative (a closed socket); an
+            object is neither an int nor has a ``fileno()``, or its ``fileno()`` raised.
+        OSError: ``EBADF`` if a descriptor is not open, or was opened with ``O_PATH``,
+            whatever the others do.
     Threads: Any; calls share nothing.
     Source:  poll(2); PEP 475 for signals: the wait goes on with the time left
     """
@@ -67,43 +74,42 @@ def wait_readable(
 
 
 def wait_writable(
-    sockets: Iterable[Waitable], timeout: float | None = 1.0
+    sockets: Iterable[Waitable], timeout: Seconds | None = 1.0
 ) -> list[Waitable]:
-    """Wait until one of ``sockets`` takes data, and say which ones do.
+    """Wait until at least one of ``sockets`` is writable; return those that are.
 
-    A connecting socket becomes writable when the attempt has ended, well or not.
-    A socket whose peer has gone is writable: the write tells the error. The rest is
-    as in `wait_readable`, without its rule about ``pending()``.
+    A connecting socket becomes writable when it has connected or failed. A socket whose
+    peer has closed is writable: the write raises the error. Otherwise as
+    `wait_readable`, except that ``pending()`` does not matter.
     """
     return _wait(sockets, timeout, POLLOUT)
 
 
-def deadline_after(timeout: float | None) -> float:
-    """Return when ``timeout`` seconds from now are over; ``inf`` for None.
+def deadline_after(timeout: Seconds | None) -> float:
+    """Return the time ``timeout`` seconds from now; ``inf`` for None.
 
     Units:   seconds of ``time.monotonic``
     Raises:
+        TypeError: ``timeout`` is not a real number.
         ValueError: ``timeout`` is NaN.
     """
-    if timeout is None:
-        return inf
-    if isnan(timeout):
-        raise ValueError("timeout is NaN")
-    return monotonic() + timeout
+    seconds = checked_timeout(timeout)
+    return inf if seconds == inf else monotonic() + seconds
 
 
 def _wait(
-    sockets: Iterable[Waitable], timeout: float | None, direction: int
+    sockets: Iterable[Waitable], timeout: Seconds | None, direction: int
 ) -> list[Waitable]:
+    seconds = checked_timeout(timeout)
     given = list(sockets)
     one = given[0] if len(given) == 1 else None
     if type(one) is not socket:
-        return _wait_for_many(given, timeout, direction)
-    # One plain socket, the usual case: the same without sets and comprehensions.
+        return _wait_for_many(given, seconds, direction)
+    # The usual case, one plain socket, without sets and comprehensions.
     fd = one.fileno()
     poller = poll()
     poller.register(fd, direction)  # refuses -1, a closed one, as _fd_of does
-    events = _poll_until(poller.poll, timeout)
+    events = _poll_until(poller.poll, seconds)
     if not events:
         return []
     if events[0][1] & POLLNVAL:
@@ -112,10 +118,8 @@ def _wait(
 
 
 def _wait_for_many(
-    given: list[Waitable], timeout: float | None, direction: int
+    given: list[Waitable], timeout: float, direction: int
 ) -> list[Waitable]:
-    if timeout is not None and isnan(timeout):
-        raise ValueError("timeout is NaN")
     if not given:
         return []
     pairs = [(_fd_of(one), one) for one in given]
@@ -128,7 +132,7 @@ def _wait_for_many(
     for fd, event in _poll_until(poller.poll, 0 if ready else timeout):
         if event & POLLNVAL:
             raise _not_open(fd)
-        ready.add(fd)  # whatever the event: POLLHUP and POLLERR wake both directions
+        ready.add(fd)  # for any event: POLLHUP and POLLERR count in both directions
     return [one for fd, one in pairs if fd in ready]
 
 
@@ -137,29 +141,41 @@ def _fd_of(one: int | HasFileno) -> int:
         fd = one if isinstance(one, int) else int(one.fileno())
     except (AttributeError, TypeError, ValueError):
         raise ValueError(f"Invalid file object: {one!r}") from None
+    except Exception as error:
+        # Such as pyserial's PortNotOpenError, of a port that is closed.
+        text = f"Invalid file object: {one!r}: its fileno() raised {error!r}"
+        raise ValueError(text) from error
     if fd < 0:
         raise ValueError(f"Invalid file descriptor: {fd}")
     return fd
 
 
 def _has_pending(one: int | HasFileno) -> bool:
-    """Whether a TLS layer holds decrypted bytes; asks without importing ssl."""
+    """Whether TLS has decrypted bytes that were not read; does not import ssl."""
     pending: Callable[[], int] | None = getattr(one, "pending", None)
     return callable(pending) and pending() > 0
 
 
 def _not_open(fd: int) -> OSError:
-    return OSError(errno.EBADF, f"wait on fd {fd}: the descriptor is not open")
+    try:
+        is_path = bool(fcntl.fcntl(fd, fcntl.F_GETFL) & getattr(os, "O_PATH", 0))
+    except OSError:
+        is_path = False
+    # poll(2), as every use of the file, reports EBADF for O_PATH (open(2)).
+    reason = (
+        "it was opened with O_PATH, so it can be neither read nor written"
+        if is_path
+        else "the descriptor is not open"
+    )
+    return OSError(errno.EBADF, f"wait on fd {fd}: {reason}")
 
 
-def _poll_until(poll_once: PollOnce, timeout: float | None) -> list[tuple[int, int]]:
+def _poll_until(poll_once: PollOnce, timeout: float) -> list[tuple[int, int]]:
     """Poll, in milliseconds, until something is reported or ``timeout`` is over."""
-    if timeout is None:
-        return poll_once(None)
     if timeout <= _LONGEST_STEP:
-        return poll_once(timeout * 1000 if timeout > 0 else 0)  # rounds up itself
-    if isnan(timeout):
-        raise ValueError("timeout is NaN")
+        return poll_once(timeout * 1000 if timeout > 0 else 0)  # it rounds up
+    if timeout == inf:
+        return poll_once(None)
     deadline = monotonic() + timeout
     while not (events := poll_once(min(timeout, _LONGEST_STEP) * 1000)):
         timeout = deadline - monotonic()

@@ -173,14 +173,14 @@ def test_port_0_is_refused() -> None:
 @pytest.mark.parametrize("port", [-1, 65536, 2**70])
 @pytest.mark.usefixtures("no_resolver")
 def test_port_out_of_range_is_an_overflow(port: int) -> None:
-    with pytest.raises(OverflowError, match="0-65535"):
+    with pytest.raises(OverflowError, match=r"port is .*; it must be in 0\.\.65535"):
         connect_with_timeout("127.0.0.1", port)
 
 
 @pytest.mark.parametrize("port", ["80", 80.0, None])
 @pytest.mark.usefixtures("no_resolver")
 def test_port_that_is_no_integer_is_a_type_error(port: int) -> None:
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match=r"port is .*an integer in 0\.\.65535"):
         connect_with_timeout("127.0.0.1", port)
 
 
@@ -198,7 +198,7 @@ def test_host_that_no_name_can_be_is_a_value_error(host: str) -> None:
 @pytest.mark.parametrize("host", [None, b"localhost", 127])
 @pytest.mark.usefixtures("no_resolver")
 def test_host_that_is_no_text_is_a_type_error(host: str) -> None:
-    with pytest.raises(TypeError, match="host must be a str"):
+    with pytest.raises(TypeError, match=r"host is .*; it must be a str"):
         connect_with_timeout(host, 80)
 
 

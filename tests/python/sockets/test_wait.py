@@ -154,6 +154,36 @@ def test_socket_whose_descriptor_was_closed_behind_its_back_is_an_error() -> Non
     assert caught.value.errno == errno.EBADF
 
 
+@pytest.mark.skipif(not hasattr(os, "O_PATH"), reason="Linux has it")
+@pytest.mark.parametrize("wait", [wait_readable, wait_writable])
+def test_descriptor_of_a_path_is_named(
+    wait: Callable[[list[int], float], object], pair: Pair
+) -> None:
+    fd = os.open("/", os.O_PATH)
+    try:
+        for given in ([fd], [fd, pair[1].fileno()]):
+            with pytest.raises(OSError, match=f"fd {fd}: .*O_PATH") as caught:
+                wait(given, 0)
+            assert caught.value.errno == errno.EBADF
+    finally:
+        os.close(fd)
+
+
+class ClosedPort:
+    """As pyserial has them."""
+
+    def fileno(self) -> int:
+        raise OSError("Attempting to use a port that is not open")
+
+
+def test_error_of_fileno_is_told(pair: Pair) -> None:
+    many: list[ClosedPort | socket.socket] = [ClosedPort(), pair[0]]
+    for given in (many[:1], many):
+        with pytest.raises(ValueError, match=r"fileno\(\) raised .*not open") as caught:
+            wait_readable(given, 0)
+        assert isinstance(caught.value.__cause__, OSError)
+
+
 def test_closed_socket_is_a_value_error(pair: Pair) -> None:
     closed = socket.socket()
     closed.close()

@@ -6,15 +6,20 @@ import math
 import signal
 import socket
 import time
+from decimal import Decimal
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import pytest
 
 import fdmux.sockets.wait
+from fdmux.sockets.connect import connect_with_timeout
+from fdmux.sockets.read import ReadTimeoutError, read_with_timeout
 from fdmux.sockets.wait import deadline_after, wait_readable, wait_writable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import SupportsFloat, SupportsIndex
 
     OnAlarm = Callable[[Callable[[], object], float], None]
 
@@ -62,8 +67,47 @@ def test_nan_is_a_value_error(pair: Pair, given: int) -> None:
 
 
 def test_text_is_a_type_error(pair: Pair) -> None:
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="timeout is '1'; it must be a number"):
         wait_readable([pair[0]], "1")  # type: ignore[arg-type] # under test
+    with pytest.raises(TypeError, match="timeout is 1j; it must be a number"):
+        wait_writable([], 1j)  # type: ignore[arg-type] # under test
+
+
+class Scalar:
+    """Has what a scalar of NumPy has."""
+
+    def __float__(self) -> float:
+        return 0.01
+
+
+@pytest.mark.parametrize(
+    "timeout",
+    [Fraction(1, 100), Decimal("0.01"), Scalar(), False, -(10**400), Decimal("-inf")],
+)
+def test_every_real_number_is_a_timeout(
+    pair: Pair, timeout: SupportsFloat | SupportsIndex
+) -> None:
+    assert wait_readable([pair[0]], timeout) == []
+    assert wait_readable([pair[0], pair[0]], timeout) == []
+    assert wait_writable([pair[0]], timeout) == [pair[0]]
+    with pytest.raises(ReadTimeoutError):
+        read_with_timeout(pair[0], 1, timeout)
+    pair[1].send(b"x")
+    assert read_with_timeout(pair[0], 1, 10**400) == b"x"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = listener.getsockname()
+        connect_with_timeout("127.0.0.1", address[1], Fraction(30)).close()
+
+
+@pytest.mark.parametrize("timeout", [Decimal("nan"), Decimal("sNaN")])
+def test_nan_of_any_kind_is_refused(pair: Pair, timeout: Decimal) -> None:
+    for call in (
+        lambda: wait_readable([pair[0]], timeout),
+        lambda: read_with_timeout(pair[0], 1, timeout),
+        lambda: connect_with_timeout("127.0.0.1", 1, timeout),
+    ):
+        with pytest.raises(ValueError, match="timeout is NaN"):
+            call()
 
 
 @pytest.mark.parametrize("timeout", [None, math.inf, 1e300, 2**31 / 1000, 1e10])

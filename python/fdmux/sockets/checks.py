@@ -1,0 +1,120 @@
+"""Checks of arguments: each refuses at the call, and names the argument.
+
+Its one rule: a message says which argument, what it got and what it wants. Used by
+sockets, streams and the pool; opens nothing and knows no loop.
+"""
+
+from __future__ import annotations
+
+import operator
+from math import inf, isnan
+from typing import TYPE_CHECKING, SupportsFloat, SupportsIndex
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    # Any real number: int, float, Fraction, Decimal, a scalar of NumPy.
+    Seconds: TypeAlias = SupportsFloat | SupportsIndex
+
+# RFC 1035 section 2.3.4; getaddrinfo(3) has no use for more either.
+HOST_LENGTH_MAX = 255
+PORT_MAX = 65535
+
+
+def checked_timeout(timeout: Seconds | None, name: str = "timeout") -> float:
+    """Return ``timeout`` as a float; ``inf`` for None and what no float can hold.
+
+    Units:   seconds
+    Raises:
+        TypeError: It is not a real number.
+        ValueError: It is NaN.
+    """
+    if type(timeout) is float and not isnan(timeout):  # the usual case
+        return timeout
+    if timeout is None:
+        return inf
+    wanted = "a number of seconds, or None"
+    if isinstance(timeout, (str, bytes, bytearray)):  # float() would parse them
+        raise TypeError(refusal(name, timeout, wanted))
+    try:
+        seconds = float(timeout)
+    except TypeError:
+        raise TypeError(refusal(name, timeout, wanted)) from None
+    except OverflowError:  # an integer of more than 308 digits
+        return inf if operator.index(timeout) > 0 else -inf  # type: ignore[arg-type] # only integers overflow
+    except ValueError:  # a signalling NaN of decimal
+        seconds = float("nan")
+    if isnan(seconds):
+        raise ValueError(f"{name} is NaN; it must be {wanted}")
+    return seconds
+
+
+def checked_integer(
+    name: str, value: SupportsIndex, at_least: int, at_most: int | None = None
+) -> int:
+    """Return ``value`` as an int within its bounds, both included.
+
+    Raises:
+        TypeError: It is not an integer.
+        ValueError: It is out of bounds.
+    """
+    bounds = f">= {at_least}" if at_most is None else f"in {at_least}..{at_most}"
+    number = integer(name, value, bounds)
+    if number < at_least or (at_most is not None and number > at_most):
+        raise ValueError(refusal(name, number, bounds))
+    return number
+
+
+def checked_port(port: SupportsIndex) -> int:
+    """Return ``port`` as an int.
+
+    Raises:
+        TypeError: It is not an integer.
+        OverflowError: It is not in 0 to 65535; as `socket.socket.connect` has it.
+    """
+    bounds = f"in 0..{PORT_MAX}"
+    number = integer("port", port, bounds)
+    if not 0 <= number <= PORT_MAX:
+        raise OverflowError(refusal("port", number, bounds))
+    return number
+
+
+def check_host(host: str) -> None:
+    """Refuse what no resolver should see.
+
+    Raises:
+        TypeError: ``host`` is not a str.
+        ValueError: It is empty, too long, or cannot be a name.
+    """
+    if not isinstance(host, str):
+        raise TypeError(refusal("host", host, "a str"))
+    if not host:
+        raise ValueError("host is empty")
+    if len(host) > HOST_LENGTH_MAX:
+        raise ValueError(f"host has {len(host)} characters, more than any name can")
+    if "\0" in host:
+        raise ValueError(f"host {host!r} contains a NUL")
+    try:
+        host.encode("idna")  # what getaddrinfo would do, only later
+    except UnicodeError as error:
+        raise ValueError(f"host {host!r} cannot be a name: {error}") from error
+
+
+def integer(name: str, value: SupportsIndex, bounds: str) -> int:
+    """Return ``value`` as an int.
+
+    Raises:
+        TypeError: It is not an integer.
+    """
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(refusal(name, value, f"an integer {bounds}")) from None
+
+
+def refusal(name: str, value: object, wanted: str) -> str:
+    """Say which argument is wrong, what it is and what it must be."""
+    text = repr(value)
+    if len(text) > 80:
+        text = f"{text[:77]}..."
+    return f"{name} is {text}; it must be {wanted}"
