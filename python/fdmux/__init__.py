@@ -18,17 +18,11 @@ from fdmux.sockets.read import IncompleteReadError, ReadTimeoutError, read_with_
 from fdmux.sockets.wait import wait_readable, wait_writable
 from fdmux.streams.client import add_stream, connect_stream
 from fdmux.streams.echo import EchoServer
-from fdmux.streams.framing import (
-    Delimited,
-    FixedSize,
-    FrameHandler,
-    FrameTooLongError,
-    IncompleteFrameError,
-    LengthPrefixed,
-    ReceiveBuffer,
-)
+from fdmux.streams.frame_handler import FrameHandler, IncompleteFrameError
+from fdmux.streams.framing import Delimited, FixedSize, LengthPrefixed
 from fdmux.streams.limits import ServerLimits, StreamLimits
 from fdmux.streams.listener import ServerStats
+from fdmux.streams.receive_buffer import FrameTooLongError, ReceiveBuffer
 from fdmux.streams.server import StreamServer
 from fdmux.streams.stream import Stream, StreamHandler
 

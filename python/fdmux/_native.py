@@ -7,6 +7,7 @@ in Python.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import math
@@ -346,13 +347,15 @@ def c_loop_of(native: NativeLoop) -> CLoop:
 
 
 def finish_streams(native: NativeLoop) -> None:
-    """Call `on_close` of the streams that were aborted; in a dispatch do nothing.
+    """Call `on_close` of the streams that were aborted.
 
-    Raises:
-        LoopClosed: The loop is closed.
+    Does nothing while the loop is dispatched, since the end of the batch does the same,
+    and nothing if the loop is closed.
     """
     c_loop = c_loop_of(native)
-    check_dispatch(c_loop, lib.fdmux_py_stream_finish_pending(c_loop), "finish streams")
+    with contextlib.suppress(LoopClosed):
+        result = lib.fdmux_py_stream_finish_pending(c_loop)
+        check_dispatch(c_loop, result, "finish streams")
 
 
 # ---- capsules ------------------------------------------------------------------------

@@ -1,15 +1,8 @@
-"""framing: how to cut a stream into whole messages; see `fdmux.streams.framing`."""
+"""framing: whole messages out of a stream; framings, and the handler that uses them."""
 
-from fdmux.streams.framing import (
-    Delimited,
-    FixedSize,
-    FrameHandler,
-    FrameTooLongError,
-    Framing,
-    IncompleteFrameError,
-    LengthPrefixed,
-    ReceiveBuffer,
-)
+from fdmux.streams.frame_handler import FrameHandler, IncompleteFrameError
+from fdmux.streams.framing import Delimited, FixedSize, Framing, LengthPrefixed
+from fdmux.streams.receive_buffer import FrameTooLongError, ReceiveBuffer
 
 __all__ = [
     "Delimited",

@@ -41,7 +41,7 @@ from fdmux.framing import (
     LengthPrefixed,
     ReceiveBuffer,
 )
-from fdmux.pool.pool import ExchangeError, ExchangeTimeoutError
+from fdmux.pool.outcome import ExchangeError, ExchangeTimeoutError
 from fdmux.streams import listener
 
 if TYPE_CHECKING:

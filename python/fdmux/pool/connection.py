@@ -1,15 +1,15 @@
-"""One pooled connection: sends a message, collects the reply, one at a time.
+"""One pooled connection: sends one message at a time, and collects its reply.
 
-Its one rule: a connection whose place in the conversation is not certain is closed,
-never reused. That is one with bytes after a reply, or with anything to read while
-nothing was asked. Knows neither the pool nor deadlines.
+Its one rule: a connection is reused only if it is certain that the next bytes are the
+next reply. It is closed if bytes follow a reply, or arrive when no message was sent.
+Knows neither the pool nor deadlines.
 """
 
 from __future__ import annotations
 
 import errno
 import socket
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from fdmux.streams.client import add_stream, connect_stream
 from fdmux.streams.limits import QUEUE_MAX, StreamLimits
@@ -22,38 +22,40 @@ if TYPE_CHECKING:
     from fdmux.pool.replies import ReplyFinder
     from fdmux.streams.stream import Stream
 
-# Of a message so much is queued at once. Reading never pauses meanwhile: the server may
-# have to be read before it takes the rest.
+# A message is queued in pieces of this size. Reading does not pause meanwhile, since
+# the server may send before it has read the whole message.
 PIECE_SIZE = 32 * 1024
 LIMITS = StreamLimits(queue_max=QUEUE_MAX, queue_high=QUEUE_MAX)
 
 
-class ExchangeOwner(Protocol):
-    """Who is told how it went. Either call is the last one for that message."""
+class Callbacks(NamedTuple):
+    """What a connection calls; each message ends with one of the first two.
 
-    def on_reply(self, connection: PooledConnection, reply: bytes) -> None:
-        """``reply`` is whole; the connection is idle, or closed."""
+    Attributes:
+        on_reply: With the whole reply; the connection is idle, or closed.
+        on_broken: With the error; the connection is closed. Also called if no message
+            was under way.
+        on_finder_failed: With an exception of the finder; the message is not ended.
+    """
 
-    def on_broken(self, connection: PooledConnection, error: OSError) -> None:
-        """The connection is closed, with a message under way or not."""
-
-    def on_faulty_finder(self, error: Exception) -> None:
-        """The finder has raised; the message is still under way."""
+    on_reply: Callable[[PooledConnection, bytes], None]
+    on_broken: Callable[[PooledConnection, OSError], None]
+    on_finder_failed: Callable[[Exception], None]
 
 
 class PooledConnection(StreamHandler):
-    """A connection to the pool's server.
+    """A connection to the server of the pool.
 
     Args:
-        open_stream: Makes the stream of the connection, for this handler.
-        owner: Gets the reply, or the error.
-        reply_bytes_max: A reply that is longer and not whole is an error.
+        open_stream: Makes the stream of the connection, with this handler.
+        callbacks: Are called with the reply, or with the error.
+        reply_bytes_max: More bytes without a whole reply are an error.
     """
 
     __slots__ = (
+        "_callbacks",
         "_finder",
         "_is_closed",
-        "_owner",
         "_reply_bytes_max",
         "_stream",
         "_unsent",
@@ -64,11 +66,11 @@ class PooledConnection(StreamHandler):
     def __init__(
         self,
         open_stream: Callable[[StreamHandler], Stream],
-        owner: ExchangeOwner,
+        callbacks: Callbacks,
         *,
         reply_bytes_max: int,
     ) -> None:
-        self._owner = owner
+        self._callbacks = callbacks
         self._reply_bytes_max = reply_bytes_max
         self._finder: ReplyFinder | None = None
         self._unsent = memoryview(b"")
@@ -88,21 +90,21 @@ class PooledConnection(StreamHandler):
         return self._finder is None
 
     def begin(self, message: memoryview, finder: ReplyFinder) -> None:
-        """Send ``message``, and collect what comes until ``finder`` is content."""
+        """Send ``message``, and collect bytes until ``finder`` finds a whole reply."""
         self._finder = finder
         self._unsent = message
         if self.is_connected:
             self._send_some()
 
     def close(self) -> None:
-        """Close, without a word to the owner. Idempotent."""
+        """Close, and call no callback. Idempotent."""
         self._is_closed = True
         self._stream.abort()
 
-    # What the stream tells -------------------------------------------------------
+    # Called by the stream --------------------------------------------------------
 
     def on_connect(self, _stream: Stream) -> None:
-        """Send what had to wait for this."""
+        """Send the message that was waiting for the connection."""
         self.is_connected = True
         if not self.is_idle:
             self._send_some()
@@ -117,7 +119,7 @@ class PooledConnection(StreamHandler):
         self._finish_if_whole(seen)
 
     def on_end(self, _stream: Stream) -> None:
-        """Give up: the server has closed the connection."""
+        """Treat the connection as broken: the server has closed it."""
         self._break(ConnectionResetError(errno.ECONNRESET, "closed by the server"))
 
     def on_drain(self, _stream: Stream) -> None:
@@ -125,10 +127,10 @@ class PooledConnection(StreamHandler):
         self._send_some()
 
     def on_close(self, _stream: Stream, error: Exception | None) -> None:
-        """Tell the owner what broke the connection; not if we have closed it."""
+        """Call `on_broken`, unless `close` has closed the connection."""
         if isinstance(error, OSError) and not self._is_closed:
             self._is_closed = True
-            self._owner.on_broken(self, error)
+            self._callbacks.on_broken(self, error)
 
     # One exchange ----------------------------------------------------------------
 
@@ -142,14 +144,14 @@ class PooledConnection(StreamHandler):
 
     def _finish_if_whole(self, seen: int) -> None:
         if self._finder is None or self._unsent:
-            return  # a reply that precedes the end of the question has to wait
+            return  # a reply counts only when the whole message is sent
         try:
             length = self._finder(self.received, seen)
-        except Exception as error:  # noqa: BLE001 - the caller's function, raised to it
-            self._owner.on_faulty_finder(error)
+        except Exception as error:  # noqa: BLE001 - `exchange` raises it
+            self._callbacks.on_finder_failed(error)
             return
         if length is not None:
-            if not self._stream.buffered:  # else `on_drain` comes here again
+            if not self._stream.buffered:  # else `on_drain` calls this again
                 self._finish(length)
         elif len(self.received) > self._reply_bytes_max:
             text = f"no whole reply in {len(self.received)} bytes"
@@ -161,18 +163,18 @@ class PooledConnection(StreamHandler):
             self.close()
         self._finder = None
         self.received.clear()
-        self._owner.on_reply(self, reply)
+        self._callbacks.on_reply(self, reply)
 
     def _break(self, error: OSError) -> None:
         self.close()
-        self._owner.on_broken(self, error)
+        self._callbacks.on_broken(self, error)
 
 
 def use_socket(
     loop: SelectorEventLoop, sock: socket.socket, handler: StreamHandler
 ) -> Stream:
     """Make a stream of a connected socket."""
-    # A message must not wait for the acknowledgement of the one before it (Nagle).
+    # Send small messages at once, without waiting for an acknowledgement (Nagle).
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     stream = add_stream(loop, sock, handler, limits=LIMITS)
     handler.on_connect(stream)
@@ -182,5 +184,5 @@ def use_socket(
 def use_address(
     loop: SelectorEventLoop, address: tuple[str, int], handler: StreamHandler
 ) -> Stream:
-    """Make a stream that connects to ``address``."""
-    return connect_stream(loop, address, handler, limits=LIMITS)
+    """Make a stream that connects to ``address``; each message has its own deadline."""
+    return connect_stream(loop, address, handler, limits=LIMITS, timeout=None)

@@ -1,8 +1,10 @@
-"""ClientPool: many connections to one server, multiplexed in the calling thread.
+"""ClientPool: several connections to one server, used from the calling thread.
 
-Its one rule: every message gets exactly one outcome, a reply or an error, and the
-outcomes are in the order of the messages. What happens on a connection is in
-connection.py, when a reply is whole in replies.py.
+This file assigns messages to connections and keeps deadlines. connection.py is one
+connection, replies.py tells when a reply is whole.
+
+Its one rule: every message has exactly one outcome, a reply or an error, and the
+outcomes are in the order of the messages.
 """
 
 from __future__ import annotations
@@ -10,56 +12,45 @@ from __future__ import annotations
 import collections
 import contextlib
 import functools
-import math
-import operator
 from typing import TYPE_CHECKING, Literal, overload
 
-from fdmux._native import LoopClosed
+from fdmux._native import LoopClosed, finish_streams
 from fdmux.loop.event_loop import SelectorEventLoop, delivery_of
-from fdmux.pool.connection import PooledConnection, use_address, use_socket
+from fdmux.pool.connection import Callbacks, PooledConnection, use_address, use_socket
+from fdmux.pool.outcome import (
+    ExchangeConnectionError,
+    ExchangeError,
+    ExchangeTimeoutError,
+    replies_or_raise,
+)
 from fdmux.pool.replies import reply_finder
+from fdmux.sockets.checks import (
+    check_host,
+    checked_integer,
+    checked_port,
+    checked_timeout,
+)
 from fdmux.sockets.connect import connect_with_timeout
-from fdmux.streams.stream import finish_streams
+from fdmux.streams.checks import check_loop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
     from types import TracebackType
-    from typing import Self, TypeAlias
+    from typing import Self
 
     from fdmux.loop.timers import TimerHandle
+    from fdmux.pool.outcome import Outcome
     from fdmux.pool.replies import ReplyFinder, ReplyRule
+    from fdmux.sockets.checks import Seconds
     from fdmux.streams.stream import Stream, StreamHandler
 
     BytesLike = bytes | bytearray | memoryview
-    Outcome: TypeAlias = "bytes | ExchangeError"
 
 REPLY_BYTES_MAX = 64 * 1024 * 1024
 
 
-class ExchangeError(OSError):
-    """A message did not get its reply.
-
-    Attributes:
-        index: Which message, counted from 0.
-        results: The outcome of every message, in order: the reply, or its error.
-    """
-
-    def __init__(self, index: int, text: str) -> None:
-        super().__init__(f"message {index}: {text}")
-        self.index = index
-        self.results: Sequence[Outcome] = ()
-
-
-class ExchangeTimeoutError(ExchangeError, TimeoutError):
-    """The reply was not whole in time."""
-
-
-class ExchangeConnectionError(ExchangeError, ConnectionError):
-    """The connection could not be made, or broke; ``__cause__`` says how."""
-
-
 class Task:
-    """One message on its way to an outcome."""
+    """One message that has no outcome yet."""
 
     __slots__ = ("connection", "index", "is_second_try", "message", "timer")
 
@@ -77,21 +68,26 @@ class ClientPool:
     >>> with ClientPool("127.0.0.1", 9200) as pool:
     ...     replies = pool.exchange([b"a\n", b"b\n"], reply=b"\n")
 
-    Connections are opened when there is a message for them, up to ``size``, and kept
-    for the next `exchange`. One that broke is replaced. A name is resolved when the
-    first connection is made, and again after a connect has failed.
+    The pool opens a connection when a message needs one, up to ``size``, and keeps it
+    for the next `exchange`. It replaces a connection that broke. It resolves a name for
+    the first connection, and again after a connect has failed.
 
     Args:
         host: As in `connect_with_timeout`.
         port: As in `connect_with_timeout`.
-        size: How many connections at most.
-        timeout: Seconds for each message, from when a connection takes it up (its
-            connect included) to its whole reply; ``None`` or ``inf``: no limit.
-        loop: Run on this loop, which stays the caller's; ``None`` makes one.
+        size: The number of connections at most.
+        timeout: For each message: from its assignment to a connection, which may have
+            to connect first, to the end of its reply. Any real number; None or ``inf``:
+            no limit.
+        loop: Run on this loop; the caller closes it. None makes one.
         reply_bytes_max: A reply longer than this is an error.
 
+    Units:   seconds
     Raises:
-        ValueError: ``size`` is less than 1, or ``timeout`` is NaN.
+        TypeError: An argument has a wrong type; the message names it.
+        ValueError: ``host`` can be no name, ``size`` or ``reply_bytes_max`` is less
+            than 1, or ``timeout`` is NaN.
+        OverflowError: ``port`` is not in 0 to 65535.
     Threads: One at a time.
     """
 
@@ -100,22 +96,24 @@ class ClientPool:
         host: str,
         port: int,
         size: int = 8,
-        timeout: float | None = 5.0,
+        timeout: Seconds | None = 5.0,
         *,
         loop: SelectorEventLoop | None = None,
         reply_bytes_max: int = REPLY_BYTES_MAX,
     ) -> None:
-        if operator.index(size) < 1:
-            raise ValueError(f"size is {size}; a pool needs at least 1 connection")
-        self._timeout = math.inf if timeout is None else timeout
-        if math.isnan(self._timeout):
-            raise ValueError("the timeout of the pool is NaN")
+        check_host(host)
+        checked_port(port)
+        checked_integer("size", size, 1)
+        checked_integer("reply_bytes_max", reply_bytes_max, 1)
+        self._timeout = checked_timeout(timeout)
+        if loop is not None:
+            check_loop(loop)
         self._host = host
         self._port = port
         self._size = size
         self._reply_bytes_max = reply_bytes_max
         self._peer: tuple[str, int] | None = None
-        self._fault: Exception | None = None  # of the function that finds replies
+        self._fault: Exception | None = None  # an exception of the reply function
         self._has_stale_peer = False
         self._loop = SelectorEventLoop() if loop is None else loop
         self._owns_loop = loop is None
@@ -153,23 +151,23 @@ class ClientPool:
     ) -> list[bytes] | list[bytes | ExchangeError]:
         """Send each message on a free connection; return the replies in order.
 
-        A message whose connection breaks before a byte of the reply came is sent once
-        more, on a new connection: the server may therefore see it twice. Every
-        message is brought to an outcome, whatever happens to the others.
+        If a connection breaks before the first byte of a reply, its message is sent
+        once more, on a new connection; so the server may get it twice. Every message
+        has an outcome, whatever happens to the others.
 
         Args:
-            messages: Bytes-like, each with one reply.
-            reply: When one is whole: ``int``, it has exactly so many bytes; ``bytes``,
-                it ends with them; a callable, it gets the bytes so far and returns the
-                length of the first whole reply, 0 while there is none. Bytes beyond a
-                reply are dropped, with the connection.
-            return_errors: Return errors in the places of the replies, instead of
-                raising the first.
+            messages: Bytes-like objects; each has one reply.
+            reply: Tells when a reply is whole. An int: it has this many bytes. Bytes:
+                it ends with them. A callable: it gets the bytes so far, and returns
+                the length of the first whole reply, or 0 if there is none yet. If bytes
+                follow a reply, they are dropped and the connection is closed.
+            return_errors: Return each error in the place of its reply, instead of
+                raising the first one.
 
         Raises:
-            ExchangeTimeoutError: A `TimeoutError`: no whole reply in time.
-            ExchangeConnectionError: A `ConnectionError`: no connection, or it broke.
-                Both have ``index`` and ``results``.
+            ExchangeTimeoutError: A `TimeoutError`; ``timeout`` is over.
+            ExchangeConnectionError: A `ConnectionError`; connecting failed, or the
+                connection broke. Both have ``index`` and ``results``.
             TypeError: A message is not bytes-like.
             RuntimeError: The pool is closed, or in the middle of an exchange.
         """
@@ -198,8 +196,9 @@ class ClientPool:
         if self._owns_loop:
             self._loop.close()
         else:
-            with contextlib.suppress(LoopClosed):  # by its owner
-                finish_streams(self._loop.native, delivery_of(self._loop))
+            with contextlib.suppress(LoopClosed):  # its owner has closed it
+                if not delivery_of(self._loop).depth:  # else the end of the batch does it
+                    finish_streams(self._loop.native)
 
     def __enter__(self) -> Self:
         return self
@@ -212,17 +211,17 @@ class ClientPool:
     ) -> None:
         self.close()
 
-    # What connections report -----------------------------------------------------
+    # Called by connections -------------------------------------------------------
 
-    def on_reply(self, connection: PooledConnection, reply: bytes) -> None:
-        """Store the reply; the connection is free for another message."""
+    def _on_reply(self, connection: PooledConnection, reply: bytes) -> None:
+        """Store the reply; the connection can take another message."""
         task = self._busy.pop(connection)
         if connection.is_open:
             self._idle.append(connection)
         self._settle(task, reply)
 
-    def on_broken(self, connection: PooledConnection, error: OSError) -> None:
-        """Try the message once more if that is safe, else store the error."""
+    def _on_broken(self, connection: PooledConnection, error: OSError) -> None:
+        """Send the message again if no byte of a reply came; else store the error."""
         if not connection.is_connected:
             self._has_stale_peer = True
         task = self._busy.pop(connection, None)
@@ -235,8 +234,8 @@ class ClientPool:
             task.connection = None
             self._waiting.appendleft(task)
 
-    def on_faulty_finder(self, error: Exception) -> None:
-        """Keep what the caller's own function has raised, to raise it there."""
+    def _on_finder_failed(self, error: Exception) -> None:
+        """Keep an exception of the reply function; `exchange` raises it."""
         self._fault = self._fault or error
 
     # One exchange ----------------------------------------------------------------
@@ -246,23 +245,23 @@ class ClientPool:
         if self._has_stale_peer:
             self._peer, self._has_stale_peer = None, False
         if self._idle:
-            self._loop.run_once(0)  # meet those that the server has closed since
+            self._loop.run_once(0)  # drop those that the server has closed since
         while True:
             self._assign()
             if self._fault is not None:
                 raise self._fault
             if not self._busy:
                 return
-            self._loop.run_once(None)  # no longer than to the next deadline
+            self._loop.run_once(None)  # until the next deadline at most
 
     def _assign(self) -> None:
-        """Give waiting messages to idle connections, and to new ones."""
+        """Assign waiting messages to idle connections, and to new ones."""
         while self._waiting and len(self._busy) < self._size:
             started = self._loop.time()
             try:
                 connection = self._idle.pop() if self._idle else self._connect()
             except OSError as error:
-                if not self._busy:  # else those that work take the rest as well
+                if not self._busy:  # else the busy connections take the rest
                     self._fail_waiting(error)
                 return
             task = self._waiting.popleft()
@@ -274,7 +273,7 @@ class ClientPool:
             connection.begin(task.message, self._finder)
 
     def _connect(self) -> PooledConnection:
-        """Open one more connection; only the first is waited for, as it resolves."""
+        """Open a connection; only the first one blocks, since it resolves the name."""
         if self._peer is not None:
             open_stream = functools.partial(use_address, self._loop, self._peer)
             return self._open(open_stream)
@@ -283,8 +282,9 @@ class ClientPool:
             return self._open(functools.partial(use_socket, self._loop, sock))
 
     def _open(self, open_stream: Callable[[StreamHandler], Stream]) -> PooledConnection:
+        callbacks = Callbacks(self._on_reply, self._on_broken, self._on_finder_failed)
         return PooledConnection(
-            open_stream, self, reply_bytes_max=self._reply_bytes_max
+            open_stream, callbacks, reply_bytes_max=self._reply_bytes_max
         )
 
     def _expire(self, task: Task) -> None:
@@ -293,7 +293,7 @@ class ClientPool:
         else:
             del self._busy[task.connection]
             task.connection.close()
-        timeout = TimeoutError(f"no whole reply within {self._timeout} s")
+        timeout = TimeoutError(f"no whole reply within {self._timeout:g} s")
         self._settle(task, self._error(task, timeout))
 
     def _fail_waiting(self, error: OSError) -> None:
@@ -318,7 +318,7 @@ class ClientPool:
         return error
 
     def _drop_unfinished(self) -> None:
-        """Forget the last exchange; close what an exception left in mid-sentence."""
+        """Forget the exchange; close connections that an exception has left busy."""
         for connection, task in self._busy.items():
             connection.close()
             if task.timer is not None:
@@ -334,21 +334,10 @@ class ClientPool:
 
 
 def byte_view(index: int, message: BytesLike) -> memoryview:
-    """View ``message`` as bytes, whatever bytes-like object it is."""
+    """Return a view of the bytes of ``message``, whatever its items are."""
     try:
         return memoryview(message).cast("B")
     except TypeError:
         raise TypeError(
             f"message {index}: a bytes-like object is required, not {message!r:.60}"
         ) from None
-
-
-def replies_or_raise(results: list[Outcome]) -> list[bytes]:
-    """Return the replies if there is nothing else, or raise the first error."""
-    replies: list[bytes] = []
-    for outcome in results:
-        if isinstance(outcome, ExchangeError):
-            outcome.results = results
-            raise outcome
-        replies.append(outcome)
-    return replies

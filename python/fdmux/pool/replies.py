@@ -1,13 +1,15 @@
-"""When a reply is whole: the three ways to say so, brought to one form.
+"""Finders: functions that tell when a reply is whole.
 
-Its one rule: a finder sees all bytes so far and answers with a length or "not yet".
-No socket, no clock.
+Its one rule: a finder gets all bytes so far, and returns the length of the first whole
+reply, or None. No socket, no clock.
 """
 
 from __future__ import annotations
 
 import operator
 from typing import TYPE_CHECKING
+
+from fdmux.sockets.checks import refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,10 +19,9 @@ if TYPE_CHECKING:
 
 
 def reply_finder(rule: ReplyRule) -> ReplyFinder:
-    """Return a function of (bytes so far, how many of them it saw last time).
+    """Return a finder for ``rule``: an int, bytes or a callable.
 
-    It returns the length of the first whole reply, or None if more must come.
-
+    Shape:   finder(bytes so far, how many of them it got last time) -> length or None
     Raises:
         ValueError: A negative length, or an empty delimiter.
         TypeError: ``rule`` is none of the three.
@@ -29,7 +30,11 @@ def reply_finder(rule: ReplyRule) -> ReplyFinder:
         return measured(rule)
     if isinstance(rule, bytes):
         return delimited(rule)
-    return counted(operator.index(rule))
+    wanted = "an int, bytes or a callable"
+    try:
+        return counted(operator.index(rule))
+    except TypeError:
+        raise TypeError(refusal("reply", rule, wanted)) from None
 
 
 def counted(length: int) -> ReplyFinder:
@@ -44,14 +49,14 @@ def counted(length: int) -> ReplyFinder:
 
 
 def delimited(delimiter: bytes) -> ReplyFinder:
-    """Find a reply that ends with ``delimiter``, which counts as part of it."""
+    """Find a reply that ends with ``delimiter``; the delimiter is part of the reply."""
     if not delimiter:
         raise ValueError("the delimiter of a reply is empty")
     overlap = len(delimiter) - 1
 
     def find(received: bytearray, seen: int) -> int | None:
-        # Only the new bytes, and what may be the delimiter's beginning before them:
-        # a long reply is searched once, not once for each read.
+        # Search only the new bytes, and those before them that may begin a delimiter,
+        # so that a long reply is searched once, not once for each read.
         at = received.find(delimiter, max(0, seen - overlap))
         return None if at < 0 else at + len(delimiter)
 
@@ -59,9 +64,9 @@ def delimited(delimiter: bytes) -> ReplyFinder:
 
 
 def measured(measure: Callable[[bytes], int]) -> ReplyFinder:
-    """Find a reply whose length ``measure`` tells, 0 meaning "not yet".
+    """Find a reply whose length ``measure`` returns; 0 means that it is not whole yet.
 
-    It gets a copy of everything so far each time: O(n) for each read.
+    ``measure`` gets a copy of all bytes so far: O(n) for each read.
     """
 
     def find(received: bytearray, _seen: int) -> int | None:

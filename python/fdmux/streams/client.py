@@ -1,4 +1,8 @@
-"""Streams that this side begins: `connect_stream`, and `add_stream` for a socket."""
+"""`connect_stream` makes a stream that connects; `add_stream` one of a socket.
+
+Its one rule: a call that raises leaves nothing open, and a socket that it was given as
+it was.
+"""
 
 from __future__ import annotations
 
@@ -7,46 +11,71 @@ import os
 import select
 import socket
 import sys
-from typing import TYPE_CHECKING, cast
+from math import inf
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from fdmux.loop.event_loop import delivery_of
-from fdmux.streams.limits import STREAM_LIMITS
-from fdmux.streams.stream import Stream, hand_over, taker_of
+from fdmux.sockets.checks import checked_timeout
+from fdmux.streams.address import parse_address
+from fdmux.streams.checks import check_handler, check_limits, check_loop
+from fdmux.streams.limits import STREAM_LIMITS, StreamLimits
+from fdmux.streams.stream import CLOSED, CONNECTED, Stream, taker_of
 
 if TYPE_CHECKING:
+    from fdmux._delivery import Delivery
     from fdmux.loop.event_loop import SelectorEventLoop
-    from fdmux.streams.limits import StreamLimits
-    from fdmux.streams.stream import InetAddress, StreamHandler
+    from fdmux.loop.timers import TimerHandle
+    from fdmux.sockets.checks import Seconds
+    from fdmux.streams.address import SocketAddress
+    from fdmux.streams.stream import StreamHandler
 
-    SocketAddress = InetAddress | str
+Data = TypeVar("Data")
 
-CONNECT_UNDER_WAY = frozenset({0, errno.EINPROGRESS, errno.EINTR})
+# connect(2): after EINTR the attempt continues, as after EINPROGRESS.
+CONNECTING = frozenset({errno.EINPROGRESS, errno.EINTR})
+# As long as a server waits for its clients. Linux gives up after 127 s (tcp(7)).
+CONNECT_TIMEOUT = 60.0
+
+TIMER = "timer"  # of `Stream._keep`: what ends an attempt to connect
 
 
 def add_stream(
     loop: SelectorEventLoop,
     sock: socket.socket,
-    handler: StreamHandler,
+    handler: StreamHandler[Data],
     *,
     limits: StreamLimits = STREAM_LIMITS,
-) -> Stream:
-    """Serve a connected socket as a stream of ``loop``; the stream owns it then.
+) -> Stream[Data]:
+    """Make a stream of a connected socket; the stream owns the socket from then on.
+
+    Args:
+        loop: The loop that calls ``handler``.
+        sock: A connected stream socket, without TLS.
+        handler: Its callbacks are called, except `on_connect`.
+        limits: Bounds of the stream.
 
     Raises:
-        TypeError: ``sock`` is no socket, or one that carries TLS.
+        TypeError: ``sock`` is not a socket, or carries TLS; ``loop``, ``handler`` or
+            ``limits`` has a wrong type.
         ValueError: ``sock`` is not a connected stream socket.
-        OSError: The kernel refused to watch it; ``sock`` is still the caller's.
+        OSError: The kernel refused to watch it.
+            After any error ``sock`` is still the caller's.
+    Threads: The loop's.
     """
+    check_arguments(loop, handler, limits)
     check_connected(sock)
-    sock.setblocking(False)
-    stream = Stream(delivery_of(loop), handler, taker_of(handler))
-    hand_over(stream, "add", sock, limits)
-    stream._note_peer()  # noqa: SLF001 - this module's own class
-    return stream
+    return cast("Stream[Data]", AddedStream(delivery_of(loop), handler, sock, limits))
+
+
+def check_arguments(loop: object, handler: object, limits: object) -> None:
+    """Refuse what every stream needs, if it has a wrong type."""
+    check_loop(loop)
+    check_handler(handler)
+    check_limits(limits, StreamLimits)
 
 
 def check_connected(sock: socket.socket) -> None:
-    """Refuse what a stream cannot serve, with the reason."""
+    """Refuse what a stream cannot serve; the message gives the reason."""
     # Not imported here: in CPython 3.12.1 that ends programs that start Python twice.
     ssl = sys.modules.get("ssl")
     if ssl is not None and isinstance(sock, ssl.SSLSocket):
@@ -71,62 +100,123 @@ def check_connected(sock: socket.socket) -> None:
 
 
 def was_connected(sock: socket.socket) -> bool:
-    """Whether a socket without a peer had one, which has reset the connection."""
+    """Whether a socket that has no peer had one, which has reset the connection."""
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     return any(events & select.POLLIN for _fd, events in poll.poll(0))
 
 
+class AddedStream(Stream):
+    """A stream of a socket that the user has connected."""
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        delivery: Delivery,
+        handler: StreamHandler,
+        sock: socket.socket,
+        limits: StreamLimits,
+    ) -> None:
+        super().__init__(delivery, handler, taker_of(handler))
+        timeout = sock.gettimeout()
+        sock.setblocking(False)
+        try:
+            self._take_over("add", sock, limits)
+        except BaseException:
+            sock.settimeout(timeout)
+            raise
+        self._note_peer()
+
+
 def connect_stream(
     loop: SelectorEventLoop,
     address: tuple[str, int] | str,
-    handler: StreamHandler,
+    handler: StreamHandler[Data],
     *,
     limits: StreamLimits = STREAM_LIMITS,
-) -> Stream:
-    """Begin to connect to ``address``; `on_connect`, or `on_close`, follows.
+    timeout: Seconds | None = CONNECT_TIMEOUT,
+) -> Stream[Data]:
+    """Start to connect to ``address``; `on_connect` or `on_close` is called later.
 
-    What is written before that is sent once connected.
+    What is written before `on_connect` is sent once the stream is connected.
 
     Args:
-        loop: Whose callbacks they will be.
+        loop: The loop that calls ``handler``.
         address: Host and port, the host as an IPv4 or IPv6 address, since resolving a
-            name would block the loop; or the path of a Unix socket.
-        handler: Whom to tell.
-        limits: What the stream may take.
+            name would block the loop; or the path of a Unix socket. A path that begins
+            with a NUL is abstract.
+        handler: Its callbacks are called.
+        limits: Bounds of the stream.
+        timeout: The longest time until it is connected; after that, `on_close` gets a
+            `TimeoutError`. 0 or less: one iteration. None or ``inf``: as long as the
+            kernel tries, about 2 minutes on Linux.
 
+    Units:   seconds, never early
     Raises:
-        ValueError: The host is a name.
+        TypeError: ``loop``, ``address``, ``handler``, ``limits`` or ``timeout`` has a
+            wrong type.
+        ValueError: The host is a name, or ``timeout`` is NaN.
         OverflowError: The port is not in 0 to 65535.
-        OSError: The connection cannot even be begun; the message names the address.
+        OSError: The attempt failed at once; the message names the address.
+    Threads: The loop's.
     """
+    check_arguments(loop, handler, limits)
+    seconds = checked_timeout(timeout)
     family, where = parse_address(address)
-    delivery = delivery_of(loop)
     attempt = f"connect to {address!r}"
     with socket.socket(family, socket.SOCK_STREAM) as sock:
         sock.setblocking(False)
-        error = sock.connect_ex(where)
-        if error not in CONNECT_UNDER_WAY:
-            raise OSError(error, f"{attempt}: {os.strerror(error)}")
-        stream = Stream(delivery, handler, taker_of(handler), attempt)
-        hand_over(stream, "connect", sock, limits)
-    return stream
+        is_connected = start_to_connect(sock, where, attempt)
+        limit = inf if is_connected else seconds
+        stream = ConnectingStream(loop, handler, sock, limits, attempt, limit)
+    return cast("Stream[Data]", stream)
 
 
-def parse_address(address: tuple[str, int] | str) -> tuple[int, SocketAddress]:
-    """Return the family and what `socket.connect` takes."""
-    if isinstance(address, str):
-        return socket.AF_UNIX, address
-    host, port = address
-    if not 0 <= port <= 65535:
-        raise OverflowError(f"connect to {address!r}: port must be 0-65535")
+def start_to_connect(sock: socket.socket, where: SocketAddress, attempt: str) -> bool:
+    """Start to connect ``sock``; returns whether it is connected already."""
     try:
-        found = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
-        )
-    except socket.gaierror:
-        raise ValueError(
-            f"connect to {address!r}: not an IP address; resolve names first"
-        ) from None
-    family, _kind, _protocol, _name, where = found[0]
-    return family, cast("SocketAddress", where)
+        code = sock.connect_ex(where)
+    except OSError as error:  # "AF_UNIX path too long", which has no number
+        raise OSError(error.errno, f"{attempt}: {error}") from None
+    if code and code not in CONNECTING:
+        raise OSError(code, f"{attempt}: {os.strerror(code)}")
+    return not code
+
+
+class ConnectingStream(Stream):
+    """A stream that connects, with a timer that ends the attempt.
+
+    Args:
+        sock: Connects already.
+        attempt: What is attempted, for messages: ``"connect to ('10.0.0.1', 80)"``.
+        seconds: The longest time until it is connected; ``inf``: no limit.
+    """
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        loop: SelectorEventLoop,
+        handler: StreamHandler,
+        sock: socket.socket,
+        limits: StreamLimits,
+        attempt: str,
+        seconds: float,
+    ) -> None:
+        super().__init__(delivery_of(loop), handler, taker_of(handler))
+        self._keep("attempt", attempt)
+        self._take_over("connect", sock, limits)
+        if seconds != inf:
+            self._keep(TIMER, loop.call_later(seconds, self._expire, seconds))
+
+    def _expire(self, seconds: float) -> None:
+        text = f"{self._kept('attempt')} timed out after {seconds:g} s"
+        self.abort(TimeoutError(errno.ETIMEDOUT, text))
+
+    def _event(self, kind: int, detail: int) -> None:
+        timer = self._kept(TIMER)
+        if timer is not None and kind in (CONNECTED, CLOSED):
+            cast("TimerHandle", timer).cancel()
+            self._keep(TIMER, None)
+        super()._event(kind, detail)

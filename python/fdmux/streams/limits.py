@@ -1,7 +1,7 @@
-"""What streams, and the clients of a server, may take: times, counts and bytes.
+"""Limits of streams, and of the clients of a server: times, counts and bytes.
 
-Its one rule: limits that contradict each other cannot be made. They are kept in C
-(csrc/stream); this is how they are said. Knows no sockets.
+Its one rule: limits that contradict each other cannot be made. C enforces them
+(csrc/stream). Knows no sockets.
 """
 
 from __future__ import annotations
@@ -12,15 +12,17 @@ import resource
 from typing import TYPE_CHECKING
 
 from fdmux._ffi import ffi
+from fdmux.sockets.checks import checked_integer, checked_timeout, refusal
 
 if TYPE_CHECKING:
     from fdmux._ffi import CStreamOptions
+    from fdmux.sockets.checks import Seconds
 
-# What one stream receives in one iteration, so that a blaster cannot starve others.
+# At most received for one stream in one batch, so that it cannot starve others.
 RECEIVE_MAX = 256 * 1024
 QUEUE_MAX = (1 << 31) - 1
 
-# Left to the program for files, pipes and name lookups (redis keeps as many).
+# Kept free for files, pipes and name lookups of the program, as in redis.
 DESCRIPTORS_RESERVED = 64
 
 NS_PER_S = 1_000_000_000
@@ -29,111 +31,107 @@ TIMEOUT_NS_MAX = (1 << 63) - 1
 
 @dataclasses.dataclass(frozen=True)
 class StreamLimits:
-    """What one stream may take.
+    """Bounds of one stream.
 
     Attributes:
         receive_max: Bytes received, and so given to `on_data`, at once.
-        queue_max: Bytes written and not yet taken by the kernel; more end the stream.
+        queue_max: Bytes queued; a write that would queue more closes the stream.
         queue_high: Bytes queued at which the socket is no longer read.
-        queue_low: Bytes queued at which reading goes on, and `on_writable` is called.
-        idle_timeout: Time without a byte in either direction; ``None``: for ever.
-        stall_timeout: Time in which the peer takes nothing of what is queued for it;
-            ``None``: for ever.
+        queue_low: Bytes queued at which reading resumes, and `on_writable` is called.
+        idle_timeout: After this time without a byte in either direction the stream is
+            closed; None: never. Also counts while connecting.
+        stall_timeout: After this time in which the peer takes no queued byte the stream
+            is closed; None: never.
 
-    Units:   bytes; seconds, kept to half a second, and never early
+    Units:   bytes; seconds (any real number), at most half a second late, never early
     Raises:
-        ValueError: One of them is out of range; the message says which.
+        TypeError: A value has a wrong type; the message names it.
+        ValueError: A value is out of range; the message names it.
     """
 
     receive_max: int = 64 * 1024
     queue_max: int = 256 * 1024
     queue_high: int = 64 * 1024
     queue_low: int = 16 * 1024
-    idle_timeout: float | None = None
-    stall_timeout: float | None = None
+    idle_timeout: Seconds | None = None
+    stall_timeout: Seconds | None = None
 
     def __post_init__(self) -> None:
         """Refuse limits that contradict each other."""
-        if not 1 <= self.receive_max <= RECEIVE_MAX:
-            raise ValueError(
-                f"receive_max is {self.receive_max}; it must be in 1..{RECEIVE_MAX}"
-            )
-        if not 1 <= self.queue_high <= self.queue_max <= QUEUE_MAX:
-            raise ValueError(
-                f"queue_high is {self.queue_high}; it must be >= 1 and not above "
-                f"queue_max, {self.queue_max}, which may be {QUEUE_MAX} at most"
-            )
-        if not 0 <= self.queue_low < self.queue_high:
-            raise ValueError(
-                f"queue_low is {self.queue_low}; it must be >= 0 and below "
-                f"queue_high, {self.queue_high}"
-            )
+        checked_integer("receive_max", self.receive_max, 1, RECEIVE_MAX)
+        checked_integer("queue_max", self.queue_max, 1, QUEUE_MAX)
+        checked_integer("queue_high", self.queue_high, 1)
+        checked_integer("queue_low", self.queue_low, 0)
+        not_above("queue_high", self.queue_high, "queue_max", self.queue_max)
+        if self.queue_low >= self.queue_high:
+            wanted = f"below queue_high, which is {self.queue_high}"
+            raise ValueError(refusal("queue_low", self.queue_low, wanted))
         for name in ("idle_timeout", "stall_timeout"):
             seconds = getattr(self, name)
-            if seconds is not None and not seconds > 0:  # also refuses NaN
-                raise ValueError(f"{name} is {seconds}; it must be > 0, or None")
-
-    def to_c(self) -> CStreamOptions:
-        """Return the options for one stream."""
-        options = ffi.new("struct fdmux_stream_options *")
-        options.struct_size = ffi.sizeof("struct fdmux_stream_options")
-        options.receive_max = self.receive_max
-        options.queue_max = self.queue_max
-        options.queue_high = self.queue_high
-        # 0 would mean the default: at 1 the queue is as good as empty.
-        options.queue_low = max(self.queue_low, 1)
-        options.idle_timeout_ns = c_timeout(self.idle_timeout)
-        options.stall_timeout_ns = c_timeout(self.stall_timeout)
-        return options
+            if seconds is not None and checked_timeout(seconds, name) <= 0:
+                raise ValueError(refusal(name, seconds, "> 0, or None"))
 
 
 @dataclasses.dataclass(frozen=True)
 class ServerLimits(StreamLimits):
-    """What the clients of a server may take: each as `StreamLimits`, and all together.
+    """Bounds of the clients of a server: each as `StreamLimits`, and all together.
 
     Attributes:
-        connection_max: Further clients are closed at once. Never more than the soft
-            limit of open files less 64.
-        total_max: Bytes queued in the whole loop, at most. From three quarters on, no
-            client with a queue is read; what would go beyond closes the clients with
-            the longest queues.
+        connection_max: Connections at a time; further ones are closed at once. Never
+            more than the soft limit of open files less 64.
+        total_max: Bytes queued in the whole loop. From three quarters on, no stream
+            with a queue is read. A write over the limit closes the streams with the
+            longest queues.
     """
 
-    idle_timeout: float | None = 60.0
-    stall_timeout: float | None = 60.0
+    idle_timeout: Seconds | None = 60.0
+    stall_timeout: Seconds | None = 60.0
     connection_max: int = 1000
     total_max: int = 64 * 1024 * 1024
 
     def __post_init__(self) -> None:
         """Refuse limits that contradict each other."""
         super().__post_init__()
-        if self.connection_max < 1:
-            raise ValueError(
-                f"connection_max is {self.connection_max}; it must be >= 1"
-            )
-        if self.total_max < self.queue_max:
-            raise ValueError(
-                f"total_max is {self.total_max}; it must not be below "
-                f"queue_max, {self.queue_max}"
-            )
-
-    def connections_allowed(self) -> int:
-        """Return ``connection_max``, or what the limit of open files leaves."""
-        soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if soft == resource.RLIM_INFINITY:
-            return self.connection_max
-        return max(1, min(self.connection_max, soft - DESCRIPTORS_RESERVED))
-
-    def to_c(self) -> CStreamOptions:
-        """Return the options for a listener."""
-        options = super().to_c()
-        options.connection_max = self.connections_allowed()
-        return options
+        checked_integer("connection_max", self.connection_max, 1)
+        checked_integer("total_max", self.total_max, 1)
+        not_above("queue_max", self.queue_max, "total_max", self.total_max)
 
 
-def c_timeout(seconds: float | None) -> int:
-    """Convert a timeout for C, where 0 is for ever."""
-    if seconds is None or seconds >= TIMEOUT_NS_MAX / NS_PER_S:
+def not_above(name: str, value: int, bound_name: str, bound: int) -> None:
+    """Refuse a limit that is above another one."""
+    if value > bound:
+        wanted = f"not above {bound_name}, which is {bound}"
+        raise ValueError(refusal(name, value, wanted))
+
+
+def connections_allowed(connection_max: int) -> int:
+    """Return ``connection_max``, or what the limit of open files leaves."""
+    soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return connection_max
+    return max(1, min(connection_max, soft - DESCRIPTORS_RESERVED))
+
+
+def c_options(limits: StreamLimits) -> CStreamOptions:
+    """Return the options in C for a stream; for `ServerLimits`, for a listener."""
+    options = ffi.new("struct fdmux_stream_options *")
+    options.struct_size = ffi.sizeof("struct fdmux_stream_options")
+    options.receive_max = limits.receive_max
+    options.queue_max = limits.queue_max
+    options.queue_high = limits.queue_high
+    # 0 would mean the default. With 1 byte queued, reading can as well resume.
+    options.queue_low = max(limits.queue_low, 1)
+    options.idle_timeout_ns = c_timeout(limits.idle_timeout)
+    options.stall_timeout_ns = c_timeout(limits.stall_timeout)
+    if isinstance(limits, ServerLimits):
+        options.connection_max = connections_allowed(limits.connection_max)
+    return options
+
+
+def c_timeout(timeout: Seconds | None) -> int:
+    """Convert a timeout for C, where 0 means none."""
+    seconds = checked_timeout(timeout)
+    if seconds >= TIMEOUT_NS_MAX / NS_PER_S:
         return 0
     return max(math.ceil(seconds * NS_PER_S), 1)
 

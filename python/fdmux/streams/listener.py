@@ -1,7 +1,8 @@
-"""A listener: adopts the connections that C accepts, and counts how they end.
+"""Listener: makes streams of the connections that C accepts, and counts how they end.
 
-Its one rule: whatever C says it has accepted gets a `Stream`, or is closed. Accepting,
-its limits and its back-off when descriptors run out are csrc/stream/accept.c.
+Its one rule: every connection that C has accepted gets a `Stream`, or is closed. C does
+the accepting, with its limits and its pauses when descriptors run out
+(csrc/stream/accept.c).
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ import os
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from fdmux import _delivery
 from fdmux._ffi import ffi, lib
-from fdmux.streams.stream import CLOSED, Stream, finish_streams, hand_over, taker_of
+from fdmux._native import check, finish_streams
+from fdmux.streams.stream import CLOSED, SocketStream, Stream, taker_of
 
 if TYPE_CHECKING:
     import socket
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Clients that come and go where descriptors are short must not fill the log.
+# At most one warning in this time: short of descriptors, each client would cause one.
 LOG_INTERVAL = 1.0
 
 ACCEPTED = lib.FDMUX_STREAM_ACCEPTED
@@ -38,19 +39,19 @@ REFUSED = lib.FDMUX_STREAM_REFUSED
 
 @dataclasses.dataclass(frozen=True)
 class ServerStats:
-    """What a server has seen since it was started.
+    """Counters of a server since it was started.
 
     Attributes:
-        accepted: Connections let in, among them those still open.
-        open: Connections at the moment.
-        refused: Connections closed at once, as there were too many.
-        expired: Connections closed as idle or stalled (or given up by TCP).
-        overrun: Connections closed as too much was queued.
+        accepted: Connections accepted, the open ones included.
+        open: Connections that are open now.
+        refused: Connections closed at once because there were too many.
+        expired: Connections closed because they were idle or stalled, or TCP gave up.
+        overrun: Connections closed because too much was queued.
         errors: Connections ended by another error, such as a reset.
         bytes_in: Bytes received.
-        bytes_out: Bytes handed to the kernel.
-        bytes_queued: Bytes waiting for clients to take them.
-        bytes_dropped: Bytes queued for clients that went away.
+        bytes_out: Bytes that the kernel has taken.
+        bytes_queued: Bytes queued, which the kernel has not taken yet.
+        bytes_dropped: Bytes that were queued when their connection ended.
     """
 
     accepted: int = 0
@@ -66,7 +67,11 @@ class ServerStats:
 
 
 class ServerStream(Stream):
-    """A stream that its listener counts."""
+    """A stream that a listener has accepted, and counts.
+
+    Args:
+        token: Of the accepted connection.
+    """
 
     __slots__ = ("listener",)
 
@@ -76,28 +81,39 @@ class ServerStream(Stream):
         handler: StreamHandler,
         taker: Taker,
         listener: Listener,
+        token: int,
     ) -> None:
         super().__init__(delivery, handler, taker)
         self.listener = listener
+        self._adopt(token)
+        self._note_peer()
+
+    def begin(self) -> None:
+        """Call `on_connect`; an exception of it ends this stream alone."""
+        try:
+            self._handler.on_connect(self)
+        except Exception as error:  # noqa: BLE001 - logged there
+            self._callback_failed(error, "on_connect")
 
     def _finish(self, code: int) -> None:
-        is_error = bool(code) or self.kept("error") is not None
+        is_error = bool(code) or self._kept("error") is not None
         try:
             super()._finish(code)
         finally:
             self.listener.stream_closed(code, is_error=is_error)
 
 
-class Listener:
+class Listener(SocketStream):
     """One listening socket in a loop.
 
     Args:
         native: The core loop of ``delivery``.
         delivery: Where to listen.
-        sock: Listening and non-blocking; owned from now on.
+        sock: Listening and non-blocking. The listener owns it from now on; if this
+            raises, it is closed or still the caller's.
         handler: Gets the streams.
-        limits: What they may take.
-        on_change: Called when a client has left, and when the listener has broken.
+        limits: Bounds of each stream, and of all of them.
+        on_change: Called when a client has left, or accepting has failed for good.
     """
 
     def __init__(
@@ -110,32 +126,39 @@ class Listener:
         on_change: Callable[[], None],
     ) -> None:
         self._native = native
-        self._delivery = delivery
-        self._handler = handler
-        self._taker = taker_of(handler)  # one for all
+        self._streams = delivery
+        self._client_handler = handler
+        self._client_taker = taker_of(handler)  # all clients share it
         self._on_change = on_change
         self._name = sock.getsockname()
-        self._is_closing = False
+        self._is_ended = False
         self._quiet_until = -math.inf
         self.failure: OSError | None = None
         self._closed = self._expired = self._overrun = self._errors = 0
-        self._stream = _delivery.Stream()
-        self._stream._bind(delivery, None, self)  # noqa: SLF001 - ours
-        hand_over(self._stream, "listen", sock, limits)
-        self._totals = ffi.gc(
-            lib.fdmux_py_totals_hold(native._c_loop, self._stream._token),  # noqa: SLF001 - ours
-            lib.fdmux_py_totals_release,
-        )
+        c_loop = ffi.cast("struct fdmux_loop *", native.address)
+        result = lib.fdmux_stream_total_max(c_loop, limits.total_max)
+        check(result, "bound what streams queue")
+        self._bind(delivery, None, None)
+        self._take_over("listen", sock, limits)
+        try:
+            self._totals = ffi.gc(
+                lib.fdmux_py_totals_hold(c_loop, self._token),
+                lib.fdmux_py_totals_release,
+            )
+        except BaseException:
+            self.end()
+            raise
 
     @property
     def is_spent(self) -> bool:
-        """Whether the listener has broken, and its last client has left."""
+        """Whether accepting has failed for good, and the last client has left."""
         return self.failure is not None and not self.stats.open
 
     @property
     def stats(self) -> ServerStats:
         """A snapshot; from any thread."""
-        # Before the others: who has left was accepted before, and is counted in them.
+        # Read first: a client that has left is already counted in the totals, so
+        # `open` is never negative, whichever thread asks.
         closed = self._closed
         totals = ffi.new("struct fdmux_py_stream_totals *")
         lib.fdmux_py_totals_read(self._totals, totals)
@@ -152,20 +175,17 @@ class Listener:
             bytes_dropped=totals.dropped,
         )
 
-    def fileno(self) -> int:
-        """Return the listening descriptor; -1 when it is closed."""
-        return self._stream.fileno()
-
-    def close(self) -> None:
+    def end(self) -> None:
         """Close the listener and abort its streams. Idempotent.
 
-        Outside of a callback their `on_close` has been called when this returns.
+        Outside of a callback, every `on_close` has been called when this returns.
         """
-        for stream in self._delivery.streams():
+        for stream in self._streams.streams():
             if isinstance(stream, ServerStream) and stream.listener is self:
                 stream.abort()
         self.abort()
-        finish_streams(self._native, self._delivery)
+        if not self._streams.depth:  # else the end of the batch does it
+            finish_streams(self._native)
 
     def stream_closed(self, code: int, *, is_error: bool) -> None:
         """Count the end of a stream."""
@@ -178,16 +198,16 @@ class Listener:
         self._closed += 1
         self._on_change()
 
-    # What C tells ------------------------------------------------------------------
+    # Called from C -----------------------------------------------------------------
 
     def _event(self, kind: int, detail: int) -> None:
-        """Take an event of the listener; ``detail`` is a new stream, or an errno."""
+        """Handle an event of the listener; ``detail`` is a new stream, or an errno."""
         if kind == ACCEPTED:
             self._accept(detail)
         elif kind == REFUSED:
             self._warn(detail)
-        elif kind == CLOSED and not self._is_closing:
-            self._is_closing = True
+        elif kind == CLOSED and not self._is_ended:
+            self._is_ended = True
             self.failure = OSError(
                 detail, f"accept on {self._name}: {os.strerror(detail)}"
             )
@@ -195,16 +215,13 @@ class Listener:
             self._on_change()
 
     def _accept(self, token: int) -> None:
-        stream = ServerStream(self._delivery, self._handler, self._taker, self)
-        stream._adopt(token)  # noqa: SLF001 - ours
-        stream._note_peer()  # noqa: SLF001 - ours
-        try:
-            self._handler.on_connect(stream)
-        except Exception as error:  # noqa: BLE001 - ends that stream alone
-            stream._callback_failed(error, "on_connect")  # noqa: SLF001 - ours
+        stream = ServerStream(
+            self._streams, self._client_handler, self._client_taker, self, token
+        )
+        stream.begin()
 
     def _warn(self, code: int) -> None:
-        """Say that nobody can be accepted, unless that was just said."""
+        """Log that accepting fails at the moment, unless that was just logged."""
         now = monotonic()
         if now < self._quiet_until:
             return
@@ -215,12 +232,12 @@ class Listener:
             os.strerror(code),
         )
 
-    def abort(self) -> None:
+    def abort(self, error: Exception | None = None) -> None:
         """Stop listening. Idempotent."""
-        if not self._is_closing:
-            self._is_closing = True
-            self._stream.abort()
+        if not self._is_ended:
+            self._is_ended = True
+            super().abort(error)
 
     def _callback_failed(self, error: BaseException, _what: str) -> None:
-        """Report what a listener of ours should not raise."""
+        """Log an exception of the listener itself, which should raise none."""
         logger.error("unexpected error in %r", self, exc_info=error)

@@ -1,35 +1,39 @@
 """StreamServer: a TCP or Unix server whose clients are streams of one handler.
 
-Its one rule: a run ends everything it began. Who connects is listener.py, what happens
-on a connection stream.py and the handler, how much clients may do limits.py; this file
-is the server's life: start, run, stop.
+This file is the server's life: start, run, stop. listener.py accepts, stream.py and the
+handler are one connection, limits.py has the bounds, address.py binds.
+
+Its one rule: when `run` returns after `stop`, everything that `start` opened is closed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import operator
-import os
-import socket
-import sys
 import threading
 from typing import TYPE_CHECKING, ParamSpec
 
-from fdmux._ffi import lib
-from fdmux._native import LoopClosed, check
+from fdmux._native import LoopClosed
 from fdmux.loop.event_loop import SelectorEventLoop, delivery_of
-from fdmux.streams.limits import SERVER_LIMITS
+from fdmux.sockets.checks import checked_integer
+from fdmux.streams.address import check_own_address, listen, listen_at_path
+from fdmux.streams.checks import (
+    check_handler,
+    check_limits,
+    check_loop,
+    check_threads,
+)
+from fdmux.streams.limits import SERVER_LIMITS, ServerLimits
 from fdmux.streams.listener import Listener, ServerStats
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
     from types import TracebackType
     from typing import Self
 
-    from fdmux._native import NativeLoop
     from fdmux.loop.timers import Handle
-    from fdmux.streams.limits import ServerLimits
+    from fdmux.streams.address import SocketFile
     from fdmux.streams.stream import StreamHandler
 
 Parameters = ParamSpec("Parameters")
@@ -38,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 
 class StreamServer:
-    """Serve any number of clients, up to a bound, with the callbacks of one handler.
+    """A server whose clients are streams with one handler.
 
     >>> class Upper(StreamHandler):
     ...     def on_data(self, stream, data):
@@ -47,28 +51,30 @@ class StreamServer:
     ...     server.run_in_thread()
     ...     sock = connect_with_timeout(*server.address[:2])
 
-    A client that sends without reading is read no further than ``limits`` allow, and
-    gets every byte when it does read. Idle and stalled clients are closed. Out of
-    descriptors, the server waits until some become free.
+    A client that sends without reading is not read beyond ``limits``, and gets every
+    byte when it reads. Idle and stalled clients are closed. When the process is out of
+    descriptors, the server accepts again as soon as some become free.
 
     Args:
-        host: An address or name of this machine; the first that it resolves to is
-            bound. Every interface only if asked by name: "0.0.0.0" or "::".
-        port: 0 lets the kernel choose, see `address`; ``None``: ``host`` is the path of
-            a Unix socket, made by `start` and removed at the end.
-        handler: What happens to the clients.
-        limits: What they may take.
-        loop: Serve on this loop, beside whatever else it does. It stays the caller's;
-            ``None`` makes one.
-        backlog: Connections that the kernel completes in advance.
-        reuse_port: Let several servers, of one user, share the port.
+        host: An address or name of this machine; the first address that a name resolves
+            to is bound. "0.0.0.0" or "::" is every interface.
+        port: 0 lets the kernel choose, see `address`. None makes ``host`` the path of a
+            Unix socket: `start` creates it, and the end of the server removes it. A
+            path that begins with a NUL is abstract, and no file.
+        handler: Its callbacks are called for every client.
+        limits: Bounds of the clients.
+        loop: Serve on this loop, beside everything else in it; the caller closes it.
+            None makes a loop of the server's own.
+        backlog: Connections that the kernel completes before they are accepted.
+        reuse_port: Let several servers of one user share the port.
 
     Raises:
+        TypeError: An argument has a wrong type; the message names it.
         ValueError: ``host`` is empty or None, or ``backlog`` is less than 1.
         OverflowError: ``port`` is not in 0 to 65535.
-    Threads: `stop`, `stats` and `address` from any, except that on a given loop that
-        somebody else runs `stop` is for the loop's thread; the rest from the thread
-        that runs.
+    Threads: `stop`, `stats`, `address` and `call_soon_threadsafe`: any; but if the
+        caller runs ``loop``, `stop` is for that thread. Everything else: the thread
+        that runs the server.
     """
 
     def __init__(  # noqa: PLR0913 - what servers are made with; most by keyword
@@ -82,9 +88,12 @@ class StreamServer:
         backlog: int = 128,
         reuse_port: bool = False,
     ) -> None:
-        check_address(host, port)
-        if operator.index(backlog) < 1:
-            raise ValueError(f"backlog is {backlog}; it must be >= 1")
+        check_own_address(host, port)
+        check_handler(handler)
+        check_limits(limits, ServerLimits)
+        if loop is not None:
+            check_loop(loop)
+        checked_integer("backlog", backlog, 1)
         self._host = host
         self._port = port
         self._handler = handler
@@ -95,7 +104,7 @@ class StreamServer:
         self._loop: SelectorEventLoop | None = None
         self._listener: Listener | None = None
         self._address: tuple[str, int] | None = None
-        self._made_path: os.stat_result | None = None
+        self._file: SocketFile | None = None
         # Re-entrant: a signal handler may call `stop` while this thread holds it.
         self._lock = threading.RLock()
         self._is_running = False
@@ -104,9 +113,9 @@ class StreamServer:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Host and port that the server is, or last was, bound to.
+        """The host and port to which the server is bound, or was bound last.
 
-        A Unix socket has its path, and port 0.
+        For a Unix socket: its path, and 0.
 
         Raises:
             RuntimeError: The server has not been started.
@@ -117,13 +126,13 @@ class StreamServer:
 
     @property
     def stats(self) -> ServerStats:
-        """A snapshot of what happened since `start`."""
+        """The counters since `start`, as of now."""
         return ServerStats() if self._listener is None else self._listener.stats
 
     # The server's life -----------------------------------------------------------
 
     def start(self) -> None:
-        """Bind and listen; clients can connect from now on, and wait for `run`.
+        """Bind and listen. Clients can connect from now on; `run` serves them.
 
         Raises:
             OSError: The address cannot be bound; the message names it.
@@ -137,32 +146,41 @@ class StreamServer:
                 self._listen_on(sock)
             except BaseException:
                 sock.close()
-                self._remove_path()
+                self._remove_file()
                 raise
 
     def run(self, max_iters: int | None = None) -> None:
         """Serve until `stop`, or for ``max_iters`` iterations of the loop.
 
-        Starts the server if that was not done. After `stop` everything is closed;
-        after ``max_iters`` the server goes on to listen, and can be run again.
+        Starts the server if needed. After `stop` everything is closed. After
+        ``max_iters`` the server still listens, and can be run again.
 
         Raises:
-            OSError: The address cannot be bound, or the listening socket broke (then
-                the clients it had are served to their end first).
+            OSError: The address cannot be bound, or accepting has failed for good; then
+                the clients are served until the last one has left.
             RuntimeError: The server is running already.
+            TypeError: ``max_iters`` is not an integer.
+            ValueError: ``max_iters`` is negative.
         """
+        check_iterations(max_iters)
         self._claim()
         self._serve(max_iters)
 
     def run_in_thread(self, max_iters: int | None = None) -> threading.Thread:
-        """Start the server here, then `run` it in a daemon thread.
+        """Start the server, then `run` it in a daemon thread.
 
-        Returns only when clients can connect; what `start` raises, this raises.
+        Returns when clients can connect.
+
+        Returns:
+            The thread; it ends after `stop`.
 
         Raises:
-            RuntimeError: Also: gevent has made threads greenlets.
+            OSError: The address cannot be bound; the message names it.
+            RuntimeError: The server is running already, or gevent has replaced threads
+                by greenlets.
         """
         check_threads()
+        check_iterations(max_iters)
         self._claim()
         thread = threading.Thread(
             target=self._serve, args=(max_iters,), name="fdmux-server", daemon=True
@@ -182,9 +200,9 @@ class StreamServer:
         *args: Parameters.args,
         **kwargs: Parameters.kwargs,
     ) -> Handle:
-        """Call ``callback(*args, **kwargs)`` once, in the thread that serves, and soon.
+        """Call ``callback(*args, **kwargs)`` once, soon, in the thread that serves.
 
-        The way to use a stream from another thread:
+        This is how another thread uses a stream:
         ``server.call_soon_threadsafe(stream.write, data)``.
 
         Returns:
@@ -200,13 +218,13 @@ class StreamServer:
         return loop.call_soon_threadsafe(callback, *args, **kwargs)
 
     def stop(self) -> None:
-        """Make `run` return at once, and close every socket of the server.
+        """Make `run` return, and close every socket of the server.
 
-        Every stream is aborted and gets its `on_close`. Does not wait for `run`. If
-        nothing runs, closes everything itself. Idempotent; the server can be started
-        again when `run` has returned.
+        Every stream is aborted, and its `on_close` is called. Does not wait for `run`;
+        if the server does not run, closes everything itself. Idempotent. The server can
+        be started again when `run` has returned.
 
-        Threads: Any, also a signal handler; see above for a given loop.
+        Threads: Any, also a signal handler; if the caller runs ``loop``, that thread.
         """
         with self._lock:
             if not self._is_running:
@@ -236,7 +254,7 @@ class StreamServer:
     # Running ---------------------------------------------------------------------
 
     def _claim(self) -> None:
-        """Start if needed and become the one run; `stop` then only signals it."""
+        """Start if needed, and become the only run. From now on `stop` wakes it."""
         with self._lock:
             if self._is_running:
                 raise RuntimeError("run the server: it is running already")
@@ -247,13 +265,13 @@ class StreamServer:
     def _serve(self, max_iters: int | None) -> None:
         try:
             if self._loop is not None and not self._is_stopping:
-                # Nothing but I/O, timers and `stop` has to end a wait, so it needs no
-                # limit; but somebody who counts iterations expects them to end.
+                # I/O, timers and `stop` end a wait, so it needs no limit. But a caller
+                # that counts iterations expects each of them to end.
                 self._loop.run(None if max_iters is None else 1.0, max_iters)
             if self._listener is not None and self._listener.is_spent:
                 self._is_stopping = True
                 failure = self._listener.failure
-                raise failure or RuntimeError  # it has one, being spent
+                raise failure or RuntimeError  # a listener that is spent has one
         finally:
             self._release()
 
@@ -268,18 +286,22 @@ class StreamServer:
             return listen(
                 self._host, self._port, self._backlog, reuse_port=self._reuse_port
             )
-        sock = listen_at_path(self._host, self._backlog)
-        self._made_path = os.stat(self._host)  # noqa: PTH116 - a path as sockets take it
+        sock, self._file = listen_at_path(self._host, self._backlog)
         return sock
 
     def _listen_on(self, sock: socket.socket) -> None:
         name = sock.getsockname()
-        loop = self._given_loop or SelectorEventLoop(error_hook=log_unexpected)
+        loop = self._given_loop
+        if loop is None:
+            loop = SelectorEventLoop(error_hook=log_unexpected)
         try:
-            native, streams = loop.native, delivery_of(loop)
-            bound_queues(native, self._limits.total_max)
             self._listener = Listener(
-                native, streams, sock, self._handler, self._limits, self._on_change
+                loop.native,
+                delivery_of(loop),
+                sock,
+                self._handler,
+                self._limits,
+                self._on_change,
             )
         except BaseException:
             if loop is not self._given_loop:
@@ -289,110 +311,36 @@ class StreamServer:
         self._address = (self._host, 0) if self._port is None else name[:2]
 
     def _close(self) -> None:
-        """Close listener, connections and an own loop. Idempotent."""
+        """Close listener, connections and a loop of the server's own. Idempotent."""
         self._is_stopping = False
         loop, self._loop = self._loop, None
         if loop is None:
             return
-        if self._listener is not None:
-            self._listener.close()
-        if loop is not self._given_loop:
-            loop.close()
-        self._remove_path()
+        with contextlib.ExitStack() as ends:  # each also if another one raises
+            ends.callback(self._remove_file)
+            if loop is not self._given_loop:
+                ends.callback(loop.close)
+            if self._listener is not None:
+                self._listener.end()
 
-    def _remove_path(self) -> None:
-        """Unlink the Unix socket, unless another has taken its place."""
-        made, self._made_path = self._made_path, None
-        if made is None:
-            return
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.stat(self._host), made):  # noqa: PTH116 - as above
-                os.unlink(self._host)  # noqa: PTH108 - as above
+    def _remove_file(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            file.remove()
 
     def _on_change(self) -> None:
-        """After a client has left or the listener has broken."""
+        """Stop a run that has nothing left to do; called when a client has left."""
         if self._loop is not None and self._listener is not None:  # noqa: SIM102 - rare
             if self._listener.is_spent:
                 self._loop.stop()
 
 
-def bound_queues(native: NativeLoop, bytes_max: int) -> None:
-    """Bound what all streams of the loop queue together."""
-    result = lib.fdmux_stream_total_max(native._c_loop, bytes_max)  # noqa: SLF001 - ours
-    check(result, "bound what streams queue")
-
-
-def check_threads() -> None:
-    """Refuse a thread that would be none.
-
-    Raises:
-        RuntimeError: gevent has replaced threads by greenlets, and a loop that waits
-            in C would stop all of them.
-    """
-    monkey = sys.modules.get("gevent.monkey")
-    if monkey is not None and monkey.is_module_patched("threading"):
-        raise RuntimeError(
-            "run the server in a thread: gevent has patched threading, so the thread "
-            "would be a greenlet, and the server would block all others; patch with "
-            "thread=False, or mount() our loop on gevent's hub"
-        )
-
-
-def check_address(host: str, port: int | None) -> None:
-    """Refuse what `bind` would take for "every interface", and what is no port."""
-    if not host:
-        raise ValueError(
-            f"host is {host!r}, which would mean every interface; "
-            'if you want that, say "0.0.0.0" or "::"'
-        )
-    if port is not None and not 0 <= operator.index(port) <= 65535:
-        raise OverflowError(f"port is {port}; it must be in 0..65535")
-
-
-def listen(
-    host: str, port: int, backlog: int, *, reuse_port: bool = False
-) -> socket.socket:
-    """Return a non-blocking listening socket; errors name the address."""
-    try:
-        family, kind, protocol, _name, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        with contextlib.ExitStack() as on_failure:
-            sock = on_failure.enter_context(socket.socket(family, kind, protocol))
-            # Take the port over from connections that linger in TIME_WAIT.
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if reuse_port:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            sock.setblocking(False)
-            sock.bind(address)
-            sock.listen(backlog)
-            on_failure.pop_all()
-    except OSError as error:
-        # One class is kept: OSError picks it by number, gaierror does not.
-        kind_of_error = type(error) if isinstance(error, socket.gaierror) else OSError
-        raise kind_of_error(
-            error.errno, f"listen on {(host, port)}: {error.strerror}"
-        ) from error
-    return sock
-
-
-def listen_at_path(path: str, backlog: int) -> socket.socket:
-    """Return a non-blocking socket that listens at ``path``; errors name it."""
-    sock = socket.socket(socket.AF_UNIX)
-    try:
-        sock.setblocking(False)
-        sock.bind(path)
-        sock.listen(backlog)
-    except OSError as error:
-        sock.close()
-        text = error.strerror or str(error)  # "AF_UNIX path too long" has no number
-        raise OSError(error.errno, f"listen on {path!r}: {text}") from error
-    except BaseException:
-        sock.close()
-        raise
-    return sock
+def check_iterations(max_iters: int | None) -> None:
+    """Refuse what is no count of iterations."""
+    if max_iters is not None:
+        checked_integer("max_iters", max_iters, 0)
 
 
 def log_unexpected(error: Exception, source: object) -> None:
-    """Log what no connection and no listener has handled, and go on."""
+    """Log an exception that no stream and no listener has handled."""
     logger.error("unexpected error in a callback of %r", source, exc_info=error)

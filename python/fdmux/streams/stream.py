@@ -1,40 +1,49 @@
-"""Stream: one buffered connection, with callbacks; `connect_stream` makes one.
+"""Stream: one buffered connection; StreamHandler: its callbacks.
 
-C receives, calls the handler and sends (csrc/python); this file is what is rare: how a
-stream begins, what is known of it, and how it ends. After `on_close` nothing is called.
+C receives, calls the handler and sends (csrc/python). This file has what happens once a
+connection: how a stream begins, what is known of it, and how it ends.
+
+Its one rule: nothing is called after `on_close`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import os
 import socket
 import struct
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Generic, Literal, cast
 
 from fdmux import _delivery
 from fdmux._ffi import ffi, lib
-from fdmux._native import LoopClosed, check
-from fdmux._native import finish_streams as finish_aborted
+from fdmux._native import check
+from fdmux.streams.limits import c_options
 
 if TYPE_CHECKING:
-    from fdmux._delivery import Buffer, Delivery
-    from fdmux._native import NativeLoop
-    from fdmux.streams.framing import FrameHandler
-    from fdmux.streams.limits import StreamLimits
+    # At run time only Python 3.13 has defaults of type variables.
+    from typing_extensions import TypeVar
 
-    InetAddress = tuple[str, int] | tuple[str, int, int, int]
-    SocketAddress = InetAddress | str
+    from fdmux._delivery import Buffer, Delivery
+    from fdmux.streams.address import InetAddress
+    from fdmux.streams.frame_handler import FrameHandler
+    from fdmux.streams.limits import StreamLimits
+    from fdmux.streams.receive_buffer import ReceiveBuffer
+
     Kind = Literal["add", "listen", "connect"]
-    Taker = tuple[object | None, object]  # a framer, and what takes data
+    Taker = tuple[object | None, object]  # a framer, and what takes the data
+
+    # The type of `Stream.data`: a Session in Stream[Session]. Covariant, so that a
+    # function which takes any Stream takes this one, and a server any handler.
+    Data_co = TypeVar("Data_co", default=object, covariant=True)
+else:
+    from typing import TypeVar
+
+    Data_co = TypeVar("Data_co", covariant=True)
 
 logger = logging.getLogger(__name__)
 
-CONNECT_UNDER_WAY = frozenset({0, errno.EINPROGRESS, errno.EINTR})
-
-FRAMES = "frames"  # of `Stream.keep`: framing.py has there what is not whole
+FRAMES = "frames"  # of `Stream._keep`: the incomplete frame of a framing in Python
 
 CLOSED = lib.FDMUX_STREAM_CLOSED
 CONNECTED = lib.FDMUX_STREAM_CONNECTED
@@ -42,62 +51,83 @@ END = lib.FDMUX_STREAM_END
 WRITABLE = lib.FDMUX_STREAM_WRITABLE
 
 
-class StreamHandler:
-    """What happens to streams; override the methods you need.
+class StreamHandler(Generic[Data_co]):
+    """Callbacks of streams; override those you need.
 
-    One handler may serve any number of streams. An exception in a method closes its
-    stream with that error and is logged. `KeyboardInterrupt` and `SystemExit` leave
-    ``run``, with their traceback; the stream stays open.
+    One handler may serve any number of streams. An exception in a callback closes its
+    stream with that error and is logged. `KeyboardInterrupt` and `SystemExit` are
+    raised by ``run`` of the loop; the stream stays open.
 
+    For a type checker, ``StreamHandler[Session]`` is a handler whose streams have a
+    ``Session`` as their ``data``.
+
+    Order:   `on_connect` first, then the others as things happen, `on_close` last.
     Threads: The loop's.
     """
 
-    def on_connect(self, stream: Stream) -> None:
+    def on_connect(self, stream: Stream[Data_co]) -> None:
         """Called once, when connected; for a server, when accepted."""
 
-    def on_data(self, stream: Stream, data: bytes) -> Buffer | None:
-        """Called with what has arrived, divided anyhow.
+    def on_data(self, stream: Stream[Data_co], data: bytes) -> Buffer | None:
+        """Called with the bytes that have arrived; returns what to write, or None.
 
-        One call for each stream and batch, with ``receive_max`` bytes at most. What
-        this returns is written back.
+        Bytes come in any division: TCP keeps no boundaries of messages. One call for
+        each stream and batch, with at most ``receive_max`` bytes.
         """
 
-    def on_end(self, stream: Stream) -> None:
-        """Called when the peer sends no more. The default closes the stream."""
+    def on_end(self, stream: Stream[Data_co]) -> None:
+        """Called when the peer has ended its side. By default closes the stream."""
         stream.close()
 
-    def on_writable(self, stream: Stream) -> None:
-        """Called when the queue has fallen from ``queue_high`` to ``queue_low``."""
+    def on_writable(self, stream: Stream[Data_co]) -> None:
+        """Called when the queue has fallen to ``queue_low`` from ``queue_high``."""
 
-    def on_drain(self, stream: Stream) -> None:
-        """Called when the kernel has taken everything, after some had to wait."""
+    def on_drain(self, stream: Stream[Data_co]) -> None:
+        """Called when the queue is empty again, after bytes were queued."""
 
-    def on_close(self, stream: Stream, error: Exception | None) -> None:
-        """Called once, last. ``error`` is None when the stream closed as asked."""
+    def on_close(self, stream: Stream[Data_co], error: Exception | None) -> None:
+        """Called once, last. ``error`` is None if the stream closed as asked."""
 
 
-class Stream(_delivery.Stream):
-    """One connection of a `SelectorEventLoop`: what you write is sent in order.
+class SocketStream(_delivery.Stream):
+    """A stream or listener that takes over a socket."""
 
-    Made by `StreamServer`, `connect_stream` and `add_stream`; passed to the handler.
+    __slots__ = ()
+
+    def _take_over(self, kind: Kind, sock: socket.socket, limits: StreamLimits) -> None:
+        """Give ``sock`` to C, which owns it from then on.
+
+        Raises:
+            OSError: The kernel refused to watch it; ``sock`` is still the caller's.
+        """
+        result = self._open(kind, sock.fileno(), ffi.buffer(c_options(limits)))
+        check(result, f"make a stream of fd {sock.fileno()}")
+        sock.detach()
+
+
+class Stream(SocketStream, Generic[Data_co]):
+    """One connection of a `SelectorEventLoop`; writes are sent in order.
+
+    Made by `StreamServer`, `connect_stream` and `add_stream`, and passed to callbacks.
+    For a type checker, ``Stream[Session]`` has a ``Session`` as its ``data``.
 
     Attributes:
-        data: Yours, to keep what belongs to this connection.
+        data: For the user: the state of this connection. None at first.
 
-    Threads: The loop's. In another, `write`, `close` and the like raise RuntimeError;
+    Threads: The loop's. In any other, `write`, `close` and the like raise RuntimeError;
         use ``call_soon_threadsafe`` of the loop or the server.
     """
 
-    # What few streams have lies in one dictionary: most are idle, and many.
+    # Most streams of many are idle: what few have lies in one dictionary.
     __slots__ = ("_rare",)
     _handler: StreamHandler
+    data: Data_co
 
     def __init__(
         self,
         delivery: Delivery,
         handler: StreamHandler,
         taker: Taker,
-        attempt: str | None = None,
     ) -> None:
         framer, on_data = taker
         self._bind(delivery, on_data, None)
@@ -105,8 +135,6 @@ class Stream(_delivery.Stream):
             self._framer = framer
         self._handler = handler
         self._rare: dict[str, object] | None = None
-        if attempt is not None:
-            self.keep("attempt", attempt)
 
     def __repr__(self) -> str:
         return f"<fdmux.Stream fd={self.fileno()} peer={self.peername!r}>"
@@ -115,18 +143,18 @@ class Stream(_delivery.Stream):
 
     @property
     def peername(self) -> object:
-        """The address of the peer, as `socket.socket.getpeername` gives it; or None.
+        """The address of the peer, as `socket.socket.getpeername` returns it; or None.
 
-        Known once connected, and so in `on_close`, whatever has happened.
+        Known from `on_connect` to `on_close`, also after a reset.
         """
         address = self._peer()
-        return decode_address(address) if address else self.kept("peername")
+        return decode_address(address) if address else self._kept("peername")
 
     @property
     def buffered(self) -> int:
-        """How many bytes wait for the peer to take them; 0 when the stream has ended.
+        """How many bytes the kernel has not taken yet; 0 when the stream has ended.
 
-        What was written in this callback is sent first, as far as the kernel takes it.
+        What this callback has written is sent first, as far as the kernel takes it.
         """
         return self._stats()[2]
 
@@ -141,43 +169,48 @@ class Stream(_delivery.Stream):
         return self._stats()[1]
 
     def _note_peer(self) -> None:
-        """Keep the address of a Unix socket, as C keeps those of the Internet."""
+        """Keep the address of a Unix socket; C keeps those of TCP."""
         fd = self.fileno()
         if fd < 0 or self._peer():
             return
         with (
-            contextlib.suppress(OSError),  # reset, or there is no descriptor
+            contextlib.suppress(OSError),  # reset, or out of descriptors
             socket.socket(fileno=os.dup(fd)) as sock,
         ):
-            self.keep("peername", sock.getpeername())
+            self._keep("peername", sock.getpeername())
 
-    def kept(self, name: str) -> object:
-        """Return what `keep` was given, or None."""
+    def _kept(self, name: str) -> object:
+        """Return the value that `_keep` was given, or None."""
         return None if self._rare is None else self._rare.get(name)
 
-    def keep(self, name: str, value: object) -> None:
-        """Keep with the stream what few streams have; None forgets it."""
+    def _keep(self, name: str, value: object) -> None:
+        """Keep a value that few streams have; None forgets it."""
         if self._rare is None:
             if value is None:
                 return
             self._rare = {}
         self._rare[name] = value
 
+    def _take_partial_frame(self) -> bytes:
+        """Take the bytes of an incomplete frame, wherever its framing keeps them."""
+        kept = cast("ReceiveBuffer | None", self._kept(FRAMES))
+        return self._take_rest() if kept is None else kept.take_all()
+
+    # Called from C -----------------------------------------------------------------
+
     def _keep_error(self, error: Exception) -> None:
         """Keep what `on_close` gets: the first error of `close` and `abort`."""
-        if self.kept("error") is None:
-            self.keep("error", error)
-
-    # What C tells ------------------------------------------------------------------
+        if self._kept("error") is None:
+            self._keep("error", error)
 
     def _event(self, kind: int, detail: int) -> None:
-        """Pass an event that is not data on to the handler; called from C."""
+        """Call the handler for an event that is not data."""
         if kind == CLOSED:
             self._finish(detail)
         elif not self._is_open:
             return
         elif kind == CONNECTED:
-            self.keep("attempt", None)
+            self._keep("attempt", None)
             self._note_peer()
             self._handler.on_connect(self)
         elif kind == END:
@@ -188,37 +221,34 @@ class Stream(_delivery.Stream):
             self._handler.on_drain(self)
 
     def _finish(self, code: int) -> None:
-        error = cast("Exception | None", self.kept("error"))
+        error = cast("Exception | None", self._kept("error"))
         if error is None and code:
-            attempt = self.kept("attempt") or "stream"
+            attempt = self._kept("attempt") or "stream"
             error = OSError(code, f"{attempt}: {os.strerror(code)}")
-        self.keep("error", None)  # its traceback would keep frames alive
-        self.keep(FRAMES, None)
+        self._keep("error", None)  # its traceback refers to frames, and those to us
+        self._keep(FRAMES, None)
         self._handler.on_close(self, error)
 
     def _frame_failed(self, _code: int) -> None:
-        """Tell the handler that its framer has refused what has come; called from C."""
+        """Call `on_frame_error`: the framer has refused the bytes that arrived."""
         handler = cast("FrameHandler", self._handler)
         handler.on_frame_error(self, handler.frame_error(self._take_rest()))
 
     def _callback_failed(self, error: Exception, _what: str) -> None:
-        """Report an exception of the handler, and end the stream with it."""
+        """Log an exception of the handler, and end the stream with it."""
         logger.error("a callback of %r raised", self, exc_info=error)
         self.abort(error)
 
 
-def no_frames() -> None:
-    """Stand for a handler that takes bytes."""
-
-
 def taker_of(handler: StreamHandler) -> Taker:
-    """Return what cuts frames in C for ``handler``, if it does, and what takes them."""
-    cut: Taker | None = getattr(handler, "cut_with", no_frames)()
+    """Return the framer in C of ``handler``, or None, and the callback for the data."""
+    find_framer = getattr(handler, "_cut_with", None)
+    cut: Taker | None = None if find_framer is None else find_framer()
     return (None, handler.on_data) if cut is None else cut
 
 
 def decode_address(raw: bytes) -> InetAddress:
-    """Turn a ``struct sockaddr_in`` or ``sockaddr_in6`` into what `socket` gives."""
+    """Convert a ``struct sockaddr_in`` or ``sockaddr_in6`` to what `socket` uses."""
     (family,) = struct.unpack_from("=H", raw)
     (port,) = struct.unpack_from("!H", raw, 2)
     if family == socket.AF_INET:
@@ -226,24 +256,3 @@ def decode_address(raw: bytes) -> InetAddress:
     (flow,) = struct.unpack_from("!I", raw, 4)
     (scope,) = struct.unpack_from("=I", raw, 24)
     return socket.inet_ntop(family, raw[8:24]), port, flow, scope
-
-
-def hand_over(
-    stream: _delivery.Stream, kind: Kind, sock: socket.socket, limits: StreamLimits
-) -> None:
-    """Give a socket to C, which owns it from then on."""
-    options = limits.to_c()
-    result = stream._open(kind, sock.fileno(), ffi.buffer(options))  # noqa: SLF001 - ours
-    check(result, f"make a stream of fd {sock.fileno()}")
-    sock.detach()
-
-
-def finish_streams(native: NativeLoop, delivery: Delivery) -> None:
-    """Call `on_close` of streams that were aborted, outside of a callback.
-
-    In a callback it does nothing: they are told when the batch is over.
-    """
-    if delivery.depth:
-        return
-    with contextlib.suppress(LoopClosed):  # by somebody else, below us
-        finish_aborted(native)

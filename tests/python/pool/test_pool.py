@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fdmux.loop.event_loop import SelectorEventLoop
-from fdmux.pool.pool import (
-    ClientPool,
+from fdmux.pool.outcome import (
     ExchangeConnectionError,
     ExchangeError,
     ExchangeTimeoutError,
 )
+from fdmux.pool.pool import ClientPool
 from fdmux.streams.echo import EchoServer
 
 if TYPE_CHECKING:

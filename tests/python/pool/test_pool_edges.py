@@ -10,7 +10,8 @@ from tests.python.pool.test_pool import LONG, ScriptedServer, answer, read_and_r
 
 from fdmux.loop.event_loop import SelectorEventLoop
 from fdmux.pool import connection
-from fdmux.pool.pool import ClientPool, ExchangeTimeoutError
+from fdmux.pool.outcome import ExchangeTimeoutError
+from fdmux.pool.pool import ClientPool
 
 if TYPE_CHECKING:
     import socket

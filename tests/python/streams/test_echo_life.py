@@ -15,7 +15,7 @@ import pytest
 from fdmux._ffi import lib
 from fdmux.loop.event_loop import SelectorEventLoop
 from fdmux.streams.echo import EchoServer
-from fdmux.streams.limits import ServerLimits
+from fdmux.streams.limits import ServerLimits, connections_allowed
 from fdmux.streams.listener import ServerStats
 
 if TYPE_CHECKING:
@@ -201,10 +201,10 @@ def test_bound_that_one_read_could_overrun_is_refused() -> None:
 
 def test_open_files_bound_the_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("resource.getrlimit", lambda _: (100, 4096))
-    assert ServerLimits().connections_allowed() == 36
-    assert ServerLimits(connection_max=7).connections_allowed() == 7
+    assert connections_allowed(1000) == 36
+    assert connections_allowed(7) == 7
     monkeypatch.setattr("resource.getrlimit", lambda _: (-1, -1))
-    assert ServerLimits().connections_allowed() == 1000
+    assert connections_allowed(1000) == 1000
 
 
 def test_ipv6_literal_is_served() -> None:

@@ -344,7 +344,7 @@ def test_framing_without_a_part_in_c_goes_through_python() -> None:
     handler = run_pieces(Pairs(), [b"aab", b"bc"])
     assert handler.calls == [[b"aa"], [b"bb"]]
     assert isinstance(handler.closed[0], IncompleteFrameError)
-    assert handler.cut_with() is None
+    assert handler._cut_with() is None
 
 
 # Memory ----------------------------------------------------------------------------

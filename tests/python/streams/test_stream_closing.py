@@ -195,7 +195,11 @@ def test_peer_is_known_in_the_end_also_when_the_native_loop_is_closed(
     loop: SelectorEventLoop, peer: socket.socket, stream: Stream, handler: Recorder
 ) -> None:
     peers: list[object] = []
-    handler.on_close = lambda stream, _error: peers.append(stream.peername)  # type: ignore[method-assign]
+
+    def on_close(stream: Stream, _error: Exception | None) -> None:
+        peers.append(stream.peername)
+
+    handler.on_close = on_close  # type: ignore[assignment, method-assign]  # by position
     loop.native.close()
     assert peers == [peer.getsockname()]
     assert stream.peername is None

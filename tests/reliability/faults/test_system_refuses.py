@@ -22,10 +22,11 @@ from fdmux.commands import info
 from fdmux.loop.event_loop import SelectorEventLoop
 from fdmux.loop.interest import InterestTable
 from fdmux.loop.wakeup import DRAIN_SIZE, WakeChannel
+from fdmux.streams.address import listen_at_path
 from fdmux.streams.client import add_stream
 from fdmux.streams.echo import EchoServer
 from fdmux.streams.listener import Listener, ServerStream
-from fdmux.streams.server import StreamServer, listen_at_path, log_unexpected
+from fdmux.streams.server import StreamServer, log_unexpected
 from fdmux.streams.stream import Stream, StreamHandler
 
 if TYPE_CHECKING:

@@ -1,0 +1,84 @@
+"""Checks of what servers, `connect_stream` and `add_stream` are given.
+
+Its one rule: each refuses at the call and opens nothing. The checks of numbers and
+names are in `fdmux.sockets.checks`.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, get_origin
+
+from fdmux._native import NativeLoop
+from fdmux.loop.event_loop import SelectorEventLoop
+from fdmux.sockets.checks import refusal
+from fdmux.streams.frame_handler import FrameHandler
+from fdmux.streams.stream import StreamHandler
+
+if TYPE_CHECKING:
+    from fdmux.streams.limits import StreamLimits
+
+CALLBACKS = ("on_connect", "on_data", "on_end", "on_writable", "on_drain", "on_close")
+
+
+def check_loop(loop: object) -> None:
+    """Refuse what is no `SelectorEventLoop`.
+
+    Raises:
+        TypeError: The message says what to do with a `NativeLoop` and with asyncio.
+    """
+    if isinstance(loop, SelectorEventLoop):
+        return
+    wanted = "a fdmux.SelectorEventLoop"
+    if isinstance(loop, NativeLoop):
+        wanted += ", which has callbacks; a NativeLoop alone has none"
+    elif hasattr(loop, "create_task"):
+        wanted += "; to run one inside asyncio, use fdmux.Guest"
+    raise TypeError(refusal("loop", loop, wanted))
+
+
+def check_handler(handler: object) -> None:
+    """Refuse what lacks a callback of `StreamHandler`.
+
+    Raises:
+        TypeError: The message says what is missing.
+    """
+    if isinstance(handler, type) or get_origin(handler) is not None:
+        name = getattr(handler, "__name__", "")
+        raise TypeError(f"handler is the class {name}; pass an object: {name}()")
+    if isinstance(handler, FrameHandler) and not hasattr(handler, "framing"):
+        raise TypeError(
+            f"handler is a {type(handler).__name__} without framing; "
+            "set framing in the class"
+        )
+    if isinstance(handler, StreamHandler):
+        return
+    for name in CALLBACKS:
+        if not callable(getattr(handler, name, None)):
+            wanted = f"a fdmux.StreamHandler; it has no {name}()"
+            raise TypeError(refusal("handler", handler, wanted))
+
+
+def check_limits(limits: object, kind: type[StreamLimits]) -> None:
+    """Refuse limits of another kind.
+
+    Raises:
+        TypeError: ``limits`` is not a ``kind``.
+    """
+    if not isinstance(limits, kind):
+        raise TypeError(refusal("limits", limits, f"a fdmux.{kind.__name__}"))
+
+
+def check_threads() -> None:
+    """Refuse to start a thread where gevent has replaced threads by greenlets.
+
+    Raises:
+        RuntimeError: A loop that waits in C would stop every greenlet.
+    """
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is not None and monkey.is_module_patched("threading"):
+        raise RuntimeError(
+            "run the server in a thread: gevent has patched threading, so the thread "
+            "would be a greenlet, and the server would block all others; patch with "
+            "thread=False, or mount() our loop on gevent's hub"
+        )
