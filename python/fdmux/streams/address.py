@@ -6,6 +6,7 @@ Its one rule: a function that fails leaves no socket open and no file behind.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import socket
@@ -121,7 +122,8 @@ def listen_at_path(path: str, backlog: int) -> tuple[socket.socket, SocketFile |
             on_failure.pop_all()
     except OSError as error:
         text = error.strerror or str(error)  # "AF_UNIX path too long" has no number
-        raise OSError(error.errno, f"listen on {path!r}: {text}") from error
+        code = error.errno or errno.ENAMETOOLONG
+        raise OSError(code, f"listen on {path!r}: {text}") from error
     return sock, file
 
 

@@ -178,7 +178,8 @@ def start_to_connect(sock: socket.socket, where: SocketAddress, attempt: str) ->
     try:
         code = sock.connect_ex(where)
     except OSError as error:  # "AF_UNIX path too long", which has no number
-        raise OSError(error.errno, f"{attempt}: {error}") from None
+        code = error.errno or errno.ENAMETOOLONG
+        raise OSError(code, f"{attempt}: {error}") from None
     if code and code not in CONNECTING:
         raise OSError(code, f"{attempt}: {os.strerror(code)}")
     return not code

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import math
 import socket
+import time
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +17,7 @@ from tests.python.streams.recorder import LONG, Recorder, run_until
 from fdmux.streams.client import connect_stream
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from fdmux.loop.event_loop import SelectorEventLoop
@@ -82,3 +88,55 @@ def test_wrong_addresses(loop: SelectorEventLoop, handler: Recorder) -> None:
         connect_stream(loop, ("localhost", 1), handler)
     with pytest.raises(OverflowError, match=r"port is 65536; it must be in 0\.\.65535"):
         connect_stream(loop, ("127.0.0.1", 65536), handler)
+
+
+@pytest.fixture
+def full() -> Iterator[tuple[str, int]]:
+    """A listener that answers no SYN any more, since its backlog is full."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(8):
+            sock = stack.enter_context(socket.socket())
+            sock.setblocking(False)
+            sock.connect_ex(listener.getsockname())
+        yield listener.getsockname()
+
+
+def test_unanswered_connect_ends_at_its_timeout(
+    loop: SelectorEventLoop, handler: Recorder, full: tuple[str, int]
+) -> None:
+    started = time.monotonic()
+    stream = connect_stream(loop, full, handler, timeout=Fraction(1, 20))
+    run_until(loop, lambda: handler.errors)
+    assert time.monotonic() - started >= 0.05
+    assert handler.calls == ["close"]
+    assert isinstance(handler.errors[0], TimeoutError)
+    assert handler.errors[0].errno == errno.ETIMEDOUT
+    assert f"connect to {full} timed out after 0.05 s" in str(handler.errors[0])
+    assert stream.fileno() == -1
+
+
+def test_close_of_a_stream_that_connects_waits_no_longer_than_its_timeout(
+    loop: SelectorEventLoop, handler: Recorder, full: tuple[str, int]
+) -> None:
+    connect_stream(loop, full, handler, timeout=0.05).close()
+    run_until(loop, lambda: handler.errors)
+    assert handler.calls == ["close"]
+
+
+@pytest.mark.parametrize("timeout", [60.0, None])
+def test_timer_of_a_connect_is_gone_once_connected(
+    loop: SelectorEventLoop, handler: Recorder, timeout: float | None
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = listener.getsockname()
+        stream = connect_stream(loop, address, handler, timeout=timeout)
+        assert (loop._timers.next_deadline < math.inf) is (timeout is not None)
+        run_until(loop, lambda: handler.calls == ["connect"])
+        assert loop._timers.next_deadline == math.inf
+        stream.abort()
+        connect_stream(loop, address, handler, timeout=timeout).abort()
+        run_until(loop, lambda: handler.calls.count("close") == 2)
+        assert loop._timers.next_deadline == math.inf

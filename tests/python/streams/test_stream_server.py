@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import resource
 import socket
 import stat
@@ -14,12 +16,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fdmux.loop.event_loop import SelectorEventLoop
+from fdmux.streams import address
+from fdmux.streams import server as server_module
+from fdmux.streams.client import connect_stream
 from fdmux.streams.limits import ServerLimits
+from fdmux.streams.listener import Listener
 from fdmux.streams.server import StreamServer
 from fdmux.streams.stream import Stream, StreamHandler
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import NoReturn
 
     from tests.python.conftest import SelectorFactory
 
@@ -177,6 +184,91 @@ def test_unix_socket_that_is_another_is_left(handler: Recorder, tmp_path: Path) 
 def test_unix_path_that_is_too_long(handler: Recorder, tmp_path: Path) -> None:
     with pytest.raises(OSError, match="too long"):
         StreamServer(str(tmp_path / ("x" * 200)), None, handler).start()
+
+
+def abstract_name() -> str:
+    return f"\0fdmux-test-{os.getpid()}-{os.urandom(4).hex()}"
+
+
+def test_abstract_unix_address_is_served_without_a_file(handler: Recorder) -> None:
+    name = abstract_name()
+    seen: list[bytes] = []
+
+    class Ask(StreamHandler):
+        def on_connect(self, stream: Stream) -> None:
+            stream.write(b"hi")
+
+        def on_data(self, stream: Stream, data: bytes) -> None:
+            seen.append(data)
+            assert stream.peername == name.encode()
+            loop.stop()
+
+    with (
+        SelectorEventLoop() as loop,
+        StreamServer(name, None, handler, loop=loop) as server,
+    ):
+        assert server.address == (name, 0)
+        with pytest.raises(OSError, match="in use"):
+            StreamServer(name, None, handler).start()
+        connect_stream(loop, name, Ask())
+        loop.run(LONG)
+    assert seen == [b"hi"]
+
+
+def test_unix_path_that_cannot_be_removed_is_logged(
+    handler: Recorder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    path = tmp_path / "socket"
+
+    def refuse(_path: str) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    before = os.listdir("/proc/self/fd")
+    server = StreamServer(str(path), None, handler)
+    server.start()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", refuse)
+        server.stop()
+    assert f"cannot remove the Unix socket '{path}'" in caplog.text
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_directory_of_a_unix_path_may_be_gone(
+    handler: Recorder, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    with StreamServer(f"{folder}/socket", None, handler):
+        (folder / "socket").unlink()
+        folder.rmdir()
+    assert "was removed already" in caplog.text
+
+
+@pytest.mark.parametrize("step", ["stat", "listen", "loop", "listener"])
+def test_start_that_fails_leaves_nothing(
+    handler: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def refuse(*_arguments: object, **_options: object) -> NoReturn:
+        raise OSError(errno.ENOMEM, "no room")
+
+    target, name = {
+        "stat": (address, "SocketFile"),
+        "listen": (socket.socket, "listen"),
+        "loop": (server_module, "SelectorEventLoop"),
+        "listener": (Listener, "_take_over"),
+    }[step]
+    before = os.listdir("/proc/self/fd")
+    path = tmp_path / "socket"
+    with monkeypatch.context() as patch:
+        patch.setattr(target, name, refuse)
+        with pytest.raises(OSError, match="no room"):
+            StreamServer(str(path), None, handler).start()
+    assert os.listdir("/proc/self/fd") == before
+    assert path.exists() is (step == "stat")  # nobody knows whose it is
 
 
 def test_port_is_shared_if_asked(handler: Recorder) -> None:
