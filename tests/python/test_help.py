@@ -1,0 +1,69 @@
+"""`help()` lists what users call, and no plumbing."""
+
+from __future__ import annotations
+
+import pydoc
+import re
+
+import pytest
+
+import fdmux
+
+CALLBACKS = {"on_connect", "on_data", "on_end", "on_writable", "on_drain", "on_close"}
+STREAM_LIMITS = {
+    "receive_max",
+    "queue_max",
+    "queue_high",
+    "queue_low",
+    "idle_timeout",
+    "stall_timeout",
+}
+SERVER = {
+    "address",
+    "stats",
+    "start",
+    "run",
+    "run_in_thread",
+    "call_soon_threadsafe",
+    "stop",
+}
+DOCUMENTED: dict[str, set[str]] = {
+    "Stream": {
+        "data",
+        "peername",
+        "buffered",
+        "received",
+        "sent",
+        "is_closing",
+        "write",
+        "writelines",
+        "shutdown",
+        "close",
+        "abort",
+        "pause_reading",
+        "resume_reading",
+        "fileno",
+    },
+    "StreamHandler": CALLBACKS,
+    "FrameHandler": CALLBACKS
+    | {"on_frame", "on_frames", "on_frame_error", "frame_error", "send"},
+    "StreamServer": SERVER,
+    "EchoServer": SERVER,
+    "StreamLimits": STREAM_LIMITS,
+    "ServerLimits": STREAM_LIMITS | {"connection_max", "total_max"},
+    "ClientPool": {"connection_count", "exchange", "close"},
+    "LengthPrefixed": {"take", "encode"},
+    "Delimited": {"take", "encode"},
+    "FixedSize": {"take", "encode"},
+    "ReceiveBuffer": {"feed", "peek", "take_exact", "take_until", "take_all"},
+}
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_help_lists_only_what_is_documented(name: str) -> None:
+    thing = getattr(fdmux, name)
+    assert {each for each in dir(thing) if not each.startswith("_")} == DOCUMENTED[name]
+    text = pydoc.plain(pydoc.render_doc(thing))
+    listed = set(re.findall(r"^ \|  ([a-z]\w*)(?:\(| = |$)", text, re.MULTILINE))
+    assert listed - {"data"} <= DOCUMENTED[name]
+    assert "DESCRIPTION" not in text
