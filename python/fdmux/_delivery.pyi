@@ -1,4 +1,4 @@
-"""Types of the C module that delivers streams; csrc/python has the code and the why."""
+"""Types of the C module that calls handlers for events of streams (csrc/python)."""
 
 from collections.abc import Iterable
 from typing import Literal, TypeAlias
