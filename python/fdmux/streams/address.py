@@ -128,7 +128,7 @@ def listen_at_path(path: str, backlog: int) -> tuple[socket.socket, SocketFile |
 
 
 class SocketFile:
-    """The file of a Unix socket, which lasts until somebody removes it.
+    """The file of a Unix socket; closing the socket does not remove it.
 
     Args:
         path: Of a socket that was just bound.

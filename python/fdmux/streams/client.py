@@ -1,7 +1,7 @@
 """`connect_stream` makes a stream that connects; `add_stream` one of a socket.
 
-Its one rule: a call that raises leaves nothing open, and a socket that it was given as
-it was.
+Its one rule: a call that raises opens nothing, and does not change the socket that it
+was given.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Data = TypeVar("Data")
 
 # connect(2): after EINTR the attempt continues, as after EINPROGRESS.
 CONNECTING = frozenset({errno.EINPROGRESS, errno.EINTR})
-# As long as a server waits for its clients. Linux gives up after 127 s (tcp(7)).
+# As the idle timeout of servers. Linux itself gives up after 127 s (tcp(7)).
 CONNECT_TIMEOUT = 60.0
 
 TIMER = "timer"  # of `Stream._keep`: what ends an attempt to connect

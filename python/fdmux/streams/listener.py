@@ -1,8 +1,7 @@
 """Listener: makes streams of the connections that C accepts, and counts how they end.
 
-Its one rule: every connection that C has accepted gets a `Stream`, or is closed. C does
-the accepting, with its limits and its pauses when descriptors run out
-(csrc/stream/accept.c).
+Its one rule: every connection that C has accepted gets a `Stream`, or is closed. C
+accepts, keeps to the limits, and pauses when out of descriptors (csrc/stream/accept.c).
 """
 
 from __future__ import annotations

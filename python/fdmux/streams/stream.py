@@ -118,7 +118,8 @@ class Stream(SocketStream, Generic[Data_co]):
         use ``call_soon_threadsafe`` of the loop or the server.
     """
 
-    # Most streams of many are idle: what few have lies in one dictionary.
+    # Most streams have none of these values, so one dictionary holds them: a server may
+    # have very many streams.
     __slots__ = ("_rare",)
     _handler: StreamHandler
     data: Data_co
