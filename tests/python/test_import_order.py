@@ -30,6 +30,7 @@ descriptor
 selector
 
 sockets
+sockets.checks
 sockets.schedule
 sockets.wait
 sockets.connect
@@ -49,8 +50,12 @@ loop.guest
 
 streams
 streams.limits
-streams.stream
+streams.address
+streams.receive_buffer
 streams.framing
+streams.stream
+streams.frame_handler
+streams.checks
 streams.client
 streams.listener
 streams.server
@@ -58,6 +63,7 @@ streams.echo
 
 pool
 pool.replies
+pool.outcome
 pool.connection
 pool.pool
 
@@ -139,7 +145,7 @@ __main__
 
 # Upward imports for annotations alone, each with its reason.
 ANNOTATIONS_ONLY = {
-    "streams.stream -> streams.framing": "its handlers may take frames",
+    "streams.stream -> streams.frame_handler": "its handlers may take frames",
 }
 
 

@@ -197,7 +197,9 @@ class ClientPool:
             self._loop.close()
         else:
             with contextlib.suppress(LoopClosed):  # its owner has closed it
-                if not delivery_of(self._loop).depth:  # else the end of the batch does it
+                if not delivery_of(
+                    self._loop
+                ).depth:  # else the end of the batch does it
                     finish_streams(self._loop.native)
 
     def __enter__(self) -> Self:

@@ -14,6 +14,7 @@ import pytest
 from tests.peers import receive
 from tests.python.streams.recorder import LONG, Recorder, run_until
 
+from fdmux.loop.event_loop import iteration_of
 from fdmux.streams.client import connect_stream
 
 if TYPE_CHECKING:
@@ -133,10 +134,12 @@ def test_timer_of_a_connect_is_gone_once_connected(
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = listener.getsockname()
         stream = connect_stream(loop, address, handler, timeout=timeout)
-        assert (loop._timers.next_deadline < math.inf) is (timeout is not None)
+        assert (iteration_of(loop).timers.next_deadline < math.inf) is (
+            timeout is not None
+        )
         run_until(loop, lambda: handler.calls == ["connect"])
-        assert loop._timers.next_deadline == math.inf
+        assert iteration_of(loop).timers.next_deadline == math.inf
         stream.abort()
         connect_stream(loop, address, handler, timeout=timeout).abort()
         run_until(loop, lambda: handler.calls.count("close") == 2)
-        assert loop._timers.next_deadline == math.inf
+        assert iteration_of(loop).timers.next_deadline == math.inf

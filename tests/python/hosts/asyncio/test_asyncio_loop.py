@@ -167,7 +167,7 @@ loop.run_forever()
 loop.close()
 """
     done = subprocess.run(
-        [sys.executable, "-W", "always", "-c", program],
+        [sys.executable, "-c", program],
         stdin=subprocess.PIPE,
         capture_output=True,
         text=True,

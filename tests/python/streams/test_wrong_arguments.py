@@ -23,6 +23,7 @@ from fdmux import (
     add_stream,
     connect_stream,
 )
+from fdmux.loop.event_loop import delivery_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -84,13 +85,13 @@ def calls_with_handler(
 )
 def test_handler(sock: socket.socket, handler: object, reason: str) -> None:
     with SelectorEventLoop() as loop:
-        assert loop.streams.streams() == []
+        assert delivery_of(loop).streams() == []
         before = open_fds()
         for call in calls_with_handler(loop, sock, handler):
             with pytest.raises(TypeError, match=f"^handler {reason}"):
                 call()
         assert open_fds() == before
-        assert loop.streams.streams() == []
+        assert delivery_of(loop).streams() == []
 
 
 def refused() -> pytest.RaisesExc[TypeError]:
@@ -173,7 +174,7 @@ def test_address(address: str, kind: type[Exception], reason: str) -> None:
     with SelectorEventLoop() as loop:
         with pytest.raises(kind, match=f"^{reason}"):
             connect_stream(loop, address, StreamHandler())
-        assert loop.streams.streams() == []
+        assert delivery_of(loop).streams() == []
     assert open_fds() == before
 
 
