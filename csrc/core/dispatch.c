@@ -372,6 +372,20 @@ int fdmux__loop_dispatch(struct fdmux_loop *loop, int64_t timeout_ns,
     return end_dispatch(loop, iterate_all(loop, batch));
 }
 
+int fdmux__loop_dispatch_extension(struct fdmux_loop *loop)
+{
+    struct fdmux__batch batch = {.capacity = 0};
+    int r = begin_dispatch(loop);
+
+    if (r < 0)
+        return r == -EBUSY ? 0 : r;
+    start_calling(loop);
+    while (r >= 0 && !is_over(loop) && has_work(loop, STAGE_EXTENSION))
+        r = run_stage(loop, &batch, STAGE_EXTENSION);
+    stop_calling(loop);
+    return end_dispatch(loop, r);
+}
+
 int fdmux_loop_dispatch(struct fdmux_loop *loop, int64_t timeout_ns,
                         struct fdmux_ready *ready, int capacity)
 {

@@ -2,19 +2,12 @@
  * (glue.h). */
 #include "glue.h"
 
+#include "dispatch.h"
 #include "stream.h"
 
 int fdmux_py_stream_finish_pending(struct fdmux_loop *loop)
 {
-    const struct fdmux__hub *hub;
-    int r = fdmux__loop_check(loop);
-
-    if (r < 0 || loop->is_dispatching)
-        return r; /* the dispatch finishes them */
-    hub = fdmux__hub_of(loop); /* NULL: there was no stream yet */
-    while (r >= 0 && hub != NULL && hub->first_pending != FDMUX__SLOT_NONE)
-        r = fdmux__hub_finish_pending(loop);
-    return r;
+    return fdmux__loop_dispatch_extension(loop);
 }
 
 int fdmux_py_stream_tick(struct fdmux_loop *loop, uint32_t ticks)

@@ -83,18 +83,6 @@ static void recycle(struct fdmux__hub *hub)
     }
 }
 
-int fdmux__hub_finish_pending(struct fdmux_loop *loop)
-{
-    struct fdmux__batch batch = {.capacity = 0};
-    int r;
-
-    fdmux__calling_begin(loop);
-    r = finish_pending(loop, &batch);
-    fdmux__hold_leave_all(loop);
-    fdmux__calling_end(loop);
-    return r;
-}
-
 static void hub_prepare(struct fdmux_loop *loop)
 {
     recycle(fdmux__hub_of(loop));

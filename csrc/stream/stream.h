@@ -128,8 +128,6 @@ void fdmux__hub_tick(struct fdmux_loop *loop, uint32_t ticks);
 /* Make the host of the loop dispatch, since a stream is pending. Does nothing inside a
  * dispatch, which finishes pending streams before it returns. */
 void fdmux__hub_wake_host(struct fdmux_loop *loop);
-/* Finish the streams that are pending, outside of a dispatch. */
-int fdmux__hub_finish_pending(struct fdmux_loop *loop);
 
 /* limits.c */
 int fdmux__stream_check_options(const struct fdmux_stream_options *options);

@@ -10,12 +10,11 @@ import pytest
 from tests.peers import receive
 from tests.python.streams.recorder import LONG, Recorder, run_until, shrink_buffers
 
+from fdmux import SelectorEventLoop, StreamServer
 from fdmux.streams.client import add_stream
 from fdmux.streams.stream import Stream, StreamHandler
 
 if TYPE_CHECKING:
-    from fdmux.loop.event_loop import SelectorEventLoop
-
     Items = array.array[int] | array.array[float] | memoryview
 
 
@@ -282,3 +281,25 @@ def test_broadcast_to_a_member_that_is_closing_harms_nobody(
     for ours, _theirs in pairs:
         ours.close()
     run_until(loop, lambda: len(handler.errors) == 4)
+
+
+def test_native_loop_may_be_closed_in_on_close_when_a_server_stops() -> None:
+    """No dispatch runs then: the loop must not be freed under the streams."""
+    closed: list[Stream] = []
+
+    class Closing(StreamHandler):
+        def on_close(self, stream: Stream, _error: Exception | None) -> None:
+            closed.append(stream)
+            loop.native.close()
+
+    loop = SelectorEventLoop()
+    server = StreamServer("127.0.0.1", 0, Closing(), loop=loop)
+    server.start()
+    clients = [socket.create_connection(server.address) for _ in range(3)]
+    while server.stats.accepted < len(clients):
+        loop.run_once(LONG)
+    server.stop()
+    assert len(closed) == len(clients)
+    loop.close()
+    for client in clients:
+        client.close()
