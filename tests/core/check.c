@@ -22,14 +22,14 @@ void check_fail(const char *file, int line, const char *format, ...)
 {
     va_list arguments;
 
-    /* Should writing fail, the exit status still tells. */
+    /* If writing fails, the exit status still reports the failure. */
     (void)fprintf(stderr, "%s:%d: ", file, line);
     va_start(arguments, format);
     (void)vfprintf(stderr, format, arguments);
     va_end(arguments);
     (void)fputc('\n', stderr);
     (void)fflush(stderr);
-    _exit(1); /* also right in a forked child and beside other threads */
+    _exit(1); /* also safe in a forked child and with other threads running */
 }
 
 const char *check_backend(void)
@@ -56,7 +56,8 @@ struct fdmux_loop *check_open_loop(void)
     return loop;
 }
 
-/* proc(5): one entry a descriptor, and the three that reading it always adds. */
+/* proc(5): one entry per descriptor. Reading the directory always adds the same
+ * three. */
 int check_open_fds(void)
 {
     DIR *directory = opendir("/proc/self/fd");

@@ -1,9 +1,10 @@
-/* check.h: the frame of the C tests: cases, checks, and a loop on the chosen backend.
+/* check.h: the framework of the C tests: cases, checks, and a loop on the chosen
+ * backend.
  *
  * A case is TEST(name) { ... }. The program runs one case by its name, on the backend
- * that FDMUX_TEST_BACKEND names, and fails it if a descriptor or a block of the core's
- * memory is left behind. Names of cases are found by a regular expression, so each
- * macro stands at the beginning of its line. */
+ * that FDMUX_TEST_BACKEND names. A case fails if it leaks a descriptor or memory of the
+ * core. conftest.py finds the cases with a regular expression, so each macro must begin
+ * a line. */
 #ifndef FDMUX_TESTS_CHECK_H
 #define FDMUX_TESTS_CHECK_H
 
@@ -25,7 +26,8 @@ struct check_case {
 void check_register(struct check_case *added);
 _Noreturn void check_fail(const char *file, int line, const char *format, ...);
 
-/* On every backend; on one of them; above 0.25 s; without a loop. */
+/* TEST runs on every backend, EPOLL_TEST and POLL_TEST on one of them. SLOW_TEST takes
+ * more than 0.25 s. UNIT_TEST needs no loop. */
 #define TEST(name) CHECK_CASE(name)
 #define EPOLL_TEST(name) CHECK_CASE(name)
 #define POLL_TEST(name) CHECK_CASE(name)
@@ -61,7 +63,7 @@ static inline void check_equal(long long actual, long long expected, const char 
         check_fail(file, line, "%s: %lld, %lld", text, actual, expected);
 }
 
-/* The line of verify.c whose check failed, or 0. */
+/* fdmux_testing_verify returns the line of the check in verify.c that failed, or 0. */
 #define VERIFY(loop) CHECK_EQ(fdmux_testing_verify(loop), 0)
 
 struct fdmux_loop *check_open_loop(void);
@@ -69,7 +71,7 @@ const char *check_backend(void);
 bool check_is_epoll(void);
 int check_open_fds(void);
 
-/* A seeded generator of our own: the same numbers on every machine. */
+/* A seeded generator that gives the same numbers on every machine. */
 static inline uint32_t check_random(uint64_t *state)
 {
     *state = *state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);

@@ -179,7 +179,7 @@ static const struct fdmux_stream_options plain_stream = {
     .fn = ignore_event,
 };
 
-/* The three that take a socket own it on success. */
+/* The three functions that take a socket own it on success. */
 typedef int (*take_socket_fn)(struct fdmux_loop *loop, int fd,
                               const struct fdmux_stream_options *options,
                               uint64_t *ret_stream);
@@ -228,7 +228,7 @@ static int call_listen_at(struct fdmux_loop *loop, uint64_t token)
     return fdmux_stream_listen_at(loop, &address, &plain_stream, &token);
 }
 
-/* Port 9 of loopback: nobody is there, or somebody who discards. */
+/* Port 9 of loopback, where nothing listens or a discard service does. */
 static int call_connect_to(struct fdmux_loop *loop, uint64_t token)
 {
     struct fdmux_stream_address address = {
@@ -245,7 +245,7 @@ static int call_stream_write(struct fdmux_loop *loop, uint64_t token)
     return fdmux_stream_write(loop, token, "x", 1);
 }
 
-/* Passes by what is over: that is 0 writes, not an error. */
+/* The batch skips closed streams: it writes 0 bytes and returns no error. */
 static int call_write_batch(struct fdmux_loop *loop, uint64_t token)
 {
     struct fdmux_stream_write_op op = {token, "x", 1};
@@ -310,7 +310,7 @@ const struct call every_call[] = {
     {"loop_next_deadline", KINDLESS, call_next_deadline},
     {"loop_dispatch", KINDLESS, call_dispatch},
     {"loop_stop", KINDLESS, call_stop},
-    {"loop_run", KINDLESS, call_run}, /* ends at once: stopped before */
+    {"loop_run", KINDLESS, call_run}, /* returns at once: stopped before */
     {"loop_wake", KINDLESS, call_wake},
     {"loop_stats", KINDLESS, call_stats},
     {"loop_after_fork", KINDLESS, call_after_fork},

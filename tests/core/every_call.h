@@ -1,7 +1,7 @@
-/* every_call.h: a call of each function that takes a loop, with nothing wrong in it but
- * perhaps the loop or the token.
+/* every_call.h: one call of each function that takes a loop, in which at most the loop
+ * or the token is wrong.
  *
- * The table must grow with the function table: test_misuse.c counts. */
+ * The table must grow with the function table: test_misuse.c compares their sizes. */
 #ifndef FDMUX_TESTS_EVERY_CALL_H
 #define FDMUX_TESTS_EVERY_CALL_H
 
@@ -11,7 +11,7 @@
 enum kind { KINDLESS, IO, TIMER, HOOK, STREAM, TOKEN_KINDS };
 
 struct call {
-    const char *name; /* that of fdmux.h or fdmux_stream.h, without fdmux_ */
+    const char *name; /* as in fdmux.h or fdmux_stream.h, without fdmux_ */
     enum kind kind;
     int (*call)(struct fdmux_loop *loop, uint64_t token);
 };

@@ -1,7 +1,7 @@
 /* hold_fixtures.c: see hold_fixtures.h. */
 #include "hold_fixtures.h"
 
-static char text[64]; /* a case has a process of its own */
+static char text[64]; /* each case runs in its own process */
 static size_t length;
 
 static char letters_of_a[] = "aA";
@@ -33,7 +33,7 @@ void *enter_with_letter(void *userdata)
 
 void leave_with_letter(void *held, void *userdata)
 {
-    CHECK(held == (char *)userdata + 1); /* what `enter` has returned */
+    CHECK(held == (char *)userdata + 1); /* what `enter` returned */
     note_letter(*(char *)held);
 }
 

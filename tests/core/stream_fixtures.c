@@ -19,7 +19,7 @@ static void note_data(struct witness *witness, const struct fdmux_stream_event *
         witness->largest = event->length;
 }
 
-/* What does not belong to a kind of event is 0. */
+/* Fields that do not belong to the kind of event are 0. */
 static void check_event(const struct fdmux_stream_event *event)
 {
     bool has_error =
@@ -58,7 +58,7 @@ void note_destroyed(void *userdata)
     struct witness *witness = userdata;
 
     witness->destroyed++;
-    CHECK(witness->counts[FDMUX_STREAM_CLOSED] > 0); /* it comes last */
+    CHECK(witness->counts[FDMUX_STREAM_CLOSED] > 0); /* comes before `destroyed` */
 }
 
 /* ---- streams ------------------------------------------------------------------- */
@@ -145,7 +145,7 @@ void serve_until(struct fdmux_loop *loop, const int *counter, int count)
     int64_t deadline_ns = fdmux_loop_now(loop) + 10000 * MS;
 
     while (*counter < count) {
-        int r = dispatch(loop, MS); /* functions do not end a dispatch */
+        int r = dispatch(loop, MS); /* calls alone do not end a dispatch */
 
         CHECK(r >= 0 || r == -EINTR);
         CHECK(fdmux_loop_now(loop) < deadline_ns);
@@ -168,7 +168,7 @@ void serve_all(struct fdmux_loop *loop)
         if (seen(loop) == before)
             break;
     }
-    CHECK_EQ(serve(loop), 0); /* what was pending after the last event */
+    CHECK_EQ(serve(loop), 0); /* delivers what was still pending */
 }
 
 static void verify_stream(struct fdmux__hub *hub, const struct fdmux__stream *stream)
@@ -180,7 +180,7 @@ static void verify_stream(struct fdmux__hub *hub, const struct fdmux__stream *st
     CHECK((stream->state & FDMUX__STREAM_FAILED) == 0 ||
           (stream->state & FDMUX__STREAM_PENDING) != 0);
     CHECK(stream->queue_count == 0 || (stream->state & FDMUX__STREAM_LISTENER) == 0);
-    /* Only who has borrowed a descriptor lets go of it before the end. */
+    /* Only a stream on a borrowed descriptor gives it up before it is closed. */
     CHECK(stream->fd >= 0 || ((stream->state & FDMUX__STREAM_BORROWED) != 0 &&
                               (stream->state & FDMUX__STREAM_FAILED) != 0));
     CHECK(stream->peer_size <= sizeof stream->peer);

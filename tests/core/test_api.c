@@ -1,4 +1,4 @@
-/* test_api.c: the function table, and what a loop says about itself. */
+/* test_api.c: the function table, and what a loop reports about itself. */
 #include "fixtures.h"
 
 #include <fcntl.h>
@@ -83,7 +83,7 @@ UNIT_TEST(destroy_accepts_null)
     CHECK(fdmux_loop_destroy(NULL) == NULL);
 }
 
-/* What a binding does whose users may still hold the loop. */
+/* A binding closes a loop this way when its users may still have the pointer. */
 TEST(closed_loop_is_stale_until_it_is_destroyed)
 {
     struct fdmux_loop *loop = check_open_loop();

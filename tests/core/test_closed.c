@@ -1,20 +1,21 @@
-/* test_closed.c: descriptors that were closed without removal, reused, or dup'ed. */
+/* test_closed.c: descriptors that were closed without removal, reused, or
+ * duplicated. */
 #include "fixtures.h"
 
 #include <fcntl.h>
 #include <unistd.h>
 
-/* Give `fd` the number `number`, which is free. */
+/* Move `fd` to `number`, which must be free. */
 static void move_fd(int fd, int number)
 {
     CHECK_EQ(dup3(fd, number, O_CLOEXEC), number);
     CHECK_EQ(close(fd), 0);
 }
 
-/* A watched pipe whose reading end was closed and its number given to another pipe. */
+/* A watched pipe. Its reading end was closed, and another pipe has the number. */
 struct scene {
     struct fdmux_loop *loop;
-    struct channel gone; /* read_fd is now that of `reused` */
+    struct channel gone; /* read_fd now belongs to `reused` */
     struct channel reused;
     struct calls calls;
     uint64_t io;
@@ -67,7 +68,7 @@ TEST(closed_descriptor_is_silent_and_does_not_spin)
     close_scene(scene);
 }
 
-/* poll(2) cannot tell two files of one number apart; epoll(7) can. */
+/* poll(2) cannot tell apart two files that had the same number; epoll(7) can. */
 EPOLL_TEST(new_watcher_of_a_reused_number_orphans_the_old_one)
 {
     struct scene *scene = open_scene();
@@ -108,7 +109,7 @@ EPOLL_TEST(new_exclusive_watcher_of_a_reused_number_orphans_the_old_one)
     close_scene(scene);
 }
 
-/* Once a wait has found the descriptor closed, poll knows it as well. */
+/* After a wait found the descriptor closed, poll tells the files apart, too. */
 TEST(number_reused_after_it_was_found_closed_is_not_the_old_one)
 {
     struct scene *scene = open_scene();
@@ -158,7 +159,7 @@ EPOLL_TEST(update_on_a_reused_number_means_the_new_file)
     close_scene(scene);
 }
 
-/* epoll(7): a file that lives on as a dup stays in the set under its old number. */
+/* epoll(7): a file that stays open as a dup stays in the set under its old number. */
 EPOLL_TEST(removed_but_dup_ed_descriptor_is_silenced_by_a_rebuild)
 {
     struct scene *scene = open_scene();
@@ -190,7 +191,7 @@ EPOLL_TEST(dup_of_the_old_file_does_not_speak_for_the_new_one)
     reuse(scene);
     CHECK_EQ(fdmux_io_replace_fd(scene->loop, scene->io, scene->reused.read_fd), 0);
     VERIFY(scene->loop);
-    feed(&scene->gone); /* the old file, which only the dup names now */
+    feed(&scene->gone); /* the old file, now open only as the dup */
     CHECK_EQ(fdmux_loop_dispatch(scene->loop, 5 * MS, NULL, 0), 0);
     CHECK_EQ(scene->calls.count, 0);
     CHECK(stats_of(scene->loop).iteration_count <= 5);
@@ -212,7 +213,7 @@ EPOLL_TEST(rebuild_does_not_bring_closed_numbers_back)
 
     CHECK_EQ(close(ghost.read_fd), 0);
     CHECK_EQ(fdmux_io_remove(scene->loop, io), 0);
-    reuse(scene); /* watched by nobody who knows */
+    reuse(scene); /* the watcher was added for the old file */
     feed(&scene->reused);
     feed(&ghost);
     CHECK_EQ(fdmux_loop_dispatch(scene->loop, 5 * MS, NULL, 0), 0);
@@ -252,7 +253,7 @@ EPOLL_TEST(rebuild_keeps_edge_exclusive_and_oneshot_watchers)
     }
 }
 
-/* Removing a ready descriptor in a batch is no reason to suspect a dup. */
+/* Removing a ready descriptor during a batch must not count as a stale event. */
 struct replacer {
     uint64_t victim;
     int fd;
@@ -296,7 +297,7 @@ TEST(callback_may_close_a_ready_socket_and_reuse_its_number)
     close_scene(scene);
 }
 
-/* The slot of the removed node is reused before its kept edge is looked at. */
+/* The slot of the removed node is reused before the core handles its pending edge. */
 EPOLL_TEST(kept_edge_of_a_removed_descriptor_is_no_reason_for_a_rebuild)
 {
     struct fdmux_loop *loop = check_open_loop();

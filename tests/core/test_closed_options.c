@@ -1,11 +1,11 @@
-/* test_closed_options.c: options of a watcher whose descriptor was closed without
- * removal do not bind whoever gets the number next. */
+/* test_closed_options.c: the options of a watcher whose descriptor was closed without
+ * removal do not apply to the next watcher of the same number. */
 #include "fixtures.h"
 
 #include <fcntl.h>
 #include <unistd.h>
 
-/* A watched pipe whose reading end is closed, and another that has its number. */
+/* Close the reading end of a watched pipe, and give its number to another pipe. */
 static void reuse_number(struct channel *gone, struct channel *reused)
 {
     *reused = open_channel();

@@ -67,7 +67,7 @@ TEST(all_ready_descriptors_come_in_one_batch)
     close_scene(&scene);
 }
 
-/* Every watcher must be reported within as many calls as fairness needs. */
+/* Every watcher must be reported within the number of calls that fairness needs. */
 static void check_all_reported(struct fdmux_loop *loop, int capacity, int watchers)
 {
     struct fdmux_ready ready[COUNT];
@@ -130,7 +130,7 @@ POLL_TEST(order_of_adding_returns_after_a_small_capacity)
     for (uint32_t i = 0; i < COUNT; i++)
         collect(scene.loop, scene.channels[i].read_fd, FDMUX_READ, i);
     CHECK_EQ(fdmux_loop_dispatch(scene.loop, 0, ready, 3), 3);
-    for (int round = 0; round < 2; round++) /* the first one ends the turn */
+    for (int round = 0; round < 2; round++) /* the first round completes the turn */
         CHECK_EQ(fdmux_loop_dispatch(scene.loop, 0, ready, COUNT + 1), COUNT);
     for (uint32_t i = 0; i < COUNT; i++)
         CHECK_EQ(ready[i].tag, i);
@@ -146,7 +146,7 @@ TEST(no_capacity_for_a_ready_watcher_is_enobufs)
     collect(scene.loop, scene.channels[0].read_fd, FDMUX_READ, 3);
     CHECK_EQ(fdmux_post(scene.loop, count_post, &calls), 0);
     CHECK_EQ(fdmux_loop_dispatch(scene.loop, -1, NULL, 0), -ENOBUFS);
-    CHECK_EQ(calls.count, 1); /* others are served all the same */
+    CHECK_EQ(calls.count, 1); /* the posted call ran all the same */
     CHECK_EQ(fdmux_loop_dispatch(scene.loop, 0, ready, 1), 1);
     CHECK_EQ(ready[0].tag, 3);
     CHECK_EQ(fdmux_loop_run(scene.loop), -ENOBUFS);
@@ -296,7 +296,7 @@ TEST(watcher_that_always_fails_does_not_starve_its_neighbour)
     watch(scene.loop, scene.channels[0].read_fd, FDMUX_READ, &calls);
     for (int i = 0; i < 4; i++)
         CHECK_EQ(poll_once(scene.loop), -7);
-    CHECK_EQ(calls.count, 2); /* they take turns at being first */
+    CHECK_EQ(calls.count, 2); /* each is first in turn */
     close_scene(&scene);
 }
 
@@ -312,7 +312,7 @@ TEST(error_after_collected_events_comes_with_the_next_call)
     CHECK_EQ(fdmux_loop_dispatch(scene.loop, -1, ready, 4), 1);
     CHECK_EQ(ready[0].tag, 5);
     CHECK_EQ(fdmux_loop_next_deadline(scene.loop, &deadline_ns), 0);
-    CHECK_EQ(deadline_ns, 0); /* a host must come back at once */
+    CHECK_EQ(deadline_ns, 0); /* the host must dispatch again at once */
     CHECK_EQ(fdmux_loop_dispatch(scene.loop, -1, ready, 4), -7);
     CHECK_EQ(fdmux_loop_dispatch(scene.loop, -1, ready, 4), 1);
     close_scene(&scene);

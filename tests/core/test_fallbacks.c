@@ -1,4 +1,4 @@
-/* test_fallbacks.c: kernels and sandboxes that lack or refuse a call. */
+/* test_fallbacks.c: kernels and sandboxes that lack or refuse a system call. */
 #include "fixtures.h"
 
 #include <fcntl.h>
@@ -48,7 +48,7 @@ static void check_flags(int fd)
     CHECK((fcntl(fd, F_GETFL) & O_NONBLOCK) != 0);
 }
 
-TEST(pipe_stands_in_for_a_missing_eventfd)
+TEST(pipe_replaces_a_missing_eventfd)
 {
     const int errors[] = {ENOSYS, EPERM, ENODEV, ENOMEM};
 
@@ -84,7 +84,7 @@ TEST(neither_eventfd_nor_pipe_fails_the_constructor)
 
 /* ---- waiting ------------------------------------------------------------------- */
 
-EPOLL_TEST(milliseconds_stand_in_for_a_missing_epoll_pwait2)
+EPOLL_TEST(milliseconds_replace_a_missing_epoll_pwait2)
 {
     for (int i = 0; i < 2; i++) {
         struct fdmux_loop *loop = check_open_loop();
@@ -94,8 +94,8 @@ EPOLL_TEST(milliseconds_stand_in_for_a_missing_epoll_pwait2)
         fdmux_testing_fail(FDMUX_CALL_PWAIT2, 1, missing_errors[i], 1);
         for (int round = 0; round < 3; round++)
             CHECK_EQ(fdmux_loop_dispatch(loop, 300000, NULL, 0), 0);
-        CHECK(fdmux_loop_now(loop) - start_ns >= 900000); /* not early */
-        CHECK_EQ(fdmux_testing_calls(), 1);               /* tried once, not again */
+        CHECK(fdmux_loop_now(loop) - start_ns >= 900000); /* never early */
+        CHECK_EQ(fdmux_testing_calls(), 1);               /* tried once only */
         CHECK_EQ(stats_of(loop).features & FDMUX_FEATURE_NANOSECONDS, 0);
         fdmux_loop_destroy(loop);
     }
@@ -240,14 +240,14 @@ EPOLL_TEST(refused_update_changes_nothing)
     close_scene(scene);
 }
 
-/* The kernel kept a file that the core has forgotten: the next addition is EEXIST. */
+/* The kernel still has an entry that the core has forgotten, so adding gives EEXIST. */
 EPOLL_TEST(entry_left_behind_is_taken_over)
 {
     struct scene *scene = open_scene();
     uint64_t io = watch(scene->loop, scene->channel.read_fd, FDMUX_READ, &scene->calls);
 
     fdmux_testing_fail(FDMUX_CALL_EPOLL_CTL, 1, EPERM, 0);
-    CHECK_EQ(fdmux_io_remove(scene->loop, io), 0); /* removing never fails */
+    CHECK_EQ(fdmux_io_remove(scene->loop, io), 0); /* removal never fails */
     scene->calls.destroyed = 0;
     watch(scene->loop, scene->channel.read_fd, FDMUX_READ, &scene->calls);
     check_called(scene);
@@ -299,7 +299,7 @@ EPOLL_TEST(removal_ignores_what_the_kernel_says)
 
 /* ---- rebuilding ---------------------------------------------------------------- */
 
-/* Make the kernel report a file that only a dup keeps alive. */
+/* Make the kernel report a file that is open only as a dup. */
 static int make_ghost(struct scene *scene)
 {
     struct channel ghost = open_channel();
@@ -339,7 +339,8 @@ EPOLL_TEST(rebuild_that_its_host_cannot_watch_is_tried_again)
     CHECK(fdmux_loop_fd(scene->loop) >= 0);
     watch(scene->loop, scene->channel.read_fd, FDMUX_READ, &scene->calls);
     fds = check_open_fds();
-    /* One call a node, one for the wake descriptor; the third is the host's. */
+    /* One call for each node, one for the wake descriptor, and the third for the
+     * host. */
     for (int i = 0; i < 3; i++) {
         fdmux_testing_fail(FDMUX_CALL_EPOLL_CTL, 3, ENOSPC, 0);
         check_called(scene);
@@ -354,7 +355,7 @@ EPOLL_TEST(rebuild_that_its_host_cannot_watch_is_tried_again)
     close_scene(scene);
 }
 
-/* Nobody falls silent because the kernel had no memory in the middle of a rebuild. */
+/* If memory runs out during a rebuild, every watcher still gets its events. */
 EPOLL_TEST(rebuild_that_ran_out_of_memory_is_completed)
 {
     for (int64_t nth = 1; nth < 8; nth++) {

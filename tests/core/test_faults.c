@@ -1,8 +1,8 @@
-/* test_faults.c: each system call and allocation of a scenario fails once, then from
- * there on, until a run makes fewer calls than the one that was to fail.
+/* test_faults.c: each system call and allocation of a scenario fails, once or from then
+ * on, until a run makes fewer calls than the number of the call to fail.
  *
- * Whatever fails: a negative errno, sound structures, nothing leaked, and a loop that
- * works as soon as the fault is over. */
+ * After any fault: a negative errno, valid structures, no leaks, and a loop that works
+ * once the fault is over. */
 #include "fixtures.h"
 
 #include <fcntl.h>
@@ -32,12 +32,12 @@ struct scene {
     uint64_t hooks[HOOKS];
     int posted;
     int post_count;
-    int added; /* registrations that `destroyed` must be called for */
+    int added; /* how many registrations must get `destroyed` */
     int destroyed;
-    bool is_deaf; /* an injected errno meant: this descriptor cannot be watched */
+    bool is_deaf; /* the injected errno says that a descriptor cannot be watched */
 };
 
-/* Either success or an error that the plan explains. */
+/* The result must be success, or an error that the plan can cause. */
 static int check_result(const struct scene *scene, int r)
 {
     bool is_expected = r >= 0 || r == -scene->plan.error || r == -ENOMEM;
@@ -125,7 +125,7 @@ static void change_watchers(struct scene *scene)
 static void remove_some_watchers(struct scene *scene)
 {
     for (int i = 5; i < WATCHERS; i += 10) {
-        if (scene->ios[i] != 0) /* removing never fails */
+        if (scene->ios[i] != 0) /* removal never fails */
             CHECK_EQ(fdmux_io_remove(scene->loop, scene->ios[i]), 0);
         scene->ios[i] = 0;
         check_result(scene, 0);
@@ -145,7 +145,7 @@ static void add_timers(struct scene *scene)
 
         scene->added += r == 0 ? 1 : 0;
         CHECK_EQ(scene->timers[i] != 0, check_result(scene, r) == 0);
-        if (r == 0) /* arming never fails for memory */
+        if (r == 0) /* arming needs no memory */
             CHECK_EQ(fdmux_timer_arm(scene->loop, scene->timers[i], 1 + i, 0), 0);
     }
 }
@@ -175,12 +175,12 @@ static void post_all(struct scene *scene)
     }
 }
 
-/* As in a child, but in this process: the loop is made to believe in a fork. */
+/* Make the loop believe that it is in a child of fork(). */
 static void pretend_fork(struct scene *scene)
 {
     int r;
 
-    scene->posted = scene->post_count; /* what still waits is dropped */
+    scene->posted = scene->post_count; /* pending calls were dropped */
     scene->loop->fork_generation--;
     r = fdmux_loop_after_fork(scene->loop);
     CHECK(r >= 0 || fdmux_loop_wake(scene->loop) == -ECHILD);
@@ -207,15 +207,15 @@ static void run_steps(struct scene *scene)
 
 /* ---- afterwards ---------------------------------------------------------------- */
 
-/* With the fault over, every watcher that was accepted hears, and everything works. */
+/* After the fault every registered watcher gets its events, and everything works. */
 static void check_usable(struct scene *scene)
 {
-    static struct calls calls; /* written to as long as the loop lives */
+    static struct calls calls; /* the loop writes to it until destroyed */
     int before[WATCHERS];
 
     calls = (struct calls){0};
     CHECK_EQ(fdmux_loop_after_fork(scene->loop), 0);
-    (void)poll_once(scene->loop); /* an error that waited to be told */
+    (void)poll_once(scene->loop); /* may return a kept error */
     for (int i = 0; i < WATCHERS; i++)
         before[i] = scene->calls[i].count;
     CHECK_EQ(fdmux_post(scene->loop, count_post, &calls), 0);
@@ -237,7 +237,7 @@ static struct scene *open_scene(struct plan plan)
     static struct scene scene;
 
     scene = (struct scene){.plan = plan, .channel = open_channel()};
-    /* EPERM and EBADF say so of one descriptor, which is then left out for good. */
+    /* EPERM and EBADF concern one descriptor, which is then left out for good. */
     scene.is_deaf = plan.error == EPERM || plan.error == EBADF;
     feed(&scene.channel);
     for (int i = 0; i < WATCHERS; i++)
@@ -289,7 +289,7 @@ static void run_plans(int error, int persistent)
         CHECK_EQ(check_open_fds(), fds);
         plan.nth++;
     }
-    CHECK(plan.nth > WATCHERS); /* each of them was tried */
+    CHECK(plan.nth > WATCHERS); /* each call was made to fail */
     printf("injections: %lld\n", (long long)plan.nth - 1);
 }
 
@@ -323,7 +323,7 @@ TEST(every_call_is_forbidden_for_ever)
     run_plans(EPERM, 1);
 }
 
-/* The loop dies while everything fails: close(2) and all. */
+/* The loop is destroyed while everything fails, close(2) included. */
 TEST(destroying_while_everything_fails_leaks_nothing)
 {
     struct scene *scene = open_scene((struct plan){.error = EIO});

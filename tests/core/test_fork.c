@@ -1,4 +1,4 @@
-/* test_fork.c: a child of fork() is told, and never disturbs its parent. */
+/* test_fork.c: a child of fork() gets -ECHILD and never disturbs its parent. */
 #include "fixtures.h"
 
 #include <sys/wait.h>
@@ -35,7 +35,7 @@ static void close_scene(struct scene *scene)
     close_channel(&scene->channel);
 }
 
-/* Run `child` in a child; a failed check there fails the case here. */
+/* Run `child` in a child process; a failed check there fails this case. */
 static void run_in_child(void (*child)(struct scene *), struct scene *scene)
 {
     pid_t pid = fork();
@@ -50,7 +50,7 @@ static void run_in_child(void (*child)(struct scene *), struct scene *scene)
     CHECK_EQ(status, 0);
 }
 
-/* The parent goes on as if nothing had happened. */
+/* The parent is not affected. */
 static void check_parent(struct scene *scene)
 {
     int before = scene->io.count;
@@ -114,7 +114,7 @@ static void destroy_in_child(struct scene *scene)
     CHECK_EQ(scene->io.destroyed, 1);
     CHECK_EQ(scene->timer.destroyed, 1);
     CHECK_EQ(scene->hook.destroyed, 1);
-    CHECK_EQ(scene->post.count, 0); /* that call is the parent's */
+    CHECK_EQ(scene->post.count, 0); /* the parent runs that call */
     CHECK(check_open_fds() < fds);
     CHECK_EQ(fdmux_testing_allocations(), 0);
 }
@@ -137,7 +137,7 @@ static void go_on_in_child(struct scene *scene)
     CHECK_EQ(fdmux_loop_after_fork(scene->loop), 0);
     VERIFY(scene->loop);
     CHECK_EQ(poll_once(scene->loop), 0);
-    CHECK_EQ(scene->post.count, 0); /* that call is the parent's */
+    CHECK_EQ(scene->post.count, 0); /* the parent runs that call */
     CHECK_EQ(fdmux_io_replace_fd(scene->loop, scene->io_token, channel.read_fd), 0);
     feed(&channel);
     CHECK_EQ(fdmux_timer_arm(scene->loop, scene->timer_token, 1, 0), 0);
@@ -185,12 +185,12 @@ static void watch_with_parent(struct scene *scene)
 {
     CHECK_EQ(fdmux_loop_after_fork(scene->loop), 0);
     CHECK_EQ(poll_once(scene->loop), 0);
-    CHECK_EQ(scene->io.count, 1); /* the same pipe is readable here as well */
+    CHECK_EQ(scene->io.count, 1); /* the pipe is shared, so it is readable here, too */
     CHECK_EQ(fdmux_io_remove(scene->loop, scene->io_token), 0);
     VERIFY(scene->loop);
 }
 
-TEST(child_sees_the_same_registrations_and_its_removal_is_its_own)
+TEST(child_has_the_same_watchers_and_its_removals_leave_the_parent_alone)
 {
     struct scene *scene = open_scene();
 
@@ -244,7 +244,7 @@ static void fork_again(struct scene *scene)
     fdmux_loop_destroy(scene->loop);
 }
 
-TEST(grandchild_is_told_as_well)
+TEST(grandchild_gets_echild_as_well)
 {
     struct scene *scene = open_scene();
 

@@ -1,7 +1,7 @@
-/* test_fork_inside.c: a function of the loop that forks may return in the child: the
- * dispatch ends there with -ECHILD, calls nothing more, and leaves the parent alone.
+/* test_fork_inside.c: a function of the loop may fork and return in the child, too: the
+ * dispatch there returns -ECHILD, calls nothing more, and leaves the parent alone.
  *
- * Everything is counted by process, in memory that both share. */
+ * Calls are counted per process, in shared memory. */
 #include "stream_fixtures.h"
 
 #include <sys/mman.h>
@@ -12,16 +12,16 @@
 #include "loop_state.h"
 
 struct counts {
-    int calls; /* of functions, the one that forks included */
+    int calls; /* of functions, including the one that forks */
     int entered;
     int left;
 };
 
 static struct {
-    struct counts *counts; /* of the parent, and of the child */
+    struct counts *counts; /* two: of the parent and of the child */
     pid_t child; /* 0 in the child */
     bool has_forked;
-    uint32_t kind; /* of the stream event that forks; 0: what comes first */
+    uint32_t kind; /* of the stream event that forks; 0: the first event */
 } scene;
 
 static struct counts *own(void)
@@ -36,7 +36,7 @@ static void open_scene(void)
     CHECK(scene.counts != MAP_FAILED);
 }
 
-/* Counts the call, and forks if it is the first. */
+/* Count the call, and fork in the first one. */
 static int count_and_fork(void)
 {
     own()->calls++;
@@ -78,18 +78,18 @@ static int fork_in_stream(struct fdmux_loop *loop,
     return count_and_fork();
 }
 
-/* In the child: the dispatch has ended, and every call says why. */
+/* In the child the dispatch has ended, and every call returns -ECHILD. */
 static void check_child(struct fdmux_loop *loop, int r)
 {
     CHECK_EQ(r, -ECHILD);
-    CHECK_EQ(scene.counts[1].calls, 0); /* the call that forked is the parent's */
+    CHECK_EQ(scene.counts[1].calls, 0); /* the call that forked counts for the parent */
     CHECK_EQ(loop->hold_count, 0);
     CHECK_EQ(poll_once(loop), -ECHILD);
     CHECK_EQ(fdmux_loop_wake(loop), -ECHILD);
 }
 
-/* Dispatch until a function has forked. The child ends here. */
-static void serve_and_part(struct fdmux_loop *loop)
+/* Dispatch until a function has forked. The child exits here. */
+static void serve_until_forked(struct fdmux_loop *loop)
 {
     int status = 1;
     int r = 0;
@@ -107,7 +107,7 @@ static void serve_and_part(struct fdmux_loop *loop)
     verify_streams(loop);
 }
 
-/* The parent has made all its calls, and goes on. */
+/* The parent has made all its calls and still works. */
 static void close_scene(struct fdmux_loop *loop, int calls)
 {
     struct calls later = {0};
@@ -129,7 +129,7 @@ TEST(child_of_a_posted_call_runs_no_other)
     open_scene();
     for (int i = 0; i < 3; i++)
         CHECK_EQ(fdmux_post(loop, fork_in_post, NULL), 0);
-    serve_and_part(loop);
+    serve_until_forked(loop);
     close_scene(loop, 3);
 }
 
@@ -141,7 +141,7 @@ TEST(child_of_a_timer_runs_no_other)
     for (int i = 0; i < 3; i++)
         CHECK_EQ(fdmux_timer_arm(loop, add_timer_with(loop, fork_in_timer, NULL), 0, 0),
                  0);
-    serve_and_part(loop);
+    serve_until_forked(loop);
     close_scene(loop, 3);
 }
 
@@ -152,13 +152,13 @@ TEST(child_of_an_io_function_runs_no_other)
 
     open_scene();
     for (int i = 0; i < 2; i++) {
-        for (int k = 0; k < 2; k++) /* of one descriptor, and of another */
+        for (int k = 0; k < 2; k++) /* two watchers for each descriptor */
             (void)watch_with(loop, channels[i].read_fd, FDMUX_READ | FDMUX_ONESHOT,
                              fork_in_io, NULL);
         feed(&channels[i]);
     }
     CHECK_EQ(fdmux_post(loop, fork_in_post, NULL), 0);
-    serve_and_part(loop);
+    serve_until_forked(loop);
     close_scene(loop, 5);
     close_channel(&channels[0]);
     close_channel(&channels[1]);
@@ -172,7 +172,7 @@ TEST(child_of_a_hook_runs_no_other)
     open_scene();
     for (int i = 0; i < 3; i++)
         hooks[i] = add_hook_with(loop, fork_in_timer, NULL);
-    serve_and_part(loop);
+    serve_until_forked(loop);
     for (int i = 0; i < 3; i++)
         CHECK_EQ(fdmux_hook_remove(loop, hooks[i]), 0);
     close_scene(loop, 3);
@@ -186,7 +186,7 @@ static int fork_in_second_call(struct fdmux_loop *loop, uint64_t hook, void *use
     return ++*calls == 2 ? count_and_fork() : 0;
 }
 
-/* Hooks run once more when a dispatch is nearly over, before its host waits. */
+/* Hooks run once more at the end of a dispatch, before the host waits. */
 EPOLL_TEST(child_of_one_of_the_last_hooks_leaves_the_host_of_the_parent_alone)
 {
     struct fdmux_loop *loop = check_open_loop();
@@ -199,12 +199,12 @@ EPOLL_TEST(child_of_one_of_the_last_hooks_leaves_the_host_of_the_parent_alone)
     CHECK_EQ(fdmux_timer_arm(loop, add_timer(loop, &calls),
                              fdmux_loop_now(loop) + 50 * MS, 0),
              0);
-    CHECK_EQ(poll_once(loop), 0); /* the deadline is in the descriptor */
+    CHECK_EQ(poll_once(loop), 0); /* arms the timer in the descriptor */
     (void)add_hook_with(loop, fork_in_second_call, &hook_calls);
-    serve_and_part(loop);
+    serve_until_forked(loop);
     CHECK_EQ(hook_calls, 2);
-    if (calls.count == 0)        /* it was not late already */
-        wait_until_readable(fd); /* and still is */
+    if (calls.count == 0) /* unless this test ran too slowly */
+        wait_until_readable(fd); /* the child has not disarmed it */
     CHECK_EQ(poll_once(loop), 0);
     CHECK_EQ(calls.count, 1);
     close_scene(loop, 1);
@@ -232,13 +232,13 @@ TEST(child_of_a_stream_that_received_serves_no_other)
         (void)add_forking_stream(loop, fds[i][0], FDMUX_STREAM_DATA);
         CHECK_EQ(send(fds[i][1], "x", 1, 0), 1);
     }
-    serve_and_part(loop);
+    serve_until_forked(loop);
     close_scene(loop, 2);
     CHECK_EQ(close(fds[0][1]) | close(fds[1][1]), 0);
 }
 
-/* WRITABLE, DRAINED and DATA may all come of one event. */
-TEST(child_of_a_stream_that_drains_is_told_nothing_more)
+/* One io event may cause WRITABLE, DRAINED and DATA. */
+TEST(child_of_a_stream_that_drains_gets_no_more_events)
 {
     static const uint32_t kinds[] = {FDMUX_STREAM_WRITABLE, FDMUX_STREAM_DRAINED};
 
@@ -256,7 +256,7 @@ TEST(child_of_a_stream_that_drains_is_told_nothing_more)
         fdmux_testing_fail(0, 0, 0, 0);
         CHECK_EQ(fdmux_stream_await_writable(loop, stream, 0), 0);
         CHECK_EQ(send(fds[1], "x", 1, 0), 1);
-        serve_and_part(loop);
+        serve_until_forked(loop);
         expect_bytes(fds[1], "bytes");
         close_scene(loop, i == 0 ? 3 : 2);
         CHECK_EQ(close(fds[1]), 0);
@@ -274,7 +274,7 @@ static int fork_in_buffer(struct fdmux_loop *loop, uint64_t stream, void **ret_b
     return count_and_fork();
 }
 
-/* The bytes are the parent's, although both read the same socket. */
+/* Only the parent receives the bytes, although both processes share the socket. */
 TEST(child_of_a_buffer_function_receives_nothing)
 {
     struct fdmux_loop *loop = check_open_loop();
@@ -322,14 +322,14 @@ TEST(child_of_a_listener_accepts_nothing_more)
     (void)listen_on_loopback(loop, &options, &port);
     for (int i = 0; i < 3; i++)
         clients[i] = connect_client(port);
-    serve_and_part(loop);
+    serve_until_forked(loop);
     serve_until(loop, &server.counts[FDMUX_STREAM_ACCEPTED], 3);
     close_scene(loop, 3);
     for (int i = 0; i < 3; i++)
         CHECK_EQ(close(clients[i]), 0);
 }
 
-/* What was written before it was connected is sent once, by the parent. */
+/* Bytes written before the connection is made are sent once, by the parent. */
 TEST(child_of_a_stream_that_connected_sends_nothing)
 {
     struct fdmux_loop *loop = check_open_loop();
@@ -345,14 +345,14 @@ TEST(child_of_a_stream_that_connected_sends_nothing)
     scene.kind = FDMUX_STREAM_CONNECTED;
     stream = connect_to_loopback(loop, port, &client);
     CHECK_EQ(fdmux_stream_write(loop, stream, "once", 4), 0);
-    serve_and_part(loop);
+    serve_until_forked(loop);
     serve_until(loop, &server.counts[FDMUX_STREAM_DATA], 1);
     serve_all(loop);
     CHECK_EQ(server.received, 4);
     close_scene(loop, 2); /* CONNECTED and DRAINED */
 }
 
-TEST(child_of_a_stream_that_closed_is_told_of_no_other)
+TEST(child_of_a_stream_that_closed_gets_no_other_event)
 {
     struct fdmux_loop *loop = check_open_loop();
     int fds[2][2];
@@ -364,12 +364,12 @@ TEST(child_of_a_stream_that_closed_is_told_of_no_other)
                      loop, add_forking_stream(loop, fds[i][0], FDMUX_STREAM_CLOSED), 0),
                  0);
     }
-    serve_and_part(loop);
+    serve_until_forked(loop);
     close_scene(loop, 2);
     CHECK_EQ(close(fds[0][1]) | close(fds[1][1]), 0);
 }
 
-/* ---- what was collected, and what is held -------------------------------------- */
+/* ---- collected events and holds ------------------------------------------------ */
 
 TEST(child_does_not_get_what_the_parent_has_collected)
 {
@@ -414,19 +414,19 @@ static int hold_and_fork(struct fdmux_loop *loop, void *userdata)
 {
     CHECK_EQ(fdmux_loop_hold(loop, &counted), 0);
     (void)count_and_fork();
-    CHECK_EQ(fdmux_loop_hold(loop, &counted), 0); /* it is held in both */
+    CHECK_EQ(fdmux_loop_hold(loop, &counted), 0); /* both processes have the hold */
     (void)userdata;
     return 0;
 }
 
 /* The child has the lock that was taken before the fork, as with Python's GIL. */
-TEST(child_leaves_what_it_holds)
+TEST(child_leaves_its_holds)
 {
     struct fdmux_loop *loop = check_open_loop();
 
     open_scene();
     CHECK_EQ(fdmux_post(loop, hold_and_fork, NULL), 0);
-    serve_and_part(loop);
+    serve_until_forked(loop);
     CHECK_EQ(scene.counts[0].entered, 1);
     CHECK_EQ(scene.counts[0].left, 1);
     CHECK_EQ(scene.counts[1].entered, 0);
@@ -462,7 +462,7 @@ TEST(child_may_go_on_with_the_loop_when_the_dispatch_has_ended)
     if (scene.child == 0) {
         check_child(loop, r);
         go_on(loop);
-        CHECK_EQ(scene.counts[1].calls, 0); /* the second call is the parent's, too */
+        CHECK_EQ(scene.counts[1].calls, 0); /* the parent makes the second call, too */
         _exit(0);
     }
     CHECK_EQ(waitpid(scene.child, &status, 0), scene.child);
@@ -477,7 +477,8 @@ static int fork_when_closed(struct witness *witness,
     return event->kind == FDMUX_STREAM_CLOSED ? count_and_fork() : 0;
 }
 
-/* The stream had not left the set that both share: it does so in the child's own. */
+/* At the fork the stream was still in the shared epoll set; the child removes it from
+ * its own set. */
 TEST(child_may_go_on_with_a_loop_whose_stream_has_closed)
 {
     struct fdmux_loop *loop = check_open_loop();
@@ -506,7 +507,7 @@ TEST(child_may_go_on_with_a_loop_whose_stream_has_closed)
     CHECK_EQ(close(fds[1]), 0);
 }
 
-/* In the child the thread goes on with what it was doing, and still holds it. */
+/* In the child the function goes on after the fork and still has the hold. */
 static int hold_fork_and_destroy(struct fdmux_loop *loop, void *userdata)
 {
     (void)userdata;
@@ -528,7 +529,7 @@ TEST(child_that_destroys_the_loop_in_a_function_still_holds_what_it_held)
     open_sockets(fds);
     (void)add_forking_stream(loop, fds[0], FDMUX_STREAM_DATA);
     CHECK_EQ(fdmux_post(loop, hold_fork_and_destroy, NULL), 0);
-    serve_and_part(loop);
+    serve_until_forked(loop);
     CHECK_EQ(scene.counts[0].left, 1);
     close_scene(loop, 1);
     CHECK_EQ(close(fds[1]), 0);

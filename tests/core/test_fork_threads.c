@@ -1,5 +1,5 @@
-/* test_fork_threads.c: a function that forks may return in the child whatever the other
- * threads of the parent were doing: a lock that one of them had is nobody's there. */
+/* test_fork_threads.c: a function that forks may return in the child, whatever other
+ * threads of the parent were doing: a lock that one of them had has no owner there. */
 #include "fixtures.h"
 
 #include <pthread.h>
@@ -21,7 +21,7 @@ static int fork_here(struct fdmux_loop *loop, void *userdata)
     return 0;
 }
 
-/* Has the loop's lock nearly all the time. */
+/* This thread has the loop's lock nearly all the time. */
 static void *add_and_remove(void *userdata)
 {
     while (atomic_load(&is_over) == 0)
@@ -29,7 +29,7 @@ static void *add_and_remove(void *userdata)
     return NULL;
 }
 
-/* The status of the child; one that hangs is killed. */
+/* Returns the exit status of the child; kills a child that hangs. */
 static int wait_for_child(void)
 {
     int status = 1;

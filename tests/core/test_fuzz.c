@@ -1,5 +1,5 @@
-/* test_fuzz.c: the corpus of tests/fuzz, and random bytes, once more: what a fuzzer has
- * found stays found. */
+/* test_fuzz.c: replays the corpus of tests/fuzz, and random bytes, so that bugs found
+ * by fuzzing stay fixed. */
 #include "check.h"
 
 #include <dirent.h>

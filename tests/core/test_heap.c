@@ -1,4 +1,4 @@
-/* test_heap.c: the heap of deadlines, against a plain array, without a loop. */
+/* test_heap.c: compares the heap of deadlines with a plain array, without a loop. */
 #include "check.h"
 
 #include "heap.h"
@@ -7,7 +7,7 @@ enum { COUNT = 600 };
 
 struct model {
     struct fdmux__heap heap;
-    uint32_t index[COUNT]; /* what the heap says; HEAP_NONE: not in it */
+    uint32_t index[COUNT]; /* kept by the heap; HEAP_NONE: not in it */
     int64_t deadline_ns[COUNT];
     uint64_t sequence[COUNT];
     uint64_t next_sequence;
@@ -27,7 +27,7 @@ static void insert(struct model *model, uint32_t owner, int64_t deadline_ns)
     fdmux__heap_insert(&model->heap, entry);
 }
 
-/* The owner that must come first. O(COUNT). */
+/* Returns the owner that must come first. O(COUNT). */
 static uint32_t first_owner(const struct model *model)
 {
     uint32_t best = COUNT;

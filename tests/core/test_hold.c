@@ -1,5 +1,5 @@
-/* test_hold.c: what functions hold is entered once a batch and left at its end, before
- * the loop waits and before dispatch returns; and who cannot hold. */
+/* test_hold.c: a hold is entered once per batch and left at its end, before the loop
+ * waits and before dispatch returns; and where a hold is refused. */
 #include "hold_fixtures.h"
 
 /* ---- once a batch -------------------------------------------------------------- */
@@ -25,7 +25,7 @@ TEST(hold_is_entered_by_the_first_function_that_needs_it)
     post_holding(loop, &hold_a);
     post_holding(loop, NULL);
     CHECK_EQ(poll_once(loop), 0);
-    EXPECT(".a..A"); /* the last one runs while it is held, too */
+    EXPECT(".a..A"); /* the last one runs under the hold, too */
     fdmux_loop_destroy(loop);
 }
 
@@ -75,7 +75,7 @@ TEST(holds_are_left_in_the_reverse_order_of_entering)
     fdmux_loop_destroy(loop);
 }
 
-/* ---- when they are left -------------------------------------------------------- */
+/* ---- when holds are left ------------------------------------------------------- */
 
 static int stop(struct fdmux_loop *loop, void *hold)
 {
@@ -83,7 +83,7 @@ static int stop(struct fdmux_loop *loop, void *hold)
     return fdmux_loop_stop(loop);
 }
 
-/* In the next batch, which a wait precedes. */
+/* Stops in the next batch, after a wait. */
 static int stop_later(struct fdmux_loop *loop, void *hold)
 {
     (void)hold_and_note(loop, hold);
@@ -97,7 +97,7 @@ static int note_hook(struct fdmux_loop *loop, uint64_t hook, void *userdata)
     return 0;
 }
 
-/* Hooks run before each wait: what they find is what the wait would find. */
+/* Hooks run before each wait, so their holds are left before the wait. */
 TEST(hold_is_left_before_the_loop_waits)
 {
     struct fdmux_loop *loop = check_open_loop();
@@ -143,8 +143,8 @@ static int remove_self(struct fdmux_loop *loop, uint64_t io, uint32_t events,
     return fdmux_io_remove(loop, io);
 }
 
-/* `destroyed` is likely to need what the function needed. */
-TEST(what_ended_in_a_batch_is_destroyed_before_its_holds_are_left)
+/* `destroyed` likely needs the same hold as the function. */
+TEST(watcher_removed_in_a_batch_is_destroyed_before_its_holds_are_left)
 {
     struct fdmux_loop *loop = check_open_loop();
     struct channel channel = open_channel();
@@ -261,7 +261,7 @@ static int hold_many(struct fdmux_loop *loop, void *userdata)
         CHECK_EQ(fdmux_loop_hold(loop, &many[i]), 0);
     CHECK_EQ(fdmux_loop_hold(loop, &many[FDMUX_HOLD_MAX]), -ENOSPC);
     for (int i = 0; i < FDMUX_HOLD_MAX; i++)
-        CHECK_EQ(fdmux_loop_hold(loop, &many[i]), 0); /* held already */
+        CHECK_EQ(fdmux_loop_hold(loop, &many[i]), 0); /* already entered */
     return 0;
 }
 

@@ -1,5 +1,5 @@
-/* test_hold_calls.c: what `enter` and `leave` may call: everything but dispatch, a wake
- * of their loop and another hold included. */
+/* test_hold_calls.c: `enter` and `leave` may call everything but dispatch, including a
+ * wake of their loop and another hold. */
 #include "hold_fixtures.h"
 
 #include "loop_state.h"
@@ -64,8 +64,8 @@ TEST(leave_may_wake_the_loop)
     fdmux_loop_destroy(loop);
 }
 
-/* The flag is set when the loop is about to wait. */
-TEST(leave_of_what_a_hook_held_may_wake_the_loop)
+/* `leave` sets the wake flag when the loop is about to wait. */
+TEST(leave_of_the_hold_of_a_hook_may_wake_the_loop)
 {
     struct fdmux_loop *loop = loop_of_hold = check_open_loop();
 
@@ -81,7 +81,7 @@ static void leave_for_another(void *held, void *userdata)
     CHECK_EQ(fdmux_loop_hold(loop_of_hold, &hold_b), 0);
 }
 
-TEST(what_leave_holds_is_left_as_well)
+TEST(hold_taken_inside_leave_is_left_as_well)
 {
     struct fdmux_hold hold = {enter_with_letter, leave_for_another, "aA"};
     struct fdmux_loop *loop = loop_of_hold = check_open_loop();

@@ -1,5 +1,4 @@
-/* test_hold_kinds.c: every kind of function can hold, those that are told of the end of
- * their loop included. */
+/* test_hold_kinds.c: every kind of function may take a hold, also while a loop ends. */
 #include "hold_fixtures.h"
 
 #include <sys/socket.h>
@@ -18,7 +17,7 @@ TEST(hooks_hold)
         (void)add_hook_with(loop, hold_in_timer, &hold_a);
     post_holding(loop, &hold_a);
     CHECK_EQ(poll_once(loop), 0);
-    EXPECT("a..Aa.A"); /* a wait lies between hooks and the rest */
+    EXPECT("a..Aa.A"); /* the loop waits between hooks and the rest */
     fdmux_loop_destroy(loop);
 }
 
@@ -85,7 +84,7 @@ TEST(functions_of_streams_hold)
         CHECK_EQ(send(fds[i][1], "x", 1, 0), 1);
     }
     CHECK_EQ(serve(loop), 0);
-    EXPECT("a...A"); /* two events, and the one that names a buffer */
+    EXPECT("a...A"); /* two events, and the buffer function */
     for (int i = 0; i < 2; i++)
         CHECK_EQ(fdmux_stream_close(loop, streams[i], 0), 0);
     CHECK_EQ(serve(loop), 0);
@@ -119,7 +118,7 @@ TEST(streams_of_a_loop_that_is_destroyed_outside_of_a_dispatch_hold)
     CHECK_EQ(close(peers[0]) | close(peers[1]), 0);
 }
 
-/* What a binding does: the memory stays. */
+/* As a binding does: the loop is closed and its memory stays. */
 TEST(streams_of_a_loop_that_is_closed_outside_of_a_dispatch_hold)
 {
     struct fdmux_loop *loop = check_open_loop();
@@ -143,7 +142,7 @@ static int end_loop(struct fdmux_loop *loop, void *userdata)
         CHECK_EQ(fdmux__loop_close(loop), 0);
     else
         fdmux_loop_destroy(loop);
-    return hold_and_note(loop, &hold_b); /* the function goes on, and holds */
+    return hold_and_note(loop, &hold_b); /* still works */
 }
 
 static void end_inside(bool is_closed)
@@ -154,7 +153,7 @@ static void end_inside(bool is_closed)
     open_streams(loop, peers);
     CHECK_EQ(fdmux_post(loop, end_loop, &is_closed), 0);
     CHECK_EQ(poll_once(loop), -ESTALE);
-    EXPECT("b..Ba..A"); /* first the batch ends, then the loop */
+    EXPECT("b..Ba..A"); /* the batch ends before the loop does */
     if (is_closed)
         fdmux_loop_destroy(loop);
     CHECK_EQ(close(peers[0]) | close(peers[1]), 0);

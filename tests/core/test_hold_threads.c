@@ -1,5 +1,5 @@
-/* test_hold_threads.c: holds beside other threads: none of them can hold for the one
- * that dispatches, and none is kept waiting while `enter` and `leave` run. */
+/* test_hold_threads.c: holds and other threads: another thread cannot take a hold for
+ * the dispatching thread, and none has to wait while `enter` and `leave` run. */
 #include "stream_fixtures.h"
 
 #include <pthread.h>
@@ -14,12 +14,12 @@ struct scene {
     struct channel channel;
     pthread_t thread;
     struct fdmux_hold hold;
-    _Atomic int step; /* odd: `enter` or `leave` runs, and waits for the next one */
+    _Atomic int step; /* odd: `enter` or `leave` runs and waits for the next step */
     _Atomic int last_step;
-    int result; /* of what the thread calls */
+    int result; /* of the thread's call */
 };
 
-/* Let the thread make its call, and go on when that has returned. */
+/* Let the thread make its call, and continue when the call has returned. */
 static void let_thread_call(struct scene *scene)
 {
     int step = atomic_fetch_add(&scene->step, 1) + 1;
@@ -67,7 +67,7 @@ static void *call_beside(void *userdata)
     return NULL;
 }
 
-/* So many times `enter` and `leave` are going to be called, together. */
+/* `calls` is how often `enter` and `leave` will be called, together. */
 static void open_scene(struct scene *scene, int calls)
 {
     *scene = (struct scene){
@@ -130,8 +130,8 @@ TEST(thread_may_add_a_watcher_while_the_holds_of_hooks_are_left)
     close_scene(&scene);
 }
 
-/* It does not wait for the loop to be closed; it is told. */
-TEST(thread_is_told_of_the_end_while_the_holds_of_a_closing_loop_are_left)
+/* The thread gets -ESTALE at once; it does not wait until the loop is closed. */
+TEST(thread_gets_estale_while_the_holds_of_a_closing_loop_are_left)
 {
     struct fdmux_stream_options options = {.struct_size = sizeof options,
                                            .fn = hold_in_stream};
@@ -201,7 +201,7 @@ TEST(wake_of_a_thread_while_holds_are_left_is_not_lost)
     fdmux_loop_destroy(waker.loop);
 }
 
-/* ---- a lock that is taken from batch to batch ---------------------------------- */
+/* ---- a lock that is taken in each batch ---------------------------------------- */
 
 enum { ROUNDS = 2000 };
 
@@ -209,7 +209,7 @@ struct shared {
     struct fdmux_loop *loop;
     struct fdmux_hold hold;
     pthread_mutex_t lock;
-    int count; /* guarded by it */
+    int count; /* guarded by the lock */
 };
 
 static void *take_lock(void *userdata)
@@ -249,7 +249,7 @@ static void *post_and_count(void *userdata)
     return NULL;
 }
 
-/* What Python's GIL is to a loop, with threads that need it. */
+/* The lock is used like Python's GIL, with other threads that need it. */
 TEST(lock_that_functions_hold_is_shared_with_other_threads)
 {
     struct shared shared = {.loop = check_open_loop(),
@@ -260,7 +260,7 @@ TEST(lock_that_functions_hold_is_shared_with_other_threads)
     CHECK_EQ(pthread_create(&thread, NULL, post_and_count, &shared), 0);
     CHECK_EQ(fdmux_loop_run(shared.loop), 0);
     CHECK_EQ(pthread_join(thread, NULL), 0);
-    CHECK_EQ(poll_once(shared.loop), 0); /* what was posted after the last batch */
+    CHECK_EQ(poll_once(shared.loop), 0); /* runs calls posted after the last batch */
     CHECK_EQ(shared.count, 2 * ROUNDS);
     fdmux_loop_destroy(shared.loop);
 }

@@ -43,7 +43,7 @@ TEST(hooks_run_once_an_iteration_in_the_order_of_adding)
     fdmux_loop_destroy(loop);
 }
 
-/* What Wayland needs: what a hook makes ready is seen by the wait that follows. */
+/* Wayland needs this: the next wait sees what a hook made ready. */
 struct feeder {
     struct channel channel;
     bool has_fed;

@@ -1,4 +1,4 @@
-/* test_hosted.c: one pollable descriptor stands for the whole loop. */
+/* test_hosted.c: one pollable descriptor represents the whole loop. */
 #include "fixtures.h"
 
 #include <fcntl.h>
@@ -49,7 +49,7 @@ EPOLL_TEST(descriptor_stays_the_same_and_is_quiet_when_idle)
     fdmux_loop_destroy(loop);
 }
 
-/* Serve the loop as a host would, until nothing is left to do. */
+/* Dispatch as a host would, until nothing is left to do. */
 static void host(struct fdmux_loop *loop, int fd)
 {
     for (int i = 0; i < 100 && is_readable(fd); i++)
@@ -85,7 +85,7 @@ EPOLL_TEST(descriptor_is_readable_for_io_posts_wakes_and_timers)
     close_channel(&channel);
 }
 
-EPOLL_TEST(things_that_waited_before_the_first_call_make_it_readable)
+EPOLL_TEST(descriptor_is_readable_for_what_was_pending_before_the_first_call)
 {
     struct fdmux_loop *loop = check_open_loop();
     struct calls calls = {0};
@@ -112,7 +112,7 @@ EPOLL_TEST(deadline_may_move_earlier_and_later)
     CHECK_EQ(fdmux_timer_arm(loop, timer, near_ns, 0), 0);
     wait_until_readable(fd);
     CHECK(fdmux_loop_now(loop) >= near_ns);
-    CHECK_EQ(fdmux_timer_arm(loop, timer, far_ns, 0), 0); /* too late to be heard */
+    CHECK_EQ(fdmux_timer_arm(loop, timer, far_ns, 0), 0); /* fd stays readable */
     host(loop, fd);
     CHECK_EQ(calls.count, 0);
     CHECK_EQ(fdmux_timer_arm(loop, timer, fdmux_loop_now(loop) + MS / 5, 0), 0);
@@ -190,7 +190,7 @@ EPOLL_TEST(error_that_waits_keeps_the_descriptor_readable)
     fdmux_loop_destroy(loop);
 }
 
-/* What Wayland and sd-bus need: flush before anybody waits, the host included. */
+/* Wayland and sd-bus need this: flush before any wait, also that of the host. */
 struct flusher {
     int count;
     bool is_io_served;

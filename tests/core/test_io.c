@@ -73,7 +73,7 @@ TEST(error_wakes_both_directions_unasked)
 
     watch(loop, channel.write_fd, FDMUX_WRITE, &writer);
     watch(loop, channel.write_fd, FDMUX_PRIORITY, &other);
-    close(channel.read_fd); /* poll(2): POLLERR on the writing end of a pipe */
+    close(channel.read_fd); /* poll(2): POLLERR at the writing end of a pipe */
     CHECK_EQ(poll_once(loop), 0);
     CHECK_EQ(writer.events, FDMUX_WRITE | FDMUX_ERROR);
     CHECK_EQ(other.events, FDMUX_ERROR);
@@ -275,7 +275,7 @@ TEST(loops_nest)
         CHECK_EQ(poll_once(inner), 0);
         CHECK_EQ(poll_once(outer), 0);
         CHECK_EQ(calls.count, 1);
-        CHECK(try_watch(inner, fd, FDMUX_READ) < 0); /* itself: EINVAL or ELOOP */
+        CHECK(try_watch(inner, fd, FDMUX_READ) < 0); /* EINVAL or ELOOP */
         VERIFY(inner);
     }
     fdmux_loop_destroy(outer);

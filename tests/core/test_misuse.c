@@ -1,8 +1,7 @@
-/* test_misuse.c: every function that takes a loop, given a loop it cannot work with:
- * none, garbage, closed, of another process, busy; and tokens that are not its own.
+/* test_misuse.c: every function that takes a loop, called with a loop that it must
+ * refuse: NULL, garbage, closed, of another process, busy; and with tokens of others.
  *
- * One table holds a call of each (every_call.h); it must grow with the function table.
- */
+ * every_call.h has one call of each function. */
 #include "every_call.h"
 
 #include <pthread.h>
@@ -21,7 +20,7 @@ static void expect_all(struct fdmux_loop *loop, int expected)
 /* ---- the table is complete ------------------------------------------------------ */
 
 /* create, destroy, now and backend do not fail for a wrong loop: destroy and backend
- * are in test_api.c and test_tokens.c. Queues have no loop: test_queue.c. */
+ * are tested in test_api.c and test_tokens.c. Queues have no loop: test_queue.c. */
 #define WITHOUT_LOOP 4
 #define OF_QUEUES 8
 #define POINTERS(table, first)                                                         \
@@ -29,13 +28,13 @@ static void expect_all(struct fdmux_loop *loop, int expected)
 
 UNIT_TEST(every_function_of_the_table_is_misused_here)
 {
-    size_t loop_count = POINTERS(fdmux_api, loop_create) - 1; /* the stream table */
+    size_t loop_count = POINTERS(fdmux_api, loop_create) - 1; /* without `stream` */
     size_t stream_count = POINTERS(fdmux_stream_api, total_max);
 
     CHECK_EQ(every_call_count + WITHOUT_LOOP + OF_QUEUES, loop_count + stream_count);
 }
 
-/* ---- loops that are none -------------------------------------------------------- */
+/* ---- invalid loops -------------------------------------------------------------- */
 
 TEST(no_loop_and_garbage_are_einval_for_every_function)
 {
@@ -58,7 +57,7 @@ TEST(closed_loop_is_estale_for_every_function)
     fdmux_loop_destroy(loop);
 }
 
-/* Only holds can still be had: the rest of the function may need them. */
+/* Only holds still work: the rest of the function may need them. */
 static int close_and_misuse(struct fdmux_loop *loop, void *userdata)
 {
     ++*(int *)userdata;
@@ -143,7 +142,7 @@ TEST(child_of_fork_gets_echild_from_every_function_but_after_fork)
 
 /* ---- busy loops ----------------------------------------------------------------- */
 
-/* What a call may say to a thread that does not dispatch, or inside a function. */
+/* What a call returns on a thread that does not dispatch, or inside a function. */
 static int expected_when_busy(const struct call *call, bool is_inside)
 {
     if (is_call(call, "loop_hold") && !is_inside)
@@ -199,7 +198,7 @@ static int mark_running(struct fdmux_loop *loop, void *userdata)
     return 0;
 }
 
-/* fdmux_stream.h is for the dispatching thread; all of fdmux.h is for any. */
+/* fdmux_stream.h is for the dispatching thread; fdmux.h is for any thread. */
 TEST(another_thread_may_call_everything_of_the_core_but_dispatch)
 {
     struct fdmux_loop *loop = check_open_loop();
@@ -220,9 +219,9 @@ TEST(another_thread_may_call_everything_of_the_core_but_dispatch)
     fdmux_loop_destroy(loop);
 }
 
-/* ---- tokens that are not the function's own -------------------------------------- */
+/* ---- tokens of another kind or loop --------------------------------------------- */
 
-/* One watcher of each kind; its token is in the place of its kind. */
+/* One watcher of each kind, with its token at the index of its kind. */
 struct scene {
     struct fdmux_loop *loop;
     struct channel channel;
@@ -257,7 +256,7 @@ static void close_scene(struct scene *scene)
     CHECK_EQ(close(scene->peer_fd), 0);
 }
 
-/* Every function that takes a token, of a kind other than `kind`, refuses this one. */
+/* Every function that takes a token of a kind other than `kind` refuses this one. */
 static void expect_refused(struct fdmux_loop *loop, uint64_t token, enum kind kind)
 {
     for (size_t i = 0; i < every_call_count; i++) {

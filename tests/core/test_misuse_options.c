@@ -1,8 +1,8 @@
-/* test_misuse_options.c: structures of a wrong size, words that must be zero, unknown
- * flags, and NULL where something must stand, for every function that takes them.
+/* test_misuse_options.c: structs of a wrong size, reserved fields that are not zero,
+ * unknown flags, and NULL pointers, for every function that takes them.
  *
- * Each is -EINVAL, registers nothing and writes no result; the same structure with
- * nothing wrong is accepted, so that no case passes for another reason. */
+ * Each gives -EINVAL, registers nothing and writes no result. The same struct without
+ * the mistake is accepted, so no case passes for another reason. */
 #include "stream_fixtures.h"
 
 #include <stddef.h>
@@ -33,7 +33,7 @@ struct scene {
     uint64_t other;
 };
 
-/* A function and its structure. `words` are those of which only the bits in `known` may
+/* A function and its struct. `words` are the fields in which only the `known` bits may
  * be set. */
 struct site {
     const char *name;
@@ -135,7 +135,7 @@ typedef int (*take_socket_fn)(struct fdmux_loop *loop, int fd,
                               const struct fdmux_stream_options *options,
                               uint64_t *ret_stream);
 
-/* On success the socket is the stream's: a copy is given. */
+/* On success the stream owns the socket, so it gets a duplicate. */
 static int take_socket(struct scene *scene, union any_options *options,
                        take_socket_fn take)
 {
@@ -179,7 +179,7 @@ static int listen_at(struct scene *scene, union any_options *options)
     return r;
 }
 
-/* Port 0: nobody listens there, and loopback says so at once or later. */
+/* Nothing listens at port 0; loopback reports this at once or later. */
 static int connect_to(struct scene *scene, union any_options *options)
 {
     uint64_t stream = 7;
@@ -225,7 +225,7 @@ static int stream_stats(struct scene *scene, union any_options *options)
     return fdmux_stream_stats(scene->loop, scene->stream, (void *)options);
 }
 
-/* A stream of its own: the scene's keeps its witness. */
+/* This uses a new stream, since the scene's stream must keep its witness. */
 static void fill_handler(struct scene *scene, union any_options *options)
 {
     (void)scene;
@@ -314,7 +314,7 @@ static void close_scene(struct scene *scene)
     CHECK_EQ(scene->witness.destroyed, 1);
 }
 
-/* Calls a site with its options as they should be, or with a wrong size or word. */
+/* Fill in the options of a site: correct ones, or with a wrong size or field. */
 static void fill(struct scene *scene, const struct site *site,
                  union any_options *options)
 {
@@ -414,13 +414,13 @@ TEST(every_unknown_flag_of_update_and_close_is_einval)
     }
     feed(&scene.channel);
     CHECK_EQ(poll_once(scene.loop), 0);
-    CHECK_EQ(calls.count, 1); /* as it was */
+    CHECK_EQ(calls.count, 1); /* unchanged */
     CHECK_EQ(scene.witness.destroyed, 0);
     close_scene(&scene);
 }
 
-/* Where a result or data must go, nothing may stand instead. */
-TEST(no_place_for_a_result_is_einval)
+/* A NULL pointer for a result or for data is refused. */
+TEST(null_for_a_result_or_data_is_einval)
 {
     static struct scene scene;
     struct fdmux_loop *loop;

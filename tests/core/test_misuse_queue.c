@@ -1,7 +1,8 @@
-/* test_misuse_queue.c: random calls with mostly hostile arguments, over two queues.
+/* test_misuse_queue.c: random calls on two queues, mostly with wrong arguments.
  *
- * A call succeeds or returns what its header names; in the end every item that was
- * accepted was taken or dropped, once. test_misuse_random.c does the same for loops. */
+ * Each call succeeds or returns an error that the header names. At the end every item
+ * that was accepted was taken or dropped, once. test_misuse_random.c does the same for
+ * loops. */
 #include "fixtures.h"
 
 #define QUEUE_COUNT 2
@@ -11,7 +12,7 @@
 static struct world {
     uint64_t random;
     struct fdmux_queue *queues[QUEUE_COUNT];
-    int references[QUEUE_COUNT]; /* given out besides the first */
+    int references[QUEUE_COUNT]; /* besides the first */
     int64_t accepted;
     int64_t taken;
     int64_t dropped;
@@ -45,7 +46,7 @@ static void on_drop(void *item, void *userdata)
     }
 }
 
-/* One that is made wrong is not made. */
+/* Wrong options create no queue. */
 static void try_create(void)
 {
     struct fdmux_queue_options options = {
@@ -76,7 +77,7 @@ static void open_queue(int index)
     CHECK_EQ(fdmux_queue_set_drop(world.queues[index], on_drop, &world), 0);
 }
 
-/* Not inside `drop`: whoever drops holds the last reference. */
+/* Not inside `drop`, whose caller may hold the last reference. */
 static void replace_queue(void)
 {
     int index = (int)below(QUEUE_COUNT);
@@ -89,7 +90,7 @@ static void replace_queue(void)
     open_queue(index);
 }
 
-/* Not inside `drop` either: a last reference cannot be taken back. */
+/* Not inside `drop` either: after the last unref no reference can be added. */
 static void try_reference(void)
 {
     int index = (int)below(QUEUE_COUNT);

@@ -1,11 +1,11 @@
-/* test_misuse_random.c: random calls with mostly hostile arguments, over two loops.
+/* test_misuse_random.c: random calls on two loops, mostly with wrong arguments.
  *
- * Whatever is called in whatever order, a call succeeds or returns one of the errors
- * its header names, the structures stay sound, and in the end every watcher that was
- * accepted was destroyed once and every posted call has run once.
+ * In any order of calls, each call succeeds or returns an error that its header names,
+ * and the structures stay valid. At the end every watcher that was accepted was
+ * destroyed once, and every posted call has run once.
  *
- * 20,000 calls, or a million in a build with ASan. FDMUX_TEST_CALLS and
- * FDMUX_TEST_SEED choose otherwise; the seed is printed when a case fails. */
+ * A run makes 20,000 calls, or a million in a build with ASan. FDMUX_TEST_CALLS and
+ * FDMUX_TEST_SEED change this; a case that fails prints its seed. */
 #include "stream_fixtures.h"
 
 #include <fcntl.h>
@@ -16,22 +16,22 @@
 #include "loop.h"
 #include "loop_state.h"
 
-#if defined(__SANITIZE_ADDRESS__) /* by gcc */
+#if defined(__SANITIZE_ADDRESS__) /* gcc */
 #define CALLS_DEFAULT 1000000
 #else
 #define CALLS_DEFAULT 20000
 #endif
 #define VERIFY_EVERY 500
 #define LOOP_COUNT 2
-#define TOKEN_COUNT 256 /* remembered; what is forgotten ends with its loop */
+#define TOKEN_COUNT 256 /* the latest ones; forgotten watchers end with their loop */
 #define FD_COUNT 16
 #define STREAM_MAX 24
 #define LOAN_MAX 64
 #define HOLD_COUNT (FDMUX_HOLD_MAX + 2)
 #define DEPTH_MAX 3
-#define OWN_ERROR 4000 /* what functions return; no errno has this number */
+#define OWN_ERROR 4000 /* returned by functions; no errno has this number */
 
-/* A descriptor that a stream has borrowed: closed when that is over. */
+/* A borrowed descriptor, closed here when its stream has ended. */
 struct loan {
     int fd;
     bool is_over;
@@ -41,22 +41,22 @@ static struct world {
     uint64_t random;
     struct fdmux_loop *loops[LOOP_COUNT];
     uint64_t tokens[TOKEN_COUNT];
-    int fds[FD_COUNT]; /* pairs of pipes and sockets, replaced now and then */
+    int fds[FD_COUNT]; /* pairs of pipes and sockets, sometimes replaced */
     int peers[STREAM_MAX];
     struct loan loans[LOAN_MAX];
-    unsigned char buffer[4096]; /* what functions name, and nobody reads */
+    unsigned char buffer[4096]; /* for buffer functions; never read */
     struct fdmux_hold holds[HOLD_COUNT];
     int held;
     int depth;
-    int64_t accepted; /* watchers and streams with a `destroyed` */
+    int64_t accepted; /* watchers and streams that have a `destroyed` */
     int64_t destroyed;
     int64_t posted;
     int64_t post_runs;
-    int64_t refusals; /* so that a run of nothing but errors is noticed */
+    int64_t refusals; /* to notice runs in which every call fails */
     int64_t successes;
 } world;
 
-/* ---- choosing ------------------------------------------------------------------- */
+/* ---- choosing -------------------------------------------------------------------- */
 
 static uint32_t below(uint32_t bound)
 {
@@ -87,7 +87,7 @@ static struct fdmux_loop *any_loop(void)
     return world.loops[below(LOOP_COUNT)];
 }
 
-/* One that was given out, by either loop, now perhaps stale; or none at all. */
+/* A token of either loop, perhaps stale, or any number. */
 static uint64_t any_token(void)
 {
     uint64_t token = world.tokens[below(TOKEN_COUNT)];
@@ -110,7 +110,7 @@ static int any_fd(void)
         return wild[below(sizeof wild / sizeof *wild)];
     if (one_in(40))
         return 0; /* /dev/null: epoll refuses it */
-    if (one_in(40)) /* loops in loops, and in themselves */
+    if (one_in(40)) /* a loop in another, or in itself */
         return fdmux_loop_fd(world.loops[below(LOOP_COUNT)]);
     return world.fds[below(FD_COUNT)];
 }
@@ -121,7 +121,7 @@ static uint32_t any_events(void)
                                      FDMUX_READ | FDMUX_WRITE};
 
     if (one_in(4))
-        return (uint32_t)any_word() & 0x73f; /* known bits in any company */
+        return (uint32_t)any_word() & 0x73f; /* known bits in any combination */
     return one_in(12) ? (uint32_t)any_word() : usual[below(5)];
 }
 
@@ -144,7 +144,7 @@ static void *or_null(void *pointer)
     return one_in(30) ? NULL : pointer;
 }
 
-/* ---- judging -------------------------------------------------------------------- */
+/* ---- checking results ------------------------------------------------------------ */
 
 #define ANY_CALL -EINVAL, -ESTALE
 #define SYSTEM_IO -EBADF, -EPERM, -EEXIST, -EOPNOTSUPP, -ELOOP
@@ -167,7 +167,7 @@ static int judge_result(const char *name, int r, const int *known, size_t count)
     judge_result(name, r, (const int[]){ANY_CALL, __VA_ARGS__},                        \
                  sizeof (int[]){ANY_CALL, __VA_ARGS__} / sizeof(int))
 
-/* ---- functions given to the loops, which call on --------------------------------- */
+/* ---- functions given to the loops, which make further calls ---------------------- */
 
 static void call_something(void);
 
@@ -191,7 +191,7 @@ static int on_io(struct fdmux_loop *loop, uint64_t io, uint32_t events, void *us
 
     (void)loop, (void)events, (void)userdata;
     remember(io);
-    /* Whatever it is: what is readable is read, most of the time. */
+    /* Most of the time, read from the descriptor, of any kind. */
     if (!one_in(4))
         (void)!read(world.fds[below(FD_COUNT)], bytes, sizeof bytes);
     return act();
@@ -252,7 +252,7 @@ static void on_destroyed(void *userdata)
 
 static int on_batch_end(struct fdmux_loop *loop, void *userdata)
 {
-    (void)loop, (void)userdata; /* it may only look */
+    (void)loop, (void)userdata; /* it must only read */
     return one_in(4) ? 1 : 0;
 }
 
@@ -267,10 +267,10 @@ static void on_leave(void *held, void *userdata)
     CHECK(held == userdata);
     world.held--;
     if (one_in(8))
-        (void)act(); /* has no result to give */
+        (void)act(); /* `leave` has no result */
 }
 
-/* Of what was accepted, if it was. */
+/* Count and remember the token of a successful registration. */
 static void accepted(int r, uint64_t token)
 {
     if (r != 0)
@@ -359,7 +359,7 @@ static void try_hook_add(void)
     int r;
 
     if (!one_in(8))
-        return; /* each runs in every iteration */
+        return; /* every hook runs in every iteration */
     r = fdmux_hook_add(any_loop(), or_null(&options), or_null(&hook));
     accepted(JUDGE("hook_add", r, -EINVAL), hook);
 }
@@ -372,7 +372,7 @@ static void try_dispatch(void)
     int64_t timeout_ns = one_in(3) ? (int64_t)below(2000) : 0;
     int r;
 
-    /* One that would wait for ever is woken before. */
+    /* Wake the loop before a dispatch that would wait for ever. */
     if (one_in(10) && fdmux_loop_wake(loop) == 0)
         timeout_ns = one_in(2) ? INT64_MIN : INT64_MAX;
     r = fdmux_loop_dispatch(loop, timeout_ns, or_null(ready), capacity);
@@ -412,7 +412,7 @@ static struct fdmux_stream_options any_stream_options(void)
         .buffer_fn = one_in(3) ? on_buffer : NULL,
         .destroyed = on_destroyed,
         .connection_max = 4,
-        .flags = one_in(40) ? (uint32_t)any_word() & ~1u : 0, /* unknown ones */
+        .flags = one_in(40) ? (uint32_t)any_word() & ~1u : 0, /* unknown flags */
     };
     uint32_t *limits[] = {&options.receive_max, &options.queue_max, &options.queue_high,
                           &options.queue_low};
@@ -426,7 +426,7 @@ static struct fdmux_stream_options any_stream_options(void)
     return options;
 }
 
-/* The other ends of streams: some bytes come from them, and one day their end. */
+/* Keep the other end of a stream, to send bytes and later close it. */
 static void keep_peer(int fd)
 {
     uint32_t index = below(STREAM_MAX);
@@ -471,7 +471,7 @@ static void try_stream_address(void)
     int r;
 
     if (!one_in(16))
-        return; /* these cost sockets */
+        return; /* each needs sockets */
     r = one_in(2)
             ? fdmux_stream_listen_at(any_loop(), &address, &options, or_null(&stream))
             : fdmux_stream_connect_to(any_loop(), &address, &options, or_null(&stream));
@@ -495,7 +495,7 @@ static void try_write(void)
     (void)JUDGE("write_batch", r, -EINVAL);
     if (world.peers[below(STREAM_MAX)] >= 0)
         (void)send(world.peers[below(STREAM_MAX)], bytes, length,
-                   MSG_DONTWAIT | MSG_NOSIGNAL); /* a refusal is fine as well */
+                   MSG_DONTWAIT | MSG_NOSIGNAL); /* may fail, too */
 }
 
 static void try_stream_verb(void)
@@ -513,7 +513,7 @@ static void try_stream_verb(void)
     (void)JUDGE("total_max", r, -EINVAL);
 }
 
-/* One that is free, or NULL. Those that are over are closed here. */
+/* Returns a free place, or NULL. Closes the descriptors of streams that have ended. */
 static struct loan *find_loan(void)
 {
     struct loan *loan = &world.loans[below(LOAN_MAX)];
@@ -576,9 +576,9 @@ static void try_hold(void)
     (void)JUDGE("set_return", r, -EINVAL);
 }
 
-/* ---- the world around ------------------------------------------------------------ */
+/* ---- descriptors and loops ------------------------------------------------------- */
 
-/* Descriptors come and go, sometimes while they are watched. */
+/* Replace descriptors, sometimes while they are watched. */
 static void replace_fds(void)
 {
     uint32_t index = below(FD_COUNT / 2) * 2;
@@ -596,7 +596,7 @@ static void replace_fds(void)
 
 static void feed_something(void)
 {
-    (void)!write(world.fds[below(FD_COUNT)], "x", 1); /* full, or no writing end */
+    (void)!write(world.fds[below(FD_COUNT)], "x", 1); /* may fail */
     if (one_in(50))
         replace_fds();
 }
@@ -607,7 +607,7 @@ static void reopen(struct fdmux_loop **loop)
     *loop = check_open_loop();
 }
 
-/* Inside a function a loop is only closed: a dispatch may need its memory. */
+/* Inside a function, only close the loop: a dispatch may still need its memory. */
 static void close_something(void)
 {
     struct fdmux_loop **loop = &world.loops[below(LOOP_COUNT)];
@@ -617,7 +617,7 @@ static void close_something(void)
         reopen(loop);
 }
 
-/* For a while every call with a closed loop is -ESTALE. */
+/* Replace a loop that was closed earlier: until then its calls returned -ESTALE. */
 static void reopen_something(void)
 {
     struct fdmux_loop **loop = &world.loops[below(LOOP_COUNT)];
@@ -695,7 +695,7 @@ TEST(random_calls_succeed_or_return_what_the_headers_say)
     uint64_t count = setting("FDMUX_TEST_CALLS", CALLS_DEFAULT);
 
     (void)printf("FDMUX_TEST_SEED=%llu\n", (unsigned long long)seed);
-    (void)fflush(stdout); /* a crash must not swallow it */
+    (void)fflush(stdout); /* keep the output if the process crashes */
     open_world(seed);
     for (uint64_t i = 0; i < count; i++) {
         call_something();

@@ -272,7 +272,7 @@ EPOLL_TEST(exclusive_wakes_and_can_be_updated)
     close(fds[1]);
 }
 
-/* epoll_ctl(2): EPOLLEXCLUSIVE goes with IN, OUT, WAKEUP and ET alone. */
+/* epoll_ctl(2): EPOLLEXCLUSIVE works with IN, OUT, WAKEUP and ET only. */
 EPOLL_TEST(refused_exclusive_update_keeps_the_old_interest)
 {
     struct fdmux_loop *loop = check_open_loop();
@@ -308,7 +308,7 @@ EPOLL_TEST(exclusive_edge_is_re_armed_and_removed)
         feed(&channel);
         CHECK_EQ(poll_once(loop), 0);
     }
-    CHECK_EQ(stats_of(loop).stale_event_count, 0); /* the kernel has forgotten it */
+    CHECK_EQ(stats_of(loop).stale_event_count, 0); /* removed */
     fdmux_loop_destroy(loop);
     close_channel(&channel);
 }

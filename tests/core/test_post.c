@@ -77,7 +77,7 @@ TEST(pending_posts_run_with_a_null_loop_when_it_is_destroyed)
 
     CHECK_EQ(fdmux_post(loop, count_post, &calls[0]), 0);
     CHECK_EQ(fdmux_post(loop, count_post, &calls[1]), 0);
-    CHECK_EQ(poll_once(loop), -9); /* leaves one half-way */
+    CHECK_EQ(poll_once(loop), -9); /* ends a batch early */
     CHECK_EQ(fdmux_post(loop, count_post, &calls[2]), 0);
     fdmux_loop_destroy(loop);
     for (int i = 0; i < 3; i++) {
@@ -111,7 +111,7 @@ struct poster {
     struct fdmux_loop *loop;
     int *total;
     int index;
-    int next; /* the number that must come next */
+    int next; /* the next number expected */
     pthread_t thread;
 };
 

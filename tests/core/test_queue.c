@@ -1,5 +1,5 @@
-/* test_queue.c: items that threads put are taken once each, in order, and announced by
- * the descriptor; what nobody takes is dropped. */
+/* test_queue.c: items that threads put are taken once each, in order, and the
+ * descriptor reports them; items that nobody takes are dropped. */
 #include "fixtures.h"
 
 #include <fcntl.h>
@@ -12,7 +12,7 @@
 
 enum { BATCH = 256 };
 
-/* What `drop` was given. */
+/* The items that `drop` was called for. */
 struct dropped {
     int count;
     uintptr_t last;
@@ -54,7 +54,7 @@ static void put(struct fdmux_queue *queue, uintptr_t number)
     CHECK_EQ(fdmux_queue_put(queue, item_of(number)), 0);
 }
 
-/* Take one item, which is there. */
+/* Take one item, which must be there. */
 static uintptr_t take_one(struct fdmux_queue *queue)
 {
     void *item = NULL;
@@ -81,7 +81,7 @@ UNIT_TEST(descriptor_is_readable_exactly_while_there_are_items)
     put(queue, 2);
     CHECK(is_announced(queue));
     CHECK_EQ(take_one(queue), 1);
-    CHECK(is_announced(queue)); /* what is left */
+    CHECK(is_announced(queue)); /* items are left */
     CHECK_EQ(fdmux_queue_take(queue, items, 0), 0);
     CHECK(is_announced(queue));
     CHECK_EQ(take_one(queue), 2);
@@ -103,7 +103,7 @@ UNIT_TEST(descriptor_is_close_on_exec_and_does_not_block)
     fdmux_queue_unref(queue);
 }
 
-/* A ring that grows while it is wrapped, against two counters. */
+/* The ring grows while it is wrapped; two counters check the order. */
 UNIT_TEST(order_is_kept_however_many_are_put_and_taken)
 {
     struct fdmux_queue *queue = open_queue(0, NULL);
@@ -164,7 +164,7 @@ UNIT_TEST(item_beyond_the_capacity_is_refused_until_one_is_taken)
     CHECK_EQ(fdmux_queue_put(queue, item_of(5)), -ENOBUFS);
     fdmux_queue_unref(queue);
     CHECK_EQ(dropped.count, 3);
-    CHECK_EQ(dropped.last, 4); /* never 5: it was still the caller's */
+    CHECK_EQ(dropped.last, 4); /* not 5: the caller still owns it */
 }
 
 UNIT_TEST(null_is_an_item_like_any_other)
@@ -242,7 +242,7 @@ static void use_in_drop(void *item, void *userdata)
     struct fdmux_queue *queue = item;
 
     check_closed(queue);
-    fdmux_queue_unref(queue); /* the item's own */
+    fdmux_queue_unref(queue); /* the item's reference */
     ++*(int *)userdata;
 }
 
@@ -261,7 +261,7 @@ UNIT_TEST(drop_may_call_the_queue)
 
 /* ---- arguments ----------------------------------------------------------------- */
 
-UNIT_TEST(queue_that_is_none_is_einval)
+UNIT_TEST(invalid_queue_is_einval)
 {
     uint64_t foreign[64] = {0};
     struct fdmux_queue *none[] = {NULL, (struct fdmux_queue *)foreign};
@@ -278,7 +278,7 @@ UNIT_TEST(queue_that_is_none_is_einval)
     }
 }
 
-UNIT_TEST(options_that_are_unknown_are_einval)
+UNIT_TEST(unknown_options_are_einval)
 {
     struct fdmux_queue_options options = {.struct_size = sizeof options};
     struct fdmux_queue *queue = (struct fdmux_queue *)item_of(7);
@@ -296,7 +296,7 @@ UNIT_TEST(options_that_are_unknown_are_einval)
     fdmux_queue_unref(queue);
 }
 
-UNIT_TEST(array_that_cannot_be_is_einval)
+UNIT_TEST(invalid_array_is_einval)
 {
     struct fdmux_queue *queue = open_queue(0, NULL);
     void *item = NULL;
@@ -332,8 +332,8 @@ struct plan {
     int64_t nth;
 };
 
-/* Whatever fails, each item is either accepted or still the caller's. Returns how many
- * calls were made. */
+/* Whatever call fails, each item is either accepted or still the caller's. Returns how
+ * many calls were made. */
 static int64_t run_plan(struct plan plan)
 {
     struct dropped dropped = {.is_in_order = true};
@@ -360,7 +360,7 @@ static int64_t run_plan(struct plan plan)
         CHECK_EQ(done < 0 || is_announced(queue), done < 0 || taken != accepted);
     }
     calls = fdmux_testing_calls();
-    fdmux_queue_unref(queue); /* while it still fails: close(2) and all */
+    fdmux_queue_unref(queue); /* while calls still fail, close(2) included */
     fdmux_testing_fail(0, 0, 0, 0);
     CHECK_EQ(dropped.count, accepted - taken);
     CHECK(dropped.is_in_order);
@@ -377,12 +377,12 @@ UNIT_TEST(every_call_fails_once_and_for_ever)
         struct plan plan = {errors[i / 2], i % 2, 1};
 
         if (plan.error == EINTR && plan.persistent)
-            continue; /* tried again, as it must be */
+            continue; /* would be retried for ever */
         while (run_plan(plan) >= plan.nth) {
             CHECK_EQ(check_open_fds(), fds);
             plan.nth++;
         }
-        CHECK(plan.nth > 3); /* each of them was tried */
+        CHECK(plan.nth > 3); /* each call was made to fail */
     }
 }
 
@@ -401,7 +401,7 @@ UNIT_TEST(refused_write_leaves_the_item_to_its_owner)
     CHECK_EQ(dropped.count, 0);
 }
 
-UNIT_TEST(failed_read_loses_no_item_and_is_told_when_there_is_none)
+UNIT_TEST(failed_read_loses_no_item_and_is_returned_when_there_is_none)
 {
     struct fdmux_queue *queue = open_queue(0, NULL);
     void *item;
@@ -409,7 +409,7 @@ UNIT_TEST(failed_read_loses_no_item_and_is_told_when_there_is_none)
     put(queue, 1);
     fdmux_testing_fail(FDMUX_CALL_READ, 1, EIO, 1);
     CHECK_EQ(take_one(queue), 1);
-    CHECK(is_announced(queue)); /* once too often, rather than never */
+    CHECK(is_announced(queue)); /* a spurious event is better than a lost one */
     CHECK_EQ(fdmux_queue_take(queue, &item, 1), -EIO);
     put(queue, 2);
     fdmux_testing_fail(0, 0, 0, 0);
@@ -418,7 +418,7 @@ UNIT_TEST(failed_read_loses_no_item_and_is_told_when_there_is_none)
     fdmux_queue_unref(queue);
 }
 
-UNIT_TEST(pipe_does_where_there_is_no_eventfd)
+UNIT_TEST(pipe_replaces_a_missing_eventfd)
 {
     struct fdmux_queue *queue;
 
@@ -438,8 +438,8 @@ UNIT_TEST(pipe_does_where_there_is_no_eventfd)
 enum { THREADS = 4, PUTS = 50000 };
 
 struct putter {
-    struct fdmux_queue *queue; /* its own reference */
-    uintptr_t number;          /* of the thread, in the upper bits of its items */
+    struct fdmux_queue *queue; /* the thread's reference */
+    uintptr_t number;          /* of the thread; the upper bits of its items */
     int accepted;
 };
 
@@ -511,7 +511,7 @@ static int take_when_ready(struct fdmux_loop *loop, uint64_t io, uint32_t events
     return 0;
 }
 
-/* Waits without limit: a lost wake-up would hang. */
+/* The waits have no timeout: a lost wake-up would hang. */
 static void check_exactly_once(uint32_t capacity)
 {
     struct dropped dropped;
@@ -546,7 +546,7 @@ TEST(items_of_four_threads_come_once_through_a_full_queue)
     check_exactly_once(100);
 }
 
-/* Each item is taken, dropped or refused; the four threads outlive the queue. */
+/* Each item is taken, dropped or refused. The four threads outlive the queue. */
 UNIT_TEST(close_while_threads_put_accounts_for_every_item)
 {
     for (int round = 0; round < 5; round++) {
@@ -584,7 +584,7 @@ static void *put_each_round(void *userdata)
     return NULL;
 }
 
-/* One item a round, and its announcement must be enough: a lost one would hang. */
+/* Each round puts one item and waits for its event: a lost one would hang. */
 UNIT_TEST(no_announcement_is_lost)
 {
     struct player player = {.queue = open_queue(0, NULL)};
@@ -618,7 +618,7 @@ static void check_child(struct fdmux_queue *queue, struct dropped *dropped)
     CHECK_EQ(fdmux_queue_put(queue, item), -ESTALE);
     CHECK(check_open_fds() < fds);
     fdmux_queue_unref(queue);
-    CHECK_EQ(dropped->count, 0); /* the items are the parent's */
+    CHECK_EQ(dropped->count, 0); /* the parent owns the items */
 }
 
 static void join_child(pid_t pid)
@@ -651,7 +651,7 @@ UNIT_TEST(child_is_refused_and_leaves_the_parent_alone)
     CHECK_EQ(dropped.count, 1);
 }
 
-/* The lock may be held at that instant, by a thread that the child does not have. */
+/* A thread that the child does not have may hold the lock at the fork. */
 UNIT_TEST(child_that_was_forked_while_threads_put_ends_well)
 {
     struct dropped dropped;

@@ -1,5 +1,5 @@
-/* test_queue_fork.c: to a child of fork() a queue is its parent's: it may be closed and
- * let go there, and nothing of that reaches the parent. */
+/* test_queue_fork.c: a child of fork() cannot use its parent's queue. It may close and
+ * unref the queue, which does not affect the parent. */
 #include "fixtures.h"
 
 #include <sys/wait.h>
@@ -39,7 +39,7 @@ static void run_in_child(void (*child)(struct fdmux_queue *), struct fdmux_queue
     CHECK_EQ(status, 0);
 }
 
-/* The item is still there, and announced. */
+/* The item is still there, and the descriptor reports it. */
 static void close_in_parent(struct fdmux_queue *queue, const int *dropped)
 {
     void *item = NULL;

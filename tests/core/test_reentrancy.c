@@ -1,8 +1,8 @@
 /* test_reentrancy.c: every kind of callback does everything to its loop, as the first,
- * the middle and the last of its batch: 6 kinds, 14 deeds, 3 places, 252 cells.
+ * middle and last one of its batch: 6 kinds, 14 actions, 3 positions, 252 combinations.
  *
- * Whatever is done: the other members of the batch get what is theirs, nobody is called
- * after its end, `destroyed` comes exactly once, and the structures stay sound. */
+ * After any action the other members of the batch get their calls, nothing is called
+ * after its end, `destroyed` comes exactly once, and the structures stay valid. */
 #include "stream_fixtures.h"
 
 #include <netinet/in.h>
@@ -18,8 +18,8 @@ struct scene;
 struct member {
     struct scene *scene;
     int place;
-    uint64_t token; /* 0: a kind that has none */
-    int fds[2];     /* what it watches, and the other end; -1 */
+    uint64_t token; /* 0: this kind has no token */
+    int fds[2];     /* the watched descriptor and the other end; -1: none */
     int calls;
     int destroyed;
     bool is_ended;
@@ -28,14 +28,14 @@ struct member {
 struct scene {
     struct fdmux_loop *loop;
     enum kind kind;
-    int place; /* of who acts */
-    void (*deed)(struct scene *scene, struct member *self);
+    int place; /* of the member that acts */
+    void (*action)(struct scene *scene, struct member *self);
     struct member members[MEMBERS];
-    struct calls idle; /* a watcher that is not ready, a timer that is not armed */
+    struct calls idle; /* a watcher that is not ready, and a timer that is not armed */
     uint64_t idle_io;
     uint64_t idle_timer;
     struct channel idle_channel;
-    struct channel extra; /* what deeds open */
+    struct channel extra; /* opened by actions */
     struct calls added;
     uint64_t listener;
     int accepted;
@@ -44,7 +44,7 @@ struct scene {
     bool is_over; /* the loop was destroyed */
 };
 
-/* ---- what is called ------------------------------------------------------------ */
+/* ---- functions of the members -------------------------------------------------- */
 
 static int happen(struct member *member)
 {
@@ -57,7 +57,7 @@ static int happen(struct member *member)
     if (member->place != scene->place || scene->has_acted)
         return 0;
     scene->has_acted = true;
-    scene->deed(scene, member);
+    scene->action(scene, member);
     return scene->result;
 }
 
@@ -68,7 +68,7 @@ static int on_io(struct fdmux_loop *loop, uint64_t io, uint32_t events, void *us
 
     (void)loop, (void)io, (void)events;
     if (read(member->fds[0], &byte, 1) < 0)
-        return 0; /* a watcher more than once in the kernel's list */
+        return 0; /* the kernel may report a watcher twice */
     return happen(member);
 }
 
@@ -92,7 +92,7 @@ static void on_destroyed(void *userdata)
 
     CHECK_EQ(member->destroyed, 0);
     if (member->scene->kind == DESTROYED && !member->scene->is_over)
-        (void)happen(member); /* has no result to give */
+        (void)happen(member); /* `destroyed` has no result */
     member->destroyed = 1;
 }
 
@@ -105,7 +105,7 @@ static int on_stream(struct fdmux_loop *loop, const struct fdmux_stream_event *e
     return event->kind == FDMUX_STREAM_DATA ? happen(member) : 0;
 }
 
-/* The listener's events: each accepted stream is a member. */
+/* The listener's function: each accepted stream is a member. */
 static int on_listener(struct fdmux_loop *loop, const struct fdmux_stream_event *event,
                        void *userdata)
 {
@@ -120,7 +120,7 @@ static int on_listener(struct fdmux_loop *loop, const struct fdmux_stream_event 
     return happen(member);
 }
 
-/* The members of kind DESTROYED end together, inside a batch. */
+/* Members of kind DESTROYED are all removed inside a batch. */
 static int end_all(struct fdmux_loop *loop, void *userdata)
 {
     struct scene *scene = userdata;
@@ -134,7 +134,7 @@ static int end_all(struct fdmux_loop *loop, void *userdata)
 
 /* ---- ends ---------------------------------------------------------------------- */
 
-/* Forbid further calls of a member, if its kind can be ended. */
+/* No call of this member may follow, if its kind can be removed. */
 static void end_member(struct scene *scene, struct member *member)
 {
     struct fdmux_loop *loop = scene->loop;
@@ -157,7 +157,7 @@ static struct member *neighbour(struct member *self)
     return &self->scene->members[(self->place + 1) % MEMBERS];
 }
 
-/* ---- deeds --------------------------------------------------------------------- */
+/* ---- actions ------------------------------------------------------------------- */
 
 static void stop_self(struct scene *scene, struct member *self)
 {
@@ -174,11 +174,12 @@ static void stop_idle(struct scene *scene, struct member *self)
     (void)self;
     CHECK_EQ(fdmux_io_remove(scene->loop, scene->idle_io), 0);
     CHECK_EQ(fdmux_timer_remove(scene->loop, scene->idle_timer), 0);
-    if (scene->kind != DESTROYED) /* that is called when the batch is over */
+    if (scene->kind != DESTROYED) /* `destroyed` runs after the batch */
         CHECK_EQ(scene->idle.destroyed, 0);
 }
 
-/* The descriptor goes first, as in careless programs; its number comes back. */
+/* Close the descriptor before removing the watcher, as careless programs do, and reuse
+ * its number. */
 static void close_fd_of(struct scene *scene, struct member *member)
 {
     if (scene->kind == IO && !member->is_ended) {
@@ -201,7 +202,7 @@ static void close_other(struct scene *scene, struct member *self)
 static void close_loop(struct scene *scene, struct member *self)
 {
     (void)self;
-    (void)fdmux_loop_destroy(scene->loop); /* at the end of the dispatch */
+    (void)fdmux_loop_destroy(scene->loop); /* takes effect at the end of the dispatch */
     scene->is_over = true;
 }
 
@@ -375,7 +376,8 @@ static void close_scene(struct scene *scene)
     free(scene);
 }
 
-/* Dispatch until everything has happened; the deed's error comes exactly once. */
+/* Dispatch until every member was called. The action's error is returned exactly
+ * once. */
 static void serve_scene(struct scene *scene, bool is_failing)
 {
     int errors = 0;
@@ -406,15 +408,15 @@ static void check_others(const struct scene *scene)
 }
 
 static void play(enum kind kind, int place,
-                 void (*deed)(struct scene *, struct member *))
+                 void (*action)(struct scene *, struct member *))
 {
     struct scene *scene = calloc(1, sizeof *scene);
 
     CHECK(scene != NULL);
     scene->place = place;
-    scene->deed = deed;
+    scene->action = action;
     open_scene(scene, kind);
-    serve_scene(scene, deed == raise_error);
+    serve_scene(scene, action == raise_error);
     check_others(scene);
     if (!scene->is_over)
         (void)fdmux_loop_destroy(scene->loop);
@@ -422,11 +424,11 @@ static void play(enum kind kind, int place,
     close_scene(scene);
 }
 
-static void play_all(void (*deed)(struct scene *, struct member *))
+static void play_all(void (*action)(struct scene *, struct member *))
 {
     for (int kind = 0; kind < KIND_COUNT; kind++)
         for (int place = 0; place < MEMBERS; place++)
-            play((enum kind)kind, place, deed);
+            play((enum kind)kind, place, action);
 }
 
 TEST(callbacks_that_stop_themselves)

@@ -1,8 +1,8 @@
-/* test_removal.c: whatever a callback removes is not called again; `destroyed` comes
- * once, last, after the batch.
+/* test_removal.c: what a callback removes is not called again; `destroyed` comes once,
+ * last, after the batch.
  *
- * Each case has three watchers of every kind, all due. The middle one of one kind, or a
- * posted call, removes itself, a neighbour, or everything. */
+ * Each case has three watchers of every kind, all ready. The middle one of one kind, or
+ * a posted call, removes itself, a neighbour, or everything. */
 #include "fixtures.h"
 
 enum { IO, TIMER, HOOK, POST, KINDS = POST };
@@ -27,7 +27,7 @@ struct scene {
     int target_kind;
     int relation;
     bool has_acted;
-    bool is_destroying; /* the loop itself, instead of a watcher */
+    bool is_destroying; /* destroy the loop instead of a watcher */
 };
 
 static int remove_token(struct fdmux_loop *loop, int kind, uint64_t token)
@@ -48,7 +48,7 @@ static void remove_subject(struct subject *subject)
 
     CHECK_EQ(remove_token(loop, subject->kind, subject->token), 0);
     subject->is_removed = true;
-    CHECK_EQ(subject->destroyed, 0); /* a function may still hold its userdata */
+    CHECK_EQ(subject->destroyed, 0); /* a function may still use its userdata */
     CHECK_EQ(remove_token(loop, subject->kind, subject->token), -ENOENT);
 }
 
@@ -330,7 +330,7 @@ static void use_closing_loop(void *userdata)
     phoenix->calls.destroyed++;
 }
 
-TEST(destroyed_finds_a_closing_loop_stale)
+TEST(destroyed_gets_estale_from_a_closing_loop)
 {
     struct fdmux_loop *loop = check_open_loop();
     struct phoenix phoenix = {.loop = loop, .fd = 0};

@@ -129,7 +129,7 @@ EPOLL_TEST(options_that_do_not_agree_leave_the_watcher_where_it_was)
     close_scene(scene);
 }
 
-TEST(orphaned_watcher_can_be_moved_to_life)
+TEST(orphaned_watcher_works_again_after_replace_fd)
 {
     struct scene *scene = open_scene();
 
@@ -172,7 +172,7 @@ TEST(watcher_may_move_itself_in_its_callback)
     feed(&scene->channels[0]);
     feed(&scene->channels[1]);
     CHECK_EQ(poll_once(scene->loop), 0);
-    CHECK_EQ(mover.count, 1); /* not again under its new number in this batch */
+    CHECK_EQ(mover.count, 1); /* once per batch */
     VERIFY(scene->loop);
     CHECK_EQ(poll_once(scene->loop), 0);
     CHECK_EQ(mover.count, 2);

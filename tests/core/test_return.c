@@ -1,5 +1,6 @@
-/* test_return.c: after a batch that called functions, the caller's own function says
- * whether dispatch returns although nothing was collected. */
+/* test_return.c: after a batch that called functions, the function of
+ * fdmux_loop_set_return decides whether dispatch returns although nothing was
+ * collected. */
 #include "fixtures.h"
 
 #include <pthread.h>
@@ -8,7 +9,7 @@
 struct asked {
     struct fdmux_loop *loop;
     int count;
-    int positive_from; /* answers 1 from this time on; 0: never */
+    int positive_from; /* returns 1 from this call on; 0: never */
 };
 
 static int answer(struct fdmux_loop *loop, void *userdata)
@@ -73,7 +74,7 @@ static int post_again(struct fdmux_loop *loop, void *userdata)
 TEST(answer_of_zero_lets_dispatch_go_on)
 {
     struct asked asked = open_asked(4);
-    int left = 4; /* one in each batch */
+    int left = 4; /* one per batch */
 
     set_answer(&asked);
     CHECK_EQ(fdmux_post(asked.loop, post_again, &left), 0);
@@ -83,7 +84,7 @@ TEST(answer_of_zero_lets_dispatch_go_on)
     fdmux_loop_destroy(asked.loop);
 }
 
-/* Of whatever kind. */
+/* Batches of every kind of function count. */
 TEST(io_timers_and_posts_are_asked_about)
 {
     struct asked asked = open_asked(1);
@@ -137,7 +138,7 @@ TEST(second_one_takes_the_place_of_the_first)
     fdmux_loop_destroy(first.loop);
 }
 
-/* The function of a loop decides for the batch it is in. */
+/* A function set inside a batch already decides for that batch. */
 static int set_inside(struct fdmux_loop *loop, void *userdata)
 {
     if (loop != NULL)

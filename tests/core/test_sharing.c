@@ -5,7 +5,7 @@
 
 enum { COUNT = 3 };
 
-/* A connected socket with three watchers, which note in which order they run. */
+/* A connected socket with three watchers, which record the order of their calls. */
 struct scene {
     struct fdmux_loop *loop;
     int fds[2];
@@ -94,7 +94,7 @@ TEST(hangup_reaches_all_but_those_that_watch_nothing)
     struct scene *scene = open_scene(events);
 
     close(scene->fds[1]);
-    scene->fds[1] = dup(scene->fds[0]); /* for close_scene */
+    scene->fds[1] = dup(scene->fds[0]); /* close_scene closes it */
     CHECK_EQ(poll_once(scene->loop), 0);
     CHECK_EQ(scene->calls[0].events, FDMUX_READ | FDMUX_HANGUP);
     CHECK_EQ(scene->calls[1].count, 0);

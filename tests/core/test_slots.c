@@ -109,7 +109,7 @@ UNIT_TEST(never_used_slot_is_not_found_under_an_even_generation)
     uint32_t index = fdmux__token_slot(token);
 
     fdmux__slots_kill(&slots, index);
-    /* The generation it has now is even: dead, whatever a forged token says. */
+    /* A free slot has an even generation, so no forged token finds it. */
     CHECK(fdmux__slots_find(&slots, fdmux__slots_token(&slots, index)) == NULL);
     fdmux__slots_free(&slots);
 }

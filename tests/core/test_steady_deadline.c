@@ -1,13 +1,13 @@
-/* test_steady_deadline.c: a deadline that stays the same for several waits gets a timer
- * of its own in the backend; nothing comes early for that, and nothing late. */
+/* test_steady_deadline.c: a deadline that stays the same for several waits gets a
+ * kernel timer in the backend. No timer may expire early or late because of that. */
 #include "fixtures.h"
 
 #include "sys.h"
 #include "testing.h"
 
-#define ROUNDS 20 /* waits before the deadline: more than it takes */
+#define ROUNDS 20 /* waits before the deadline: enough to park it */
 
-/* A pipe that stays readable for some rounds, and a timer far behind them. */
+/* A pipe that stays readable for some rounds, and a timer due long after them. */
 struct scene {
     struct fdmux_loop *loop;
     struct channel channel;
@@ -87,11 +87,11 @@ TEST(steady_deadline_expires_in_time)
     fdmux_testing_fail(FDMUX_CALL_TIMERFD, 0, 0, 0);
     run_until_expired(&scene);
     if ((stats_of(scene.loop).features & FDMUX_FEATURE_EDGE) != 0)
-        CHECK(fdmux_testing_calls() > 0); /* on epoll: it was in a timerfd */
+        CHECK(fdmux_testing_calls() > 0); /* on epoll a timerfd has the deadline */
     close_scene(&scene);
 }
 
-TEST(steady_deadline_expires_where_no_timerfd_is_to_be_had)
+TEST(steady_deadline_expires_without_a_timerfd)
 {
     struct scene scene = open_scene();
 
@@ -102,7 +102,7 @@ TEST(steady_deadline_expires_where_no_timerfd_is_to_be_had)
     close_scene(&scene);
 }
 
-/* The old time comes, in the middle of a wait: no reason to return. */
+/* The old deadline passes during a wait: dispatch must not return. */
 TEST(deadline_that_was_moved_ends_no_wait)
 {
     struct scene scene = open_scene();

@@ -1,4 +1,5 @@
-/* test_stream.c: how streams begin, pause, half-close, and count what passes. */
+/* test_stream.c: how streams are created, paused and half-closed, and what they
+ * count. */
 #include "stream_fixtures.h"
 
 #include <arpa/inet.h>
@@ -10,7 +11,7 @@
 
 enum { PATH_SIZE = 100 };
 
-/* ---- birth --------------------------------------------------------------------- */
+/* ---- creation ------------------------------------------------------------------ */
 
 TEST(bytes_come_and_go)
 {
@@ -45,7 +46,7 @@ static void greet(struct fdmux_loop *loop, const struct fdmux_stream_address *wh
     uint64_t stream = 0;
 
     CHECK_EQ(fdmux_stream_connect_to(loop, where, &options, &stream), 0);
-    /* Before the connection stands: kept, and sent when it does. */
+    /* Bytes written before the connection is made are kept and sent later. */
     CHECK_EQ(fdmux_stream_write(loop, stream, "early ", 6), 0);
     CHECK_EQ(fdmux_stream_write(loop, stream, "bird", 4), 0);
     while (client.received < 10)
@@ -101,7 +102,7 @@ TEST(connects_and_accepts_over_ipv6)
 
     if (probe >= 0)
         CHECK_EQ(close(probe), 0);
-    greet_at(probe < 0 ? "127.0.0.1" : "::1"); /* a kernel without IPv6 */
+    greet_at(probe < 0 ? "127.0.0.1" : "::1"); /* for a kernel without IPv6 */
 }
 
 TEST(connects_and_accepts_over_unix_sockets)
@@ -148,7 +149,7 @@ TEST(what_was_written_before_is_sent_in_the_iteration_that_connects)
     fdmux_loop_destroy(loop);
 }
 
-/* A port that was bound and is free again: nobody listens there. */
+/* Returns a port on which nothing listens: it was bound and closed again. */
 static uint16_t free_port(struct fdmux_loop *loop)
 {
     struct witness witness = {0};
@@ -258,7 +259,7 @@ TEST(shutdown_waits_for_the_connection)
     fdmux_loop_destroy(loop);
 }
 
-/* A listener whose queue is full answers nobody: the next ones stay connecting. */
+/* A listener with a full queue answers no further clients, so they stay connecting. */
 TEST(shutdown_does_not_give_up_a_connection_that_is_under_way)
 {
     struct fdmux_loop *loop = check_open_loop();
@@ -355,7 +356,7 @@ TEST(a_listener_counts_for_what_it_accepted)
     CHECK_EQ(stats.accepted, 2);
     CHECK_EQ(stats.connections, 2);
     CHECK_EQ(stats.refused, 0);
-    CHECK_EQ(stats.received, 8); /* of all it has accepted */
+    CHECK_EQ(stats.received, 8); /* of all accepted streams */
     CHECK_EQ(stats.sent, 8);
     CHECK_EQ(stats.queued, 0);
     CHECK_EQ(close(clients[1]), 0);
@@ -364,8 +365,8 @@ TEST(a_listener_counts_for_what_it_accepted)
 
 /* ---- size ---------------------------------------------------------------------- */
 
-/* What an idle connection costs: its stream, its watcher and its node. Their tables
- * double, so up to twice as much is reserved. */
+/* An idle connection needs a stream, a watcher and a node. Their tables double, so up
+ * to twice their size is reserved. */
 UNIT_TEST(an_idle_connection_takes_at_most_half_a_kib)
 {
     size_t size = sizeof(struct fdmux__stream) + sizeof(struct fdmux__io) +

@@ -1,5 +1,5 @@
-/* test_stream_accept.c: listeners: how many at once, over the limit, without
- * descriptors, and with connections that died before they were accepted. */
+/* test_stream_accept.c: listeners: connections per batch, the limit, a lack of
+ * descriptors, and connections that ended before they were accepted. */
 #include "stream_fixtures.h"
 
 #include <fcntl.h>
@@ -104,7 +104,7 @@ TEST(connections_outlive_their_listener)
     CHECK_EQ(server.destroyed, 1);
     CHECK_EQ(connect_client(port), -1);
     open_sockets(fds);
-    (void)add_stream(loop, fds[0], &other); /* in the listener's slot */
+    (void)add_stream(loop, fds[0], &other); /* reuses the listener's slot */
     CHECK_EQ(send(client, "x", 1, 0), 1);
     serve_until(loop, &server.counts[FDMUX_STREAM_DATA], 1);
     CHECK_EQ(fdmux_stream_close(loop, server.token, 0), 0);
@@ -183,7 +183,7 @@ TEST(connections_that_died_are_skipped)
     CHECK_EQ(close(clients[0]), 0);
     clients[0] = connect_client(port);
     CHECK_EQ(serve(loop), 0);
-    CHECK_EQ(fdmux_testing_calls(), 16); /* bounded even so */
+    CHECK_EQ(fdmux_testing_calls(), 16); /* bounded, failures included */
     fdmux_testing_fail(0, 0, 0, 0);
     CHECK_EQ(server.counts[FDMUX_STREAM_CLOSED], 0);
     close_clients(clients, 5);
@@ -231,9 +231,9 @@ TEST(without_descriptors_a_listener_backs_off)
     CHECK_EQ(server.error, EMFILE);
     before = stats_of(loop).iteration_count;
     CHECK(fdmux_loop_dispatch(loop, 5 * MS, NULL, 0) <= 0);
-    CHECK(stats_of(loop).iteration_count - before < 10); /* no spin */
+    CHECK(stats_of(loop).iteration_count - before < 10); /* no busy loop */
     CHECK_EQ(fdmux_testing_calls(), 1);
-    /* By back-off: after one tick, then two, then four, and four from then on. */
+    /* Back-off: the listener retries after one tick, then two, then four each time. */
     for (int tick = 1; tick <= 15; tick++) {
         fdmux__hub_tick(loop, 1);
         serve_all(loop);
@@ -243,7 +243,7 @@ TEST(without_descriptors_a_listener_backs_off)
                                         : tick < 15 ? 5
                                                     : 6);
     }
-    CHECK_EQ(server.counts[FDMUX_STREAM_REFUSED], 1); /* said once */
+    CHECK_EQ(server.counts[FDMUX_STREAM_REFUSED], 1); /* reported once */
     fdmux_testing_fail(0, 0, 0, 0);
     fdmux__hub_tick(loop, 4);
     serve_until(loop, &server.counts[FDMUX_STREAM_ACCEPTED], 2);
@@ -270,13 +270,13 @@ TEST(a_listener_tries_again_at_once_when_a_stream_closes)
     serve_all(loop);
     CHECK_EQ(server.counts[FDMUX_STREAM_ACCEPTED], 1);
     CHECK_EQ(fdmux_stream_close(loop, server.token, 0), 0);
-    serve_all(loop); /* without a tick */
+    serve_all(loop); /* without waiting for a tick */
     CHECK_EQ(server.counts[FDMUX_STREAM_ACCEPTED], 2);
     close_clients(clients, 2);
     fdmux_loop_destroy(loop);
 }
 
-TEST(a_shortage_is_over_when_accept_finds_nobody)
+TEST(a_shortage_is_over_when_no_connection_waits)
 {
     struct fdmux_loop *loop = check_open_loop();
     struct witness server = {0};
@@ -295,7 +295,7 @@ TEST(a_shortage_is_over_when_accept_finds_nobody)
         fdmux_testing_fail(FDMUX_CALL_ACCEPT, 1, EAGAIN, 0);
         fdmux__hub_tick(loop, 1);
         CHECK_EQ(serve(loop), 0);
-        CHECK_EQ(hub->timed_count, 0); /* the episode is over: nothing ticks */
+        CHECK_EQ(hub->timed_count, 0); /* the shortage is over, so no timer runs */
         serve_until(loop, &server.counts[FDMUX_STREAM_ACCEPTED], episode);
         CHECK_EQ(close(client), 0);
     }

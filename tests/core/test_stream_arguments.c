@@ -1,5 +1,5 @@
-/* test_stream_arguments.c: what is refused: tokens, options, handlers and addresses
- * that are none; nothing changes, and descriptors stay the caller's. */
+/* test_stream_arguments.c: invalid tokens, options, handlers and addresses are refused;
+ * nothing changes, and descriptors stay the caller's. */
 #include "stream_fixtures.h"
 
 #include <sys/socket.h>
@@ -28,7 +28,7 @@ static void expect_unknown(struct fdmux_loop *loop, uint64_t token)
     CHECK_EQ(fdmux_stream_peer(loop, token, address, sizeof address), -ENOENT);
 }
 
-TEST(tokens_that_are_over_or_forged_name_nothing)
+TEST(stale_and_forged_tokens_are_enoent)
 {
     struct fdmux_loop *loop = check_open_loop();
     struct witness witness = {0};
@@ -133,7 +133,7 @@ TEST(bad_arguments_are_refused)
     CHECK_EQ(close(fds[1]), 0);
 }
 
-/* Neither does a bad handler call the `destroyed` of the old one. */
+/* A bad handler does not call the `destroyed` of the old one. */
 TEST(bad_handlers_are_refused)
 {
     struct fdmux_loop *loop = check_open_loop();
@@ -153,7 +153,7 @@ TEST(bad_handlers_are_refused)
     CHECK_EQ(witness.destroyed, 0);
     CHECK_EQ(send(fds[1], "x", 1, 0), 1);
     CHECK_EQ(serve(loop), 0);
-    CHECK_EQ(witness.received, 1); /* as it was */
+    CHECK_EQ(witness.received, 1); /* unchanged */
     fdmux_loop_destroy(loop);
     CHECK_EQ(close(fds[1]), 0);
 }

@@ -1,5 +1,5 @@
-/* test_stream_borrow.c: a descriptor that a stream has borrowed is never closed by it,
- * and is free for anything as soon as the stream has let go of it. */
+/* test_stream_borrow.c: a stream never closes a borrowed descriptor, and the caller may
+ * reuse it as soon as the stream has given it up. */
 #include "stream_fixtures.h"
 
 #include <fcntl.h>
@@ -11,7 +11,7 @@ static bool is_open(int fd)
     return fcntl(fd, F_GETFD) >= 0;
 }
 
-/* A stream on a borrowed socket, which has a peer. */
+/* A stream on a borrowed socket, and its peer. */
 struct loan {
     struct fdmux_loop *loop;
     struct witness witness;
@@ -68,7 +68,7 @@ TEST(borrowed_descriptor_is_served_and_stays_open)
     CHECK_EQ(fdmux_stream_close(loop, loan.stream, 0), 0);
     CHECK_EQ(serve(loop), 0);
     CHECK_EQ(loan.witness.error, 0);
-    CHECK_EQ(send(loan.fd, "mine", 4, 0), 4); /* it can be used */
+    CHECK_EQ(send(loan.fd, "mine", 4, 0), 4); /* still usable */
     expect_bytes(loan.peer, "mine");
     CHECK_EQ(stats_of(loop).io_live, 0);
     fdmux_loop_destroy(loop);
@@ -113,12 +113,12 @@ TEST(borrowed_descriptor_of_a_refused_connection_stays_open)
     options.flags = FDMUX_STREAM_BORROW;
     CHECK_EQ(fdmux_stream_connect(loop, fd, &options, &stream), 0);
     serve_until(loop, &witness.destroyed, 1);
-    CHECK_EQ(witness.error, ENOTCONN); /* nothing was under way */
+    CHECK_EQ(witness.error, ENOTCONN); /* never connected */
     fdmux_loop_destroy(loop);
     CHECK_EQ(close(fd), 0);
 }
 
-/* What it accepts is not borrowed from anybody. */
+/* The streams that it accepts own their descriptors. */
 TEST(borrowed_listener_stays_open_and_its_connections_are_owned)
 {
     struct fdmux_loop *loop = check_open_loop();
@@ -146,9 +146,9 @@ TEST(borrowed_listener_stays_open_and_its_connections_are_owned)
     CHECK(check_open_fds() < before);
 }
 
-/* ---- let go of at once --------------------------------------------------------- */
+/* ---- given up at once ---------------------------------------------------------- */
 
-/* Nobody would close such a socket: the caller never has its number. */
+/* The caller never has the descriptor of such a socket, so nothing would close it. */
 TEST(socket_that_a_stream_makes_cannot_be_borrowed)
 {
     struct fdmux_loop *loop = check_open_loop();
@@ -198,17 +198,17 @@ TEST(dropped_stream_has_no_descriptor_but_is_there_until_closed)
     CHECK_EQ(fdmux_stream_resume(loop, loan.stream), 0);
     CHECK_EQ(fdmux_stream_shutdown(loop, loan.stream), 0);
     CHECK_EQ(fdmux_stream_stats(loop, loan.stream, &stats), 0);
-    drop(&loan); /* once more does nothing */
+    drop(&loan); /* a second time does nothing */
     verify_streams(loop);
     CHECK_EQ(loan.witness.last_kind, 0);
-    CHECK_EQ(send(at_once, "open", 4, 0), 4); /* no shutdown(2) has reached it */
+    CHECK_EQ(send(at_once, "open", 4, 0), 4); /* shutdown(2) was not called */
     expect_bytes(loan.peer, "open");
     CHECK_EQ(serve(loop), 0);
     fdmux_loop_destroy(loop);
     close_loan(&loan);
 }
 
-/* Give the number of the borrowed socket, which is closed, to one end of a new pair. */
+/* Close the borrowed socket, and give its number to one end of a new pair. */
 static int take_number(struct loan *loan)
 {
     int fds[2];
@@ -222,7 +222,7 @@ static int take_number(struct loan *loan)
     return fds[1];
 }
 
-TEST(number_of_a_dropped_stream_may_be_another_stream_at_once)
+TEST(number_of_a_dropped_stream_may_be_reused_at_once)
 {
     struct fdmux_loop *loop = check_open_loop();
     struct witness stranger = {0};
@@ -230,7 +230,7 @@ TEST(number_of_a_dropped_stream_may_be_another_stream_at_once)
     int stranger_peer;
 
     open_loan(&loan, loop);
-    CHECK_EQ(send(loan.peer, "old", 3, 0), 3); /* it is ready, too */
+    CHECK_EQ(send(loan.peer, "old", 3, 0), 3); /* makes the old stream ready */
     drop(&loan);
     stranger_peer = take_number(&loan);
     (void)add_stream(loop, loan.fd, &stranger);
@@ -243,11 +243,11 @@ TEST(number_of_a_dropped_stream_may_be_another_stream_at_once)
     CHECK_EQ(stats_of(loop).stale_event_count, 0);
     fdmux_loop_destroy(loop);
     CHECK_EQ(stranger.destroyed, 1);
-    CHECK(!is_open(loan.fd)); /* it was the stranger's */
+    CHECK(!is_open(loan.fd)); /* the new stream has closed it */
     CHECK_EQ(close(loan.peer) | close(stranger_peer), 0);
 }
 
-TEST(what_was_queued_never_reaches_who_has_the_number_next)
+TEST(queued_bytes_never_reach_the_next_owner_of_the_number)
 {
     struct fdmux_loop *loop = check_open_loop();
     static unsigned char bytes[100000];
@@ -272,7 +272,7 @@ TEST(what_was_queued_never_reaches_who_has_the_number_next)
 /* ---- inside of a batch --------------------------------------------------------- */
 
 struct swap {
-    struct loan loans[2]; /* both are ready; who is called first ends the other */
+    struct loan loans[2]; /* both are ready; the first one called ends the other */
     struct witness stranger;
     int stranger_peer;
     int victim;
@@ -292,7 +292,7 @@ static int swap_other(struct witness *witness, const struct fdmux_stream_event *
     return 0;
 }
 
-TEST(event_of_the_same_batch_does_not_reach_who_has_the_number_next)
+TEST(event_of_the_same_batch_does_not_reach_the_next_owner_of_the_number)
 {
     struct fdmux_loop *loop = check_open_loop();
     struct swap swap = {.stranger_peer = -1};
@@ -317,7 +317,7 @@ TEST(event_of_the_same_batch_does_not_reach_who_has_the_number_next)
     close_loan(&swap.loans[1 - swap.victim]);
 }
 
-/* Lets go of its own descriptor, whichever event it is, and closes that at once. */
+/* Drop the stream in any of its events, and close its descriptor at once. */
 static int drop_self(struct witness *witness, const struct fdmux_stream_event *event)
 {
     struct loan *loan = witness->extra;
@@ -368,7 +368,7 @@ TEST(stream_may_drop_and_close_its_descriptor_at_the_end)
     expect_dropped(&loan, FDMUX_STREAM_END);
 }
 
-/* The kernel is full at the first write, and takes all when it is asked again. */
+/* The kernel takes nothing at the first write, and everything later. */
 static void open_full_loan(struct loan *loan)
 {
     prepare_drop(loan);

@@ -1,5 +1,5 @@
-/* test_stream_buffer.c: a stream receives where its buffer function says, as much as
- * that says, and what is not asked for stays in the kernel. */
+/* test_stream_buffer.c: a stream receives into the memory that its buffer function
+ * names, at most as much as it asks for; the rest stays in the kernel. */
 #include "stream_fixtures.h"
 
 #include <sys/socket.h>
@@ -9,17 +9,17 @@
 
 enum { ROOM = 300000, RECEIVE_DEFAULT = 65536, RECEIVE_MAX = 262144 };
 
-/* A stream that says where it wants to receive, and its peer. */
+/* A stream with a buffer function, and its peer. */
 struct taker {
     struct fdmux_loop *loop;
     struct witness witness;
     uint64_t stream;
     int peer;
     int asked; /* calls of its buffer function */
-    size_t size; /* what that says */
-    int result; /* what it returns */
-    int (*deed)(struct taker *taker); /* what it does before; NULL: nothing */
-    bool is_elsewhere; /* some DATA lay outside of its buffer */
+    size_t size; /* the size that it asks for */
+    int result; /* its result */
+    int (*action)(struct taker *taker); /* called by the buffer function; may be NULL */
+    bool is_elsewhere; /* a DATA event was outside of its buffer */
     unsigned char buffer[ROOM];
 };
 
@@ -33,7 +33,7 @@ static int name_buffer(struct fdmux_loop *loop, uint64_t stream, void **ret_buff
     taker->asked++;
     *ret_buffer = taker->buffer;
     *ret_size = taker->size;
-    return taker->deed == NULL ? taker->result : taker->deed(taker);
+    return taker->action == NULL ? taker->result : taker->action(taker);
 }
 
 static int check_place(struct witness *witness, const struct fdmux_stream_event *event)
@@ -115,7 +115,7 @@ TEST(stream_receives_exactly_what_it_asks_for)
     CHECK_EQ(taker.witness.counts[FDMUX_STREAM_DATA], 3);
     CHECK_EQ(taker.asked, 3); /* before each receive */
     serve_times(&taker, 1);
-    CHECK_EQ(taker.asked, 3); /* and not without need */
+    CHECK_EQ(taker.asked, 3); /* only when there is something to receive */
     close_taker(&taker);
 }
 
@@ -215,7 +215,7 @@ TEST(end_of_the_peer_comes_behind_the_bytes)
 }
 
 /* recv(2): EFAULT. */
-TEST(buffer_that_is_none_ends_the_stream)
+TEST(invalid_buffer_ends_the_stream)
 {
     static struct taker taker;
     struct fdmux_stream_options options = prepare(&taker, 1);
@@ -231,7 +231,7 @@ TEST(buffer_that_is_none_ends_the_stream)
     close_taker(&taker);
 }
 
-/* ---- what it may do ------------------------------------------------------------ */
+/* ---- what a buffer function may do --------------------------------------------- */
 
 static int pause_stream(struct taker *taker)
 {
@@ -244,12 +244,12 @@ TEST(stream_that_pauses_as_it_is_asked_receives_nothing)
     static struct taker taker;
 
     open_taker(&taker, 100);
-    taker.deed = pause_stream;
+    taker.action = pause_stream;
     say(&taker, "bytes");
     serve_times(&taker, 3);
     CHECK_EQ(taker.asked, 1);
     CHECK_EQ(taker.witness.last_kind, 0);
-    taker.deed = NULL;
+    taker.action = NULL;
     CHECK_EQ(fdmux_stream_resume(taker.loop, taker.stream), 0);
     serve_times(&taker, 1);
     CHECK_EQ(taker.witness.received, 5);
@@ -274,7 +274,7 @@ TEST(stream_that_closes_as_it_is_asked_receives_nothing)
 
     for (int i = 0; i < 2; i++) {
         open_taker(&taker, 100);
-        taker.deed = i == 0 ? close_stream : drop_stream;
+        taker.action = i == 0 ? close_stream : drop_stream;
         say(&taker, "bytes");
         serve_times(&taker, 1);
         CHECK_EQ(taker.asked, 1);
@@ -296,7 +296,7 @@ TEST(stream_may_destroy_the_loop_as_it_is_asked)
     static struct taker taker;
 
     open_taker(&taker, 100);
-    taker.deed = destroy_loop;
+    taker.action = destroy_loop;
     say(&taker, "bytes");
     CHECK_EQ(fdmux_loop_dispatch(taker.loop, 0, NULL, 0), -ESTALE);
     CHECK_EQ(taker.witness.counts[FDMUX_STREAM_DATA], 0);
@@ -327,7 +327,7 @@ TEST(negative_result_ends_the_batch_and_loses_nothing)
 
 enum { SHORT_RECEIVES = 8 };
 
-/* A stream over TCP after so many short receives that it is watched for edges. */
+/* Open a TCP stream that made enough short receives to be watched edge-triggered. */
 static void open_edge_taker(struct taker *taker)
 {
     struct fdmux_stream_options options = prepare(taker, 100);
@@ -394,17 +394,17 @@ EPOLL_TEST(edge_of_a_stream_that_pauses_as_it_is_asked_comes_after_the_pause)
     static struct taker taker;
 
     open_edge_taker(&taker);
-    taker.deed = pause_stream;
+    taker.action = pause_stream;
     say(&taker, "bytes");
     serve_until_asked(&taker, 0);
-    taker.deed = NULL;
+    taker.action = NULL;
     CHECK_EQ(fdmux_stream_resume(taker.loop, taker.stream), 0);
     serve_times(&taker, 2);
     CHECK_EQ(taker.witness.received, SHORT_RECEIVES + 5);
     close_taker(&taker);
 }
 
-/* What fills the buffer may not be all there is. */
+/* If the buffer was filled, more bytes may be waiting. */
 EPOLL_TEST(edge_that_fills_the_buffer_is_reported_again)
 {
     static struct taker taker;

@@ -1,5 +1,5 @@
-/* test_stream_edge.c: streams that are watched for edges lose nothing: not what lies
- * behind the bytes, not more than fits, not what a fault has kept back. */
+/* test_stream_edge.c: streams that are watched edge-triggered lose nothing: not an end
+ * after the last bytes, not more bytes than fit, not what a fault has delayed. */
 #include "stream_fixtures.h"
 
 #include <sys/socket.h>
@@ -32,14 +32,14 @@ static bool can_edge(const struct line *line)
     return strcmp(fdmux_loop_backend(line->loop), "epoll") == 0;
 }
 
-static void say(struct line *line, size_t size)
+static void send_bytes(struct line *line, size_t size)
 {
     static const char bytes[100000];
 
     CHECK_EQ(send(line->peer, bytes, size, MSG_NOSIGNAL), (long)size);
 }
 
-/* So many bytes in all must have arrived. */
+/* `size` bytes in all must have arrived. */
 static void expect_received(struct line *line, uint64_t size)
 {
     for (int i = 0; i < 1000 && line->witness.received < size; i++)
@@ -61,13 +61,13 @@ static void open_line(struct line *line, uint32_t receive_max)
     line->stream = add_stream_with(line->loop, fds[1], &options);
 }
 
-/* The same after so many short receives that edges are enough. */
+/* Open a line that made enough short receives to be watched edge-triggered. */
 static void open_edge_line(struct line *line, uint32_t receive_max)
 {
     open_line(line, receive_max);
     for (uint64_t i = 1; i <= SHORT_RECEIVES; i++) {
         CHECK(!is_edge(line));
-        say(line, 1);
+        send_bytes(line, 1);
         expect_received(line, i);
     }
     CHECK_EQ(is_edge(line), can_edge(line));
@@ -85,7 +85,7 @@ TEST(short_receives_lead_to_edges_and_every_byte_comes)
 
     open_edge_line(&line, 0);
     for (uint64_t i = 1; i <= 50; i++) {
-        say(&line, 10);
+        send_bytes(&line, 10);
         expect_received(&line, SHORT_RECEIVES + 10 * i);
     }
     CHECK_EQ(is_edge(&line), can_edge(&line));
@@ -97,7 +97,7 @@ TEST(the_end_behind_the_last_bytes_is_not_missed)
     struct line line;
 
     open_edge_line(&line, 0);
-    say(&line, 10);
+    send_bytes(&line, 10);
     CHECK_EQ(shutdown(line.peer, SHUT_WR), 0);
     serve_until(line.loop, &line.witness.counts[FDMUX_STREAM_END], 1);
     CHECK_EQ(line.witness.received, SHORT_RECEIVES + 10);
@@ -115,15 +115,15 @@ TEST(a_reset_is_not_missed)
     fdmux_loop_destroy(line.loop);
 }
 
-TEST(more_than_one_receive_takes_comes_all_the_same)
+TEST(bytes_beyond_one_receive_are_received)
 {
     struct line line;
 
     open_edge_line(&line, 100);
-    say(&line, 1000);
+    send_bytes(&line, 1000);
     expect_received(&line, SHORT_RECEIVES + 1000);
     CHECK(!is_edge(&line)); /* the last receive was full */
-    say(&line, 150);
+    send_bytes(&line, 150);
     expect_received(&line, SHORT_RECEIVES + 1150);
     close_line(&line);
 }
@@ -134,7 +134,7 @@ TEST(a_receive_that_was_cut_short_is_not_the_last)
 
     open_edge_line(&line, 0);
     fdmux_testing_short(3);
-    say(&line, 100);
+    send_bytes(&line, 100);
     expect_received(&line, SHORT_RECEIVES + 100);
     fdmux_testing_short(0);
     close_line(&line);
@@ -146,18 +146,18 @@ TEST(a_receive_that_found_nothing_is_tried_again)
 
     open_edge_line(&line, 0);
     fdmux_testing_fail(FDMUX_CALL_RECV, 1, EAGAIN, 0);
-    say(&line, 10);
+    send_bytes(&line, 10);
     expect_received(&line, SHORT_RECEIVES + 10);
     close_line(&line);
 }
 
-TEST(what_came_during_a_pause_comes_after_it)
+TEST(bytes_that_came_during_a_pause_come_after_it)
 {
     struct line line;
 
     open_edge_line(&line, 0);
     CHECK_EQ(fdmux_stream_pause(line.loop, line.stream), 0);
-    say(&line, 10);
+    send_bytes(&line, 10);
     serve_all(line.loop);
     CHECK_EQ(line.witness.received, SHORT_RECEIVES);
     CHECK_EQ(fdmux_stream_resume(line.loop, line.stream), 0);
@@ -170,10 +170,10 @@ TEST(bytes_behind_urgent_data_come)
     struct line line;
 
     open_edge_line(&line, 0);
-    say(&line, 3);
+    send_bytes(&line, 3);
     CHECK_EQ(send(line.peer, "!", 1, MSG_OOB | MSG_NOSIGNAL), 1);
-    say(&line, 3);
-    expect_received(&line, SHORT_RECEIVES + 6); /* recv(2) stops at the mark */
+    send_bytes(&line, 3);
+    expect_received(&line, SHORT_RECEIVES + 6); /* recv(2) stops at the urgent mark */
     close_line(&line);
 }
 
@@ -185,14 +185,14 @@ TEST(a_queue_is_drained_by_level)
     open_edge_line(&line, 0);
     while (queued(line.loop, line.stream) == 0)
         CHECK_EQ(fdmux_stream_write(line.loop, line.stream, bytes, sizeof bytes), 0);
-    CHECK(!is_edge(&line)); /* it waits for two things */
+    CHECK(!is_edge(&line)); /* it waits for reading and writing */
     while (queued(line.loop, line.stream) > 0) {
         while (recv(line.peer, bytes, sizeof bytes, MSG_DONTWAIT) > 0)
             continue;
         CHECK(serve(line.loop) >= 0);
     }
     serve_all(line.loop);
-    say(&line, 10);
+    send_bytes(&line, 10);
     expect_received(&line, SHORT_RECEIVES + 10);
     close_line(&line);
 }
@@ -215,7 +215,7 @@ TEST(a_stream_that_others_watch_too_stays_level_triggered)
     options.fd = fdmux_stream_fd(line.loop, line.stream);
     CHECK_EQ(fdmux_io_add(line.loop, &options, &other), 0);
     for (uint64_t i = 1; i <= 2 * SHORT_RECEIVES; i++) {
-        say(&line, 1);
+        send_bytes(&line, 1);
         expect_received(&line, i);
     }
     CHECK(!is_edge(&line));
@@ -229,7 +229,7 @@ TEST(a_kernel_that_refuses_edges_costs_nothing_else)
     open_line(&line, 0);
     for (uint64_t i = 1; i <= 2 * SHORT_RECEIVES; i++) {
         fdmux_testing_fail(FDMUX_CALL_EPOLL_CTL, 1, ENOMEM, 0);
-        say(&line, 1);
+        send_bytes(&line, 1);
         expect_received(&line, i);
     }
     fdmux_testing_fail(0, 0, 0, 0);
@@ -238,7 +238,7 @@ TEST(a_kernel_that_refuses_edges_costs_nothing_else)
     close_line(&line);
 }
 
-/* A receive from a Unix socket stops where descriptors were passed. */
+/* recv(2) from a Unix socket stops where descriptors were passed. */
 TEST(unix_sockets_stay_level_triggered)
 {
     struct line line = {.loop = check_open_loop()};
@@ -248,7 +248,7 @@ TEST(unix_sockets_stay_level_triggered)
     line.peer = fds[0];
     line.stream = add_stream(line.loop, fds[1], &line.witness);
     for (uint64_t i = 1; i <= 2 * SHORT_RECEIVES; i++) {
-        say(&line, 1);
+        send_bytes(&line, 1);
         expect_received(&line, i);
     }
     CHECK(!is_edge(&line));

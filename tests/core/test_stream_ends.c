@@ -1,5 +1,5 @@
 /* test_stream_ends.c: every end of a stream: by the peer, by its user, inside
- * functions, with its loop; and what a function's negative result does. */
+ * functions, with its loop; and the effect of a negative result. */
 #include "stream_fixtures.h"
 
 #include <sys/socket.h>
@@ -102,7 +102,7 @@ TEST(a_stream_that_another_closed_gets_no_data_in_the_same_batch)
     CHECK_EQ(close(fds[0][1]) + close(fds[1][1]), 0);
 }
 
-/* Adds a stream as another one ends. */
+/* Add a stream while another one ends. */
 static int add_another(struct witness *witness, const struct fdmux_stream_event *event)
 {
     struct witness *next = witness->extra;
@@ -118,8 +118,9 @@ static int add_another(struct witness *witness, const struct fdmux_stream_event 
     return 0;
 }
 
-/* Whoever works with it in this batch must not meet another stream there. */
-TEST(the_slot_of_a_stream_that_is_over_is_not_used_again_in_the_same_batch)
+/* Code that still uses the old stream in this batch must not find a new one in its
+ * slot. */
+TEST(the_slot_of_an_ended_stream_is_not_reused_in_the_same_batch)
 {
     struct fdmux_loop *loop = check_open_loop();
     struct witness next = {0}, last = {0};
@@ -140,12 +141,12 @@ TEST(the_slot_of_a_stream_that_is_over_is_not_used_again_in_the_same_batch)
     last.token = add_stream(loop, fds[0], &last);
     CHECK((last.token & 0x0fffffff) != (next.token & 0x0fffffff));
     CHECK(((last.token ^ first.token) & 0x0fffffff) == 0 ||
-          ((last.token ^ second.token) & 0x0fffffff) == 0); /* now one of them is */
+          ((last.token ^ second.token) & 0x0fffffff) == 0); /* now a slot is reused */
     fdmux_loop_destroy(loop);
     CHECK_EQ(close(fds[1]), 0);
 }
 
-/* ---- loops that end ------------------------------------------------------------ */
+/* ---- the end of the loop ------------------------------------------------------- */
 
 TEST(a_destroyed_loop_ends_its_streams)
 {
@@ -206,7 +207,7 @@ TEST(a_loop_may_be_destroyed_in_the_function_of_a_stream)
     }
 }
 
-/* Destroys the loop at one kind of event. */
+/* Destroy the loop at one kind of event. */
 static int destroy_at_kind(struct witness *witness,
                            const struct fdmux_stream_event *event)
 {
@@ -309,7 +310,7 @@ TEST(a_function_that_refuses_everything_still_ends)
 
 /* ---- hosts --------------------------------------------------------------------- */
 
-EPOLL_TEST(a_host_learns_of_a_stream_that_was_closed_outside_of_a_dispatch)
+EPOLL_TEST(hosted_descriptor_is_readable_for_a_stream_closed_outside_of_a_dispatch)
 {
     struct fdmux_loop *loop = check_open_loop();
     struct witness witness = {0};

@@ -1,10 +1,11 @@
 /* test_stream_faults.c: each system call and allocation of a scenario with streams
- * fails once, then from there on, until a run makes fewer calls than the one to fail.
+ * fails, once or from then on, until a run makes fewer calls than the number of the
+ * call to fail.
  *
- * Whatever fails: a negative errno or a CLOSED event, sound structures, nothing
- * leaked, `destroyed` once for each stream that was made, and a loop that works
- * afterwards. Twice: with what streams have by default, and with handlers and buffers
- * of their own. */
+ * After any fault: a negative errno or a CLOSED event, valid structures, no leaks,
+ * `destroyed` once for each stream that was made, and a loop that works afterwards.
+ * Each case runs twice: with default options, and with handlers and buffers per
+ * stream. */
 #include "stream_fixtures.h"
 
 #include <stdio.h>
@@ -24,11 +25,11 @@ struct scene {
     struct fdmux_loop *loop;
     struct plan plan;
     bool has_handlers;
-    int handler_count; /* accepted streams that got one */
+    int handler_count; /* accepted streams that got a handler */
     struct witness server;
     struct witness accepted;
     struct witness clients[CLIENTS];
-    uint64_t listener; /* 0: could not be made */
+    uint64_t listener; /* 0: creating it failed */
     uint64_t streams[CLIENTS];
     char path[100];
 };
@@ -130,7 +131,7 @@ static void talk(struct scene *scene)
     serve_some(scene);
 }
 
-/* More than the kernel takes, to a client that does not read; then it does. */
+/* Write more than the kernel takes, to a client that does not read at first. */
 static void pile_up(struct scene *scene)
 {
     static unsigned char bytes[1000];
@@ -216,7 +217,7 @@ static int64_t run(struct plan plan, bool has_handlers)
     close_all(scene);
     calls = fdmux_testing_calls();
     fdmux_testing_fail(0, 0, 0, 0);
-    (void)unlink(scene->path); /* not there if it could not be bound */
+    (void)unlink(scene->path); /* absent if bind(2) failed */
     check_usable(scene);
     check_ends(scene);
     CHECK_EQ(fdmux_testing_allocations(), 0);
@@ -232,7 +233,7 @@ static void fail_each(uint32_t kinds, int error, int persistent)
 
         while (run(plan, i == 1) >= plan.nth)
             plan.nth++;
-        CHECK(plan.nth > 1); /* something was there to fail */
+        CHECK(plan.nth > 1); /* at least one call was made to fail */
         printf("injections: %lld\n", (long long)plan.nth - 1);
     }
 }

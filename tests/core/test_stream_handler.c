@@ -1,5 +1,5 @@
-/* test_stream_handler.c: a stream may be given functions and userdata of its own; what
- * it had before is told once that it is not needed any more. */
+/* test_stream_handler.c: a stream may get its own functions and userdata; the old
+ * `destroyed` is called once. */
 #include "stream_fixtures.h"
 
 #include <sys/socket.h>
@@ -19,7 +19,7 @@ static struct fdmux_stream_handler handler_for(struct fdmux_loop *loop,
 
 static void count_end(void *userdata)
 {
-    ((struct witness *)userdata)->destroyed++; /* without a CLOSED before it */
+    ((struct witness *)userdata)->destroyed++; /* no CLOSED comes before */
 }
 
 static void give(struct fdmux_loop *loop, uint64_t stream, struct witness *witness)
@@ -29,7 +29,7 @@ static void give(struct fdmux_loop *loop, uint64_t stream, struct witness *witne
     CHECK_EQ(fdmux_stream_set_handler(loop, stream, &handler), 0);
 }
 
-/* A stream whose end is counted, also if its handler is only replaced. */
+/* Open a stream whose `destroyed` is counted, also when its handler is replaced. */
 static uint64_t open_stream(struct fdmux_loop *loop, struct witness *witness,
                             int *ret_peer)
 {
@@ -75,7 +75,7 @@ TEST(accepted_streams_get_handlers_of_their_own)
         CHECK_EQ(sessions[i].received, 5);
     }
     expect_bytes(clients[0], "hello");
-    CHECK_EQ(server.destroyed, 0); /* the listener's own, which goes on */
+    CHECK_EQ(server.destroyed, 0); /* the listener is still open */
     for (int i = 0; i < CLIENTS; i++) {
         CHECK_EQ(close(clients[i]), 0);
         serve_until(loop, &sessions[i].counts[FDMUX_STREAM_END], 1);
@@ -88,7 +88,7 @@ TEST(accepted_streams_get_handlers_of_their_own)
         CHECK_EQ(sessions[i].destroyed, 1);
 }
 
-TEST(new_handler_of_a_listener_is_for_what_it_accepts_from_then_on)
+TEST(new_handler_of_a_listener_applies_to_streams_accepted_later)
 {
     struct fdmux_loop *loop = check_open_loop();
     struct witness before = {0}, after = {0};
@@ -109,7 +109,7 @@ TEST(new_handler_of_a_listener_is_for_what_it_accepts_from_then_on)
     CHECK_EQ(send(clients[1], "yz", 2, 0), 2);
     serve_until(loop, &before.counts[FDMUX_STREAM_DATA], 1);
     serve_until(loop, &after.counts[FDMUX_STREAM_DATA], 1);
-    CHECK_EQ(before.received, 1); /* accepted before: as it was */
+    CHECK_EQ(before.received, 1); /* accepted before: unchanged */
     CHECK_EQ(after.received, 2);
     fdmux_loop_destroy(loop);
     CHECK_EQ(before.destroyed, 1);
@@ -117,7 +117,7 @@ TEST(new_handler_of_a_listener_is_for_what_it_accepts_from_then_on)
     CHECK_EQ(close(clients[0]) | close(clients[1]), 0);
 }
 
-/* ---- the old one --------------------------------------------------------------- */
+/* ---- the old handler ----------------------------------------------------------- */
 
 TEST(old_destroyed_is_called_once_and_before_set_handler_returns)
 {
@@ -213,7 +213,7 @@ TEST(handler_set_in_a_function_gets_the_next_event)
     int peer;
 
     (void)open_stream(loop, &first, &peer);
-    second.counts[FDMUX_STREAM_CLOSED] = 1; /* it ends without one */
+    second.counts[FDMUX_STREAM_CLOSED] = 1; /* it gets no CLOSED itself */
     CHECK_EQ(send(peer, "x", 1, 0), 1);
     CHECK_EQ(serve(loop), 0);
     CHECK_EQ(first.received, 1);
@@ -227,7 +227,7 @@ TEST(handler_set_in_a_function_gets_the_next_event)
     CHECK_EQ(last.destroyed, 1);
 }
 
-/* The new one is destroyed with the stream, although CLOSED went to the old one. */
+/* The new handler gets `destroyed`, although the old one got CLOSED. */
 TEST(handler_set_in_closed_is_the_one_that_is_destroyed)
 {
     struct fdmux_loop *loop = check_open_loop();

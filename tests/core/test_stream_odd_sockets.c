@@ -1,5 +1,5 @@
-/* test_stream_odd_sockets.c: streams on what is no connection: a pipe, a datagram
- * socket, a socket connected to itself; and calls that stop half-way. */
+/* test_stream_odd_sockets.c: streams on descriptors that are no connections: a pipe, a
+ * datagram socket, a socket connected to itself; and calls that fail half-way. */
 #include "stream_fixtures.h"
 
 #include <arpa/inet.h>
@@ -51,7 +51,7 @@ TEST(socket_connected_to_itself_was_refused)
     expect_failure(loop, &witness, ECONNREFUSED);
 }
 
-/* A datagram socket is writable at any time, and has no peer. */
+/* A datagram socket is always writable and has no peer. */
 TEST(writable_without_a_peer_is_not_connected)
 {
     struct fdmux_loop *loop = check_open_loop();
@@ -66,7 +66,7 @@ TEST(writable_without_a_peer_is_not_connected)
     expect_failure(loop, &witness, 0);
 }
 
-/* Here the interrupted connect(2) was not even begun. */
+/* The interrupted connect(2) has not even begun here. */
 TEST(interrupted_connect_is_waited_for)
 {
     struct fdmux_loop *loop = check_open_loop();

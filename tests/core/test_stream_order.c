@@ -1,7 +1,7 @@
 /* test_stream_order.c: every byte arrives once and in order, whatever the kernel does.
  *
  * Two streams of one loop write to each other, in pieces of random sizes, while calls
- * are cut short, interrupted, refused and fail for want of buffers. */
+ * are cut short, interrupted, refused, or fail for lack of buffers. */
 #include "stream_fixtures.h"
 
 #include <sys/socket.h>
@@ -9,8 +9,8 @@
 
 #include "stream.h"
 
-/* Together below the high-water mark: two that both stop reading for what they have to
- * write would wait for each other. */
+/* Their sum is below the high-water mark: two streams that both stopped reading because
+ * of full queues would wait for each other. */
 enum { PIECE_MAX = 20000, QUEUE_FULL = 40000 };
 
 struct side {
@@ -23,7 +23,7 @@ struct side {
 struct traffic {
     struct fdmux_loop *loop;
     struct side sides[2];
-    size_t total; /* each way */
+    size_t total; /* in each direction */
     uint64_t seed;
     bool is_faulty;
     unsigned char piece[PIECE_MAX];
@@ -108,7 +108,7 @@ static void exchange(bool is_faulty, size_t total, int64_t short_max)
             plan_fault(traffic);
         write_piece(traffic, &traffic->sides[step % 2]);
         CHECK_EQ(serve(traffic->loop), 0);
-        fdmux__hub_tick(traffic->loop, 1); /* for those out of buffers */
+        fdmux__hub_tick(traffic->loop, 1); /* retries writes that failed with ENOBUFS */
     }
     close_traffic(traffic);
 }
@@ -206,7 +206,7 @@ static int64_t sends_of(struct fdmux_loop *loop,
     return fdmux_testing_calls();
 }
 
-TEST(neighbours_to_one_stream_go_out_in_one_call)
+TEST(adjacent_writes_to_one_stream_use_one_call)
 {
     struct fdmux_loop *loop = check_open_loop();
     struct witness witnesses[2] = {{0}};
@@ -221,11 +221,11 @@ TEST(neighbours_to_one_stream_go_out_in_one_call)
     for (int i = 0; i < 130; i++)
         ops[i] = (struct fdmux_stream_write_op){streams[0], "ab", 2};
     CHECK_EQ(sends_of(loop, ops, 64, 64), 1);
-    CHECK_EQ(sends_of(loop, ops, 130, 130), 3); /* 64 parts a call */
+    CHECK_EQ(sends_of(loop, ops, 130, 130), 3); /* 64 parts per call */
     ops[1].stream = streams[1];
     CHECK_EQ(sends_of(loop, ops, 10, 10), 3);
     CHECK_EQ(fdmux_stream_close(loop, streams[1], 0), 0);
-    CHECK_EQ(sends_of(loop, ops, 10, 9), 2); /* passed by */
+    CHECK_EQ(sends_of(loop, ops, 10, 9), 2); /* the closed stream is skipped */
     CHECK_EQ(serve(loop), 0);
     CHECK_EQ(sends_of(loop, ops, 10, 9), 2);
     fdmux_loop_destroy(loop);

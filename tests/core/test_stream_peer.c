@@ -1,4 +1,4 @@
-/* test_stream_peer.c: who is at the other end, from the beginning and after the end. */
+/* test_stream_peer.c: the peer's address, from the connection to the end. */
 #include "stream_fixtures.h"
 
 #include <arpa/inet.h>
@@ -27,7 +27,7 @@ static union address name_of(int fd)
     return own;
 }
 
-/* The peer of this stream has this name, and this is all there is to it. */
+/* The stream must report exactly this name as its peer. */
 static void expect_peer(struct fdmux_loop *loop, uint64_t stream, union address name,
                         int size)
 {
@@ -68,7 +68,7 @@ static void meet(const struct fdmux_stream_address *where, int size)
     CHECK_EQ(fdmux_stream_listen_at(loop, where, &options, &listener), 0);
     expect_none(loop, listener);
     name = name_of(fdmux_stream_fd(loop, listener));
-    bound.port = ntohs(name.inet.sin_port); /* in the same place in both families */
+    bound.port = ntohs(name.inet.sin_port); /* at the same offset in both families */
     options = options_for(loop, &client);
     CHECK_EQ(fdmux_stream_connect_to(loop, &bound, &options, &stream), 0);
     expect_none(loop, stream); /* not yet connected */
@@ -153,7 +153,7 @@ TEST(socket_without_an_address_has_none)
 
     open_sockets(fds);
     expect_none(loop, add_stream(loop, fds[0], &witness));
-    expect_none(loop, add_stream(loop, channel.read_fd, &witness)); /* no socket */
+    expect_none(loop, add_stream(loop, channel.read_fd, &witness)); /* not a socket */
     fdmux_loop_destroy(loop);
     CHECK_EQ(close(fds[1]) | close(channel.write_fd), 0);
 }
@@ -174,7 +174,7 @@ static int ask_when_closed(struct witness *witness,
 
     if (event->kind != FDMUX_STREAM_CLOSED)
         return 0;
-    /* getpeername(2) knows nothing any more. */
+    /* getpeername(2) fails by then. */
     CHECK(getpeername(fdmux_stream_fd(witness->loop, event->stream), &peer.generic,
                       &size) < 0);
     farewell->size = fdmux_stream_peer(witness->loop, event->stream, &farewell->peer,
@@ -204,6 +204,6 @@ TEST(peer_is_known_when_a_reset_has_ended_the_connection)
     CHECK_EQ(farewell.size, sizeof(struct sockaddr_in));
     CHECK(memcmp(&farewell.peer, &name, sizeof(struct sockaddr_in)) == 0);
     CHECK_EQ(fdmux_stream_peer(loop, stream, &name, sizeof name), -ENOENT);
-    server.reaction = NULL; /* the listener's own end */
+    server.reaction = NULL; /* not for the end of the listener */
     fdmux_loop_destroy(loop);
 }

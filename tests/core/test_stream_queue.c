@@ -1,5 +1,5 @@
-/* test_stream_queue.c: what the kernel does not take is bounded, pauses reading, and is
- * sent or dropped at the end, as asked. */
+/* test_stream_queue.c: bytes that the kernel does not take are queued up to a bound,
+ * pause reading, and are sent or dropped at the end, as asked. */
 #include "stream_fixtures.h"
 
 #include <sys/socket.h>
@@ -16,7 +16,7 @@ struct slow {
     uint64_t stream;
     int peer;
     size_t written;
-    size_t read; /* by the peer */
+    size_t read; /* bytes, by the peer */
     uint64_t read_hash;
     uint64_t written_hash;
 };
@@ -54,7 +54,7 @@ static void fill_queue(struct slow *slow, uint32_t length)
         write_some(slow);
 }
 
-/* Returns false when nothing is there. */
+/* Returns false if there is nothing to read. */
 static bool read_some(struct slow *slow)
 {
     unsigned char bytes[PIECE];
@@ -67,7 +67,7 @@ static bool read_some(struct slow *slow)
     return true;
 }
 
-/* Read what was sent, serving meanwhile, until `length` bytes came. */
+/* Dispatch and read until `length` bytes came. */
 static void read_all(struct slow *slow, size_t length)
 {
     for (int i = 0; i < 10000 && slow->read < length; i++) {
@@ -121,10 +121,10 @@ TEST(a_pause_and_the_high_mark_do_not_undo_each_other)
     CHECK_EQ(fdmux_stream_resume(loop, slow.stream), 0);
     CHECK_EQ(send(slow.peer, "x", 1, 0), 1);
     serve_all(loop);
-    CHECK_EQ(slow.witness.received, 0); /* the mark holds nevertheless */
+    CHECK_EQ(slow.witness.received, 0); /* still paused by the high mark */
     CHECK_EQ(fdmux_stream_pause(loop, slow.stream), 0);
     read_all(&slow, slow.written);
-    CHECK_EQ(slow.witness.received, 0); /* and so does the pause */
+    CHECK_EQ(slow.witness.received, 0); /* still paused by the caller */
     CHECK_EQ(fdmux_stream_resume(loop, slow.stream), 0);
     serve_all(loop);
     CHECK_EQ(slow.witness.received, 1);
@@ -169,7 +169,7 @@ TEST(the_common_bound_ends_the_stream_with_the_longest_queue)
                                               queued(loop, slow[1].stream) +
                                               queued(loop, slow[2].stream)),
              0);
-    write_some(&slow[2]); /* at the cost of who has the most */
+    write_some(&slow[2]); /* closes the stream with the longest queue */
     CHECK_EQ(serve(loop), 0);
     CHECK_EQ(slow[0].witness.error, ENOBUFS);
     CHECK_EQ(slow[0].witness.destroyed, 1);
@@ -190,7 +190,7 @@ TEST(the_common_bound_may_be_lowered_below_what_is_queued)
     open_slow(&slow[1], loop);
     fill_queue(&slow[0], 6000);
     fill_queue(&slow[1], 3000);
-    CHECK_EQ(fdmux_stream_total_max(loop, 100), 0); /* below what is queued */
+    CHECK_EQ(fdmux_stream_total_max(loop, 100), 0); /* less than is queued */
     CHECK_EQ(fdmux_stream_write(loop, slow[0].stream, "x", 1), -ENOBUFS);
     CHECK_EQ(fdmux_stream_write(loop, slow[1].stream, "x", 1), -ENOBUFS);
     serve_until(loop, &slow[1].witness.destroyed, 1);
@@ -311,7 +311,7 @@ TEST(writing_in_answer_to_writable_and_drained_keeps_the_order)
     fdmux_loop_destroy(loop);
 }
 
-/* ---- no buffers ---------------------------------------------------------------- */
+/* ---- no kernel buffers --------------------------------------------------------- */
 
 TEST(a_kernel_without_buffers_is_waited_for_without_spinning)
 {
@@ -321,7 +321,7 @@ TEST(a_kernel_without_buffers_is_waited_for_without_spinning)
 
     open_slow(&slow, loop);
     fdmux_testing_fail(FDMUX_CALL_SEND, 1, ENOBUFS, 1);
-    write_some(&slow); /* nothing is in the kernel's buffer: it looks writable */
+    write_some(&slow); /* the kernel's buffer is empty, so the socket is writable */
     CHECK_EQ(queued(loop, slow.stream), PIECE);
     for (int i = 0; i < 20; i++)
         CHECK_EQ(serve(loop), 0);

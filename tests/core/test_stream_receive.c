@@ -1,5 +1,5 @@
-/* test_stream_receive.c: how much a stream receives in one batch, and that all who are
- * ready have their turn in each. */
+/* test_stream_receive.c: how much a stream receives in one batch, and that every ready
+ * stream receives in each batch. */
 #include "stream_fixtures.h"
 
 #include <sys/socket.h>
@@ -77,7 +77,8 @@ TEST(stream_that_always_has_more_delays_no_other)
     close_crowd(crowd);
 }
 
-/* What a stream with this limit gets in its first batch, of more than it may have. */
+/* Returns how much a stream with this limit receives in its first batch, of more bytes
+ * than that. */
 static uint64_t receive_much(uint32_t receive_max)
 {
     static unsigned char bytes[MUCH];
@@ -97,7 +98,7 @@ static uint64_t receive_much(uint32_t receive_max)
     first = witness.received;
     CHECK_EQ(witness.counts[FDMUX_STREAM_DATA], 1);
     while (witness.received < (uint64_t)sent)
-        CHECK_EQ(serve(loop), 0); /* the rest comes in its time */
+        CHECK_EQ(serve(loop), 0); /* the rest comes in later batches */
     CHECK_EQ(witness.largest, first);
     fdmux_loop_destroy(loop);
     CHECK_EQ(close(fds[1]), 0);
@@ -111,5 +112,6 @@ TEST(receive_max_bounds_what_comes_in_one_batch)
     CHECK_EQ(receive_much(1), 1);
     CHECK_EQ(receive_much(4096), 4096);
     CHECK_EQ(receive_much(0), RECEIVE_DEFAULT);
-    CHECK(most > RECEIVE_DEFAULT && most <= RECEIVE_MAX); /* as the kernel has room */
+    /* How much exactly depends on the kernel's buffer. */
+    CHECK(most > RECEIVE_DEFAULT && most <= RECEIVE_MAX);
 }

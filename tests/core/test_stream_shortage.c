@@ -1,5 +1,5 @@
-/* test_stream_shortage.c: what a shortage of the kernel's does to streams that are
- * ready together, and functions that end or fail while a queue drains. */
+/* test_stream_shortage.c: how a shortage in the kernel affects streams that are ready
+ * together, and functions that end a stream or fail while a queue drains. */
 #include "stream_fixtures.h"
 
 #include <sys/socket.h>
@@ -7,8 +7,8 @@
 
 /* ---- accepting ----------------------------------------------------------------- */
 
-/* The listener looks away; when a stream closes, it tries again at once. Two streams
- * lie before it in the table: one that ends, and one that stays. */
+/* The listener stops watching; when a stream closes, it retries at once. Two streams
+ * come before it in the table: one that ends, and one that stays. */
 static void starve_and_feed(int error)
 {
     struct fdmux_loop *loop = check_open_loop();
@@ -39,7 +39,7 @@ static void starve_and_feed(int error)
     CHECK_EQ(close(client) | close(first[1]) | close(second[1]), 0);
 }
 
-TEST(starved_listener_is_fed_when_any_stream_ends)
+TEST(starved_listener_accepts_again_when_any_stream_ends)
 {
     starve_and_feed(ENOBUFS);
     starve_and_feed(ENFILE);
@@ -47,7 +47,7 @@ TEST(starved_listener_is_fed_when_any_stream_ends)
 
 /* ---- writing ------------------------------------------------------------------- */
 
-TEST(batch_sent_in_crumbs_arrives_whole)
+TEST(batch_sent_in_small_parts_arrives_whole)
 {
     struct fdmux_loop *loop = check_open_loop();
     struct witness witness = {0};
@@ -85,7 +85,7 @@ static int drop_when_writable(struct witness *witness,
     return fdmux_stream_close(witness->loop, event->stream, FDMUX_STREAM_DROP);
 }
 
-/* The kernel is full at the first write, and takes all when it is asked again. */
+/* The kernel takes nothing at the first write, and everything later. */
 static struct fdmux_loop *open_choked(struct witness *witness, int ret_fds[2])
 {
     struct fdmux_loop *loop = check_open_loop();
@@ -137,7 +137,7 @@ TEST(stream_dropped_as_it_may_write_again_is_not_drained)
 
 /* ---- failing in the middle of a batch ------------------------------------------ */
 
-/* The other stream is full, and the kernel does not let it wait for room. */
+/* The other stream is full, and the kernel refuses to watch it for writing. */
 static int break_other(struct witness *witness, const struct fdmux_stream_event *event)
 {
     uint64_t other = *(uint64_t *)witness->extra;
@@ -150,7 +150,7 @@ static int break_other(struct witness *witness, const struct fdmux_stream_event 
     return 0;
 }
 
-EPOLL_TEST(stream_that_failed_in_a_batch_is_told_nothing_more_of_it)
+EPOLL_TEST(stream_that_failed_in_a_batch_gets_no_more_events_of_it)
 {
     struct fdmux_loop *loop = check_open_loop();
     struct witness witness = {.reaction = break_other}, other = {0};

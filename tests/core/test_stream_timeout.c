@@ -1,6 +1,6 @@
-/* test_stream_timeout.c: idle and stalled streams end, neither early nor for ever.
+/* test_stream_timeout.c: idle and stalled streams end, neither early nor late.
  *
- * Ticks of a quarter of a second are made by hand; one case waits for the timer. */
+ * Most cases call the quarter-second tick themselves; one case waits for the timer. */
 #include "stream_fixtures.h"
 
 #include <sys/socket.h>
@@ -80,10 +80,10 @@ TEST(an_idle_stream_ends_with_etimedout)
     CHECK_EQ(send(timed.peer, "x", 1, 0), 1);
     CHECK_EQ(serve(loop), 0);
     tick(&timed, 4);
-    CHECK_EQ(timed.witness.destroyed, 0); /* a byte in */
+    CHECK_EQ(timed.witness.destroyed, 0); /* a received byte resets it */
     CHECK_EQ(fdmux_stream_write(loop, timed.stream, "x", 1), 0);
     tick(&timed, 4);
-    CHECK_EQ(timed.witness.destroyed, 0); /* a byte out */
+    CHECK_EQ(timed.witness.destroyed, 0); /* a sent byte resets it */
     tick(&timed, 1);
     expect_over(&timed);
     fdmux_loop_destroy(loop);
@@ -120,7 +120,7 @@ TEST(a_stream_whose_queue_does_not_move_is_idle_too)
     fdmux_loop_destroy(loop);
 }
 
-/* The timeouts of a listener are for what it accepts. */
+/* The timeouts of a listener apply to the streams that it accepts. */
 TEST(a_listener_is_never_idle)
 {
     struct fdmux_loop *loop = check_open_loop();
@@ -139,7 +139,7 @@ TEST(a_listener_is_never_idle)
     CHECK_EQ(server.error, ETIMEDOUT);
     fdmux__hub_tick(loop, 10);
     CHECK_EQ(serve(loop), 0);
-    CHECK_EQ(server.destroyed, 0); /* the listener's */
+    CHECK_EQ(server.destroyed, 0); /* the listener is open */
     fdmux_loop_destroy(loop);
     CHECK_EQ(close(client), 0);
 }
@@ -157,7 +157,7 @@ TEST(a_stalled_stream_ends_with_etimedout)
     fill_queue(&timed);
     tick(&timed, 2);
     drain_peer(&timed);
-    CHECK_EQ(serve(loop), 0); /* some is taken */
+    CHECK_EQ(serve(loop), 0); /* the peer takes some bytes */
     CHECK(queued(loop, timed.stream) < 3000);
     fill_queue(&timed);
     tick(&timed, 2);
@@ -167,8 +167,8 @@ TEST(a_stalled_stream_ends_with_etimedout)
     fdmux_loop_destroy(loop);
 }
 
-/* A peer that goes on sending, but takes nothing. */
-TEST(what_a_stalled_peer_sends_does_not_help_it)
+/* The peer keeps sending but reads nothing. */
+TEST(received_bytes_do_not_reset_the_stall_timeout)
 {
     struct fdmux_loop *loop = check_open_loop();
     struct timed timed;
@@ -197,7 +197,7 @@ TEST(the_timer_runs_only_while_a_stream_needs_it)
 
     open_timed(&timed[0], loop, 0, 0);
     CHECK_EQ(fdmux_loop_next_deadline(loop, &deadline_ns), 0);
-    CHECK(deadline_ns == INT64_MAX); /* nobody waits: no timer wakes the loop */
+    CHECK(deadline_ns == INT64_MAX); /* no stream needs it: no timer is armed */
     open_timed(&timed[1], loop, 60000, 0);
     CHECK_EQ(fdmux_loop_next_deadline(loop, &deadline_ns), 0);
     CHECK(deadline_ns < fdmux_loop_now(loop) + (TICK_MS + 1) * MS);

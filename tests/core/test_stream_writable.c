@@ -1,5 +1,5 @@
-/* test_stream_writable.c: a stream that asks for it is told once when its queue has
- * fallen to a mark, whether or not it has reached the high one. */
+/* test_stream_writable.c: a stream that asks for it gets WRITABLE once when its queue
+ * has fallen to a mark, whether or not it had reached the high mark. */
 #include "stream_fixtures.h"
 
 #include <sys/socket.h>
@@ -7,7 +7,7 @@
 
 enum { LOW = 1000, HIGH = 8000, PIECE = 500 };
 
-/* A stream whose socket takes a piece at a time, and at first nothing. */
+/* A stream whose socket takes one piece at a time, and nothing at first. */
 struct slow {
     struct fdmux_loop *loop;
     struct witness witness;
@@ -45,7 +45,7 @@ static void close_slow(struct slow *slow)
     CHECK_EQ(close(slow->peer), 0);
 }
 
-/* Only the first write asks the kernel, which says that it is full. */
+/* Only the first write calls the kernel, which takes nothing. */
 static void queue_bytes(struct fdmux_loop *loop, uint64_t stream, uint32_t length)
 {
     static unsigned char bytes[100000];
@@ -62,7 +62,7 @@ static void fill_queue(struct slow *slow, uint32_t length)
     queue_bytes(slow->loop, slow->stream, length);
 }
 
-/* Until all is sent or so many WRITABLE have come. */
+/* Dispatch until everything is sent or `writable` WRITABLE events have come. */
 static void drain_until(struct slow *slow, int writable)
 {
     for (int i = 0; i < 100; i++) {
@@ -143,7 +143,7 @@ TEST(queue_that_was_high_and_is_awaited_is_reported_once)
     CHECK_EQ(slow.witness.counts[FDMUX_STREAM_WRITABLE], 1);
     CHECK_EQ(send(slow.peer, "x", 1, 0), 1);
     serve_all(slow.loop);
-    CHECK_EQ(slow.witness.received, 1); /* it is read again */
+    CHECK_EQ(slow.witness.received, 1); /* reading has resumed */
     close_slow(&slow);
 }
 
@@ -161,8 +161,8 @@ TEST(writable_comes_before_drained)
     close_slow(&slow);
 }
 
-/* It is of the queue that is to come. */
-TEST(stream_that_has_nothing_queued_neither_spins_nor_is_told)
+/* The request applies to the next queue. */
+TEST(stream_with_nothing_queued_neither_spins_nor_gets_writable)
 {
     struct slow slow;
     uint64_t before;
@@ -181,7 +181,7 @@ TEST(stream_that_has_nothing_queued_neither_spins_nor_is_told)
     close_slow(&slow);
 }
 
-/* ---- what a listener has accepted ---------------------------------------------- */
+/* ---- accepted streams ---------------------------------------------------------- */
 
 static int accept_one(struct fdmux_loop *loop, struct witness *server, uint16_t port)
 {
@@ -192,8 +192,8 @@ static int accept_one(struct fdmux_loop *loop, struct witness *server, uint16_t 
     return client;
 }
 
-/* The mark lies with the options that they share; the wish does not. */
-TEST(mark_is_shared_by_all_that_a_listener_has_accepted)
+/* Accepted streams share the mark with their options; each has its own request. */
+TEST(accepted_streams_share_the_mark)
 {
     struct fdmux_loop *loop = check_open_loop();
     uint32_t at_writable = UINT32_MAX;

@@ -1,5 +1,5 @@
-/* test_system_calls.c: what the seam to the operating system makes of arguments and
- * sockets that no loop gives it, or seldom. */
+/* test_system_calls.c: how the platform layer handles arguments and sockets that a loop
+ * never or seldom gives it. */
 #include "fixtures.h"
 
 #include <arpa/inet.h>
@@ -9,7 +9,7 @@
 
 #include "sys.h"
 
-/* A set in which one descriptor is readable. */
+/* Returns an epoll set in which one descriptor is readable. */
 static int open_ready_set(const struct channel *channel)
 {
     struct epoll_event event = {.events = EPOLLIN};
@@ -36,7 +36,7 @@ EPOLL_TEST(wait_longer_than_the_kernel_can_count_is_a_wait)
     close_channel(&channel);
 }
 
-EPOLL_TEST(wait_of_whole_and_of_broken_milliseconds_is_never_early)
+EPOLL_TEST(wait_of_whole_or_fractional_milliseconds_is_never_early)
 {
     struct epoll_event event;
     int set_fd = fdmux__sys_epoll_create();
@@ -66,7 +66,7 @@ UNIT_TEST(only_tcp_is_tcp)
     CHECK_EQ(close(fds[0]) | close(fds[1]), 0);
 }
 
-UNIT_TEST(connect_result_tells_the_peer_from_none_and_from_itself)
+UNIT_TEST(connect_result_detects_no_peer_and_a_connection_to_itself)
 {
     struct sockaddr_in own = {.sin_family = AF_INET,
                               .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};

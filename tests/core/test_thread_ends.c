@@ -1,5 +1,5 @@
-/* test_thread_ends.c: other threads destroy the loop or dispatch it too, or remove
- * while a function runs. */
+/* test_thread_ends.c: other threads destroy the loop, dispatch it too, or remove a
+ * watcher while a function runs. */
 #include "fixtures.h"
 
 #include <pthread.h>
@@ -59,13 +59,13 @@ TEST(thread_destroys_the_loop_that_another_dispatches)
     }
 }
 
-/* A dispatch that keeps returning inside run() must not let go of the loop. */
+/* A dispatch that keeps returning inside run() must not release the loop. */
 static int keep_waking(struct fdmux_loop *loop, void *userdata)
 {
     mark(userdata);
     if (loop != NULL) {
         CHECK(fdmux_loop_wake(loop) <= 0);
-        CHECK(fdmux_post(loop, keep_waking, userdata) <= 0); /* perhaps -ESTALE */
+        CHECK(fdmux_post(loop, keep_waking, userdata) <= 0); /* may be -ESTALE */
     }
     return 0;
 }
@@ -119,8 +119,9 @@ TEST(second_thread_that_dispatches_is_ebusy)
 
 /* ---- destroyed never runs beside a function ------------------------------------ */
 
-/* The thread's removal is still inside `destroyed` of one watcher when the loop calls
- * another, which removes itself: that one's `destroyed` must wait for its function. */
+/* A thread's removal is still inside `destroyed` of one watcher when the loop calls
+ * another, which removes itself: its `destroyed` must wait until its function
+ * returns. */
 struct meeting {
     struct fdmux_loop *loop;
     uint64_t first;
@@ -163,7 +164,7 @@ static int second_function(struct fdmux_loop *loop, uint64_t io, uint32_t events
     wait_for_mark(&meeting->is_destroying);
     CHECK_EQ(fdmux_io_remove(loop, io), 0);
     mark(&meeting->has_removed);
-    usleep(2000); /* time for the other thread to go wrong */
+    usleep(2000); /* gives the other thread time to go wrong */
     mark(&meeting->is_function_over);
     return 0;
 }

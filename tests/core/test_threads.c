@@ -128,7 +128,7 @@ TEST(hook_added_by_a_thread_runs_before_the_next_sleep)
 
 /* ---- churn --------------------------------------------------------------------- */
 
-/* One registration: called by the loop, destroyed by either thread. */
+/* One registration: called by the loop, removed by either thread. */
 struct item {
     _Atomic int count;
     _Atomic int destroyed;
@@ -217,7 +217,7 @@ TEST(thread_adds_updates_and_removes_while_another_dispatches)
     }
 }
 
-/* Tables grow while the other thread waits: nothing that it reads may move. */
+/* Tables grow while the other thread waits: what that thread reads must not move. */
 static void *grow_tables(void *userdata)
 {
     struct scene *scene = userdata;

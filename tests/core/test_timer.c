@@ -106,7 +106,7 @@ TEST(far_timeouts_do_not_overflow)
 
     for (size_t i = 0; i < sizeof timeouts / sizeof timeouts[0]; i++) {
         CHECK_EQ(fdmux_timer_arm(loop, timer, fdmux_loop_now(loop) + MS / 2, 0), 0);
-        CHECK_EQ(fdmux_post(loop, count_post, &calls), 0); /* the loop goes on after */
+        CHECK_EQ(fdmux_post(loop, count_post, &calls), 0); /* the loop still works */
         calls.count = 0;
         while (calls.count < 2) {
             CHECK_EQ(fdmux_loop_wake(loop), 0);
@@ -158,7 +158,7 @@ static int compare_ns(const void *a, const void *b)
     return (left > right) - (left < right);
 }
 
-/* The median, so that a busy machine does not decide. */
+/* Use the median, so that a busy machine does not fail the test. */
 TEST(short_timer_is_not_a_millisecond_late)
 {
     enum { ROUNDS = 25 };
@@ -202,7 +202,7 @@ TEST(cancel_says_whether_it_was_armed)
     fdmux_loop_destroy(loop);
 }
 
-/* What the first timer of a tick does to another one of the same tick. */
+/* What the first timer of an iteration does to another one that is due. */
 enum { CANCEL, ARM_LATER, ARM_NOW, REMOVE };
 
 struct meddler {

@@ -1,4 +1,4 @@
-/* test_timer_model.c: 20,000 random timers against a sorted array. */
+/* test_timer_model.c: compares 20,000 random timers with a sorted array. */
 #include "fixtures.h"
 
 enum { TIMERS = 2000, STEPS = 20000 };
@@ -17,13 +17,13 @@ struct model {
     int armed_count;
     uint64_t random;
     int64_t base_ns; /* deadlines are random numbers above this */
-    /* What fired, in order. */
+    /* Timers that fired, in order. */
     int fired_count;
     int64_t last_deadline_ns;
     int64_t last_sequence;
 };
 
-/* Each expiry must be armed, due, and come after the one before. */
+/* Each timer must be armed and due, and come after the one before it. */
 static int check_fired(struct fdmux_loop *loop, uint64_t timer, void *userdata)
 {
     struct model *model = userdata;
@@ -88,7 +88,7 @@ static void run_model(struct model *model, int steps, int64_t spread_ns)
     }
 }
 
-/* All deadlines lie in the past, so one tick fires them all, in order. */
+/* All deadlines are in the past, so one iteration fires them all, in order. */
 TEST(random_timers_fire_in_the_order_of_a_model)
 {
     static struct model model;

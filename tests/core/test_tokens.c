@@ -66,13 +66,13 @@ TEST(forged_tokens_find_nothing)
     close_scene(scene);
 }
 
-TEST(tokens_with_one_bit_turned_find_nothing)
+TEST(tokens_with_one_bit_flipped_find_nothing)
 {
     struct scene *scene = open_scene();
 
     for (int i = 0; i < 3; i++) {
         for (int bit = 0; bit < 64; bit++) {
-            if (bit < 28 || bit > 31) /* those are the kind: the next case */
+            if (bit < 28 || bit > 31) /* these bits are the kind: see the next case */
                 check_refused(scene->loop, scene->tokens[i] ^ UINT64_C(1) << bit);
         }
     }

@@ -1,12 +1,12 @@
-/* test_traffic.c: native traffic stays in C, and yet keeps deadlines, wakes and signals
- * waiting for nobody, and starves nobody. */
+/* test_traffic.c: native traffic that never returns to the caller still lets deadlines,
+ * wakes and signals through, and starves no watcher. */
 #include "fixtures.h"
 
 #include <pthread.h>
 
 enum { CHANNELS = 8 };
 
-/* A byte that goes round between two pipes for ever. */
+/* A byte that goes back and forth between two pipes for ever. */
 struct table {
     struct fdmux_loop *loop;
     struct channel channels[2];
@@ -117,7 +117,7 @@ TEST(wake_of_a_thread_returns_under_saturated_traffic)
     CHECK_EQ(pthread_create(&thread, NULL, wake_from_thread, table->loop), 0);
     do {
         r = fdmux_loop_dispatch(table->loop, -1, NULL, 0);
-    } while (r == -EINTR); /* the thread may be slow to start */
+    } while (r == -EINTR); /* the thread may start late */
     CHECK_EQ(r, 0);
     CHECK_EQ(pthread_join(thread, NULL), 0);
     close_table(table);
@@ -137,7 +137,7 @@ TEST(collected_event_returns_under_saturated_traffic)
     close_channel(&channel);
 }
 
-/* ---- nobody starves ------------------------------------------------------------ */
+/* ---- no starvation ------------------------------------------------------------- */
 
 static int arm_again(struct fdmux_loop *loop, uint64_t timer, void *userdata)
 {
@@ -168,7 +168,7 @@ TEST(timer_that_re_arms_itself_for_now_starves_nobody)
     for (int i = 1; i <= 3; i++) {
         CHECK_EQ(fdmux_post(loop, count_post, &calls[2]), 0);
         CHECK_EQ(poll_once(loop), 0);
-        CHECK_EQ(count, i); /* once an iteration */
+        CHECK_EQ(count, i); /* once per iteration */
         CHECK_EQ(calls[0].count, i);
         CHECK_EQ(calls[1].count, i);
         CHECK_EQ(calls[2].count, i);

@@ -1,4 +1,5 @@
-/* test_wake.c: wakes are never lost, never block, and may come from anywhere. */
+/* test_wake.c: wakes are never lost, never block, and may come from any thread or
+ * signal handler. */
 #include "fixtures.h"
 
 #include <fcntl.h>
@@ -55,7 +56,7 @@ static void *wake_each_round(void *userdata)
     return NULL;
 }
 
-/* One wake a round, and each must be enough: a lost one would hang. */
+/* Each round makes one wake and waits for its effect: a lost one would hang. */
 TEST(no_wake_of_a_thread_is_lost)
 {
     struct player player = {.loop = check_open_loop()};
@@ -150,7 +151,7 @@ TEST(stop_from_a_signal_handler_ends_a_run)
 
 /* ---- the wake descriptor ------------------------------------------------------- */
 
-/* eventfd(2): a write that would pass 2^64 - 2 is EAGAIN. */
+/* eventfd(2): a write past 2^64 - 2 fails with EAGAIN. */
 static void fill(struct fdmux_loop *loop)
 {
     uint64_t most = UINT64_C(0xfffffffffffffffe);
@@ -165,7 +166,7 @@ TEST(full_wake_descriptor_counts_as_awake_and_keeps_errno)
     fill(loop);
     errno = 0;
     CHECK_EQ(fdmux_loop_wake(loop), 0);
-    CHECK_EQ(errno, 0); /* it may be called from a signal handler */
+    CHECK_EQ(errno, 0); /* a signal handler may call it */
     CHECK_EQ(fdmux_loop_dispatch(loop, -1, NULL, 0), 0);
     CHECK_EQ(poll_once(loop), 0);
     CHECK(!is_readable(loop->wake_read_fd));

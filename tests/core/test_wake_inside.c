@@ -1,5 +1,5 @@
 /* test_wake_inside.c: a wake inside a function of the loop makes dispatch return after
- * the batch, and writes to no descriptor: the loop is awake. */
+ * the batch, and needs no write: the loop is not waiting. */
 #include "stream_fixtures.h"
 
 #include <pthread.h>
@@ -40,7 +40,7 @@ static int wake_in_stream(struct fdmux_loop *loop,
     return event->kind == FDMUX_STREAM_CLOSED ? 0 : wake_in_post(loop, userdata);
 }
 
-/* It returns, without a write and without having waited; and the next one waits. */
+/* The dispatch returns without a write and without waiting; the next one waits. */
 static void expect_return(struct fdmux_loop *loop)
 {
     int64_t start_ns;
@@ -79,7 +79,7 @@ TEST(wake_inside_a_timer_writes_nothing)
     fdmux_loop_destroy(loop);
 }
 
-/* The post itself has written, when the loop might have slept. */
+/* The post itself has written, since the loop might have been waiting. */
 TEST(wake_inside_a_posted_call_writes_nothing)
 {
     struct fdmux_loop *loop = check_open_loop();
@@ -89,7 +89,7 @@ TEST(wake_inside_a_posted_call_writes_nothing)
     fdmux_loop_destroy(loop);
 }
 
-/* Before the wait, which then is none. */
+/* The hook runs before the wait, which then does not happen. */
 TEST(wake_inside_a_hook_writes_nothing)
 {
     struct fdmux_loop *loop = check_open_loop();
@@ -178,7 +178,7 @@ TEST(wake_inside_a_function_that_fails_is_not_lost)
     fdmux_loop_destroy(loop);
 }
 
-/* Hooks that run before a host waits are the last of a dispatch: the host is told. */
+/* The last hooks run before the host waits: its descriptor must become readable. */
 EPOLL_TEST(wake_inside_the_last_hooks_wakes_the_host)
 {
     struct fdmux_loop *loop = check_open_loop();
@@ -196,7 +196,7 @@ EPOLL_TEST(wake_inside_the_last_hooks_wakes_the_host)
     fdmux_loop_destroy(loop);
 }
 
-/* ---- others -------------------------------------------------------------------- */
+/* ---- other loops, threads and signals ------------------------------------------ */
 
 static int wake_another_loop(struct fdmux_loop *loop, void *userdata)
 {
