@@ -1,8 +1,8 @@
 /* consumer.c: a small extension, compiled against the headers of one release.
  *
- * Whatever release that is, the installed core must serve it: a watched pipe, a timer,
- * a thread that posts, and a stream that echoes and uses Python as it does. It uses
- * nothing that came after 1.0, and it counts what happens to it. */
+ * The installed core must serve it, whatever that release is: a watched pipe, a timer,
+ * a thread that posts, and a stream that echoes and calls Python. It uses nothing newer
+ * than 1.0, and counts its events. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <fdmux_python.h>
@@ -15,7 +15,7 @@
 #define MESSAGE "hello, later core"
 #define LENGTH (sizeof MESSAGE - 1)
 
-/* Of the one run at a time; written by the dispatching thread alone. */
+/* State of the only run at a time; written by the dispatching thread alone. */
 static struct {
     struct fdmux_loop *loop;
     int pipe_fds[2];
@@ -68,7 +68,7 @@ static int on_post(struct fdmux_loop *loop, void *userdata)
     return 0;
 }
 
-/* The one function that needs Python: it holds the GIL until its batch is over. */
+/* The only function that needs Python: it holds the GIL until the batch ends. */
 static int on_event(struct fdmux_loop *loop, const struct fdmux_stream_event *event,
                     void *userdata)
 {
@@ -88,7 +88,7 @@ static void *post_and_feed(void *unused)
 {
     (void)unused;
     for (int i = 0; i < 10; i++)
-        (void)fdmux_post(run.loop, on_post, NULL); /* the count tells */
+        (void)fdmux_post(run.loop, on_post, NULL); /* a failure shows in the count */
     return write(run.pipe_fds[1], "x", 1) == 1 ? NULL : &run;
 }
 
@@ -143,14 +143,14 @@ static int register_all(int stream_fd)
     return r;
 }
 
-/* Py_RETURN_NONE, compiled with the headers of 3.12 or later, counts no reference. On
- * 3.11 that one would be missing, and None would be freed one day. */
+/* Py_RETURN_NONE, compiled with the headers of 3.12 or later, takes no reference. On
+ * 3.11 that reference would be missing, and None would be freed one day. */
 static PyObject *new_none(void)
 {
     return Py_NewRef(Py_None);
 }
 
-/* start(owner): register all in the owner's loop. */
+/* start(owner): register everything in the owner's loop. */
 static PyObject *start(PyObject *module, PyObject *owner)
 {
     int type = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
@@ -181,21 +181,21 @@ static PyObject *counts(PyObject *module, PyObject *unused)
                          run.hooks > 0, run.destroyed);
 }
 
-/* finish(): the echo that came back; closes what the consumer owns. */
+/* finish(): returns the received echo; closes what the consumer owns. */
 static PyObject *finish(PyObject *module, PyObject *unused)
 {
     char echo[64];
     ssize_t length = read(run.peer_fd, echo, sizeof echo);
 
     (void)module, (void)unused;
-    (void)pthread_join(run.thread, NULL); /* it has posted what was counted */
+    (void)pthread_join(run.thread, NULL); /* it has posted by now */
     (void)close(run.pipe_fds[0]);
     (void)close(run.pipe_fds[1]);
     (void)close(run.peer_fd);
     return PyBytes_FromStringAndSize(echo, length < 0 ? 0 : length);
 }
 
-/* import_core(): what an extension calls first. */
+/* import_core(): an extension calls this first. */
 static PyObject *import_core(PyObject *module, PyObject *unused)
 {
     (void)module, (void)unused;
@@ -204,7 +204,7 @@ static PyObject *import_core(PyObject *module, PyObject *unused)
     return Py_BuildValue("II", (unsigned)FDMUX_ABI_MAJOR, (unsigned)FDMUX_ABI_MINOR);
 }
 
-/* adopt(object): is there a loop in it? */
+/* adopt(object): whether the object has a loop. */
 static PyObject *adopt(PyObject *module, PyObject *object)
 {
     (void)module;

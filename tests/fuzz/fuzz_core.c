@@ -1,12 +1,12 @@
-/* fuzz_core.c: bytes become calls of the core, also from inside its callbacks.
+/* fuzz_core.c: turns bytes into calls of the core, also from inside its callbacks.
  *
  *     LLVMFuzzerTestOneInput(data, size)
  *
- * for libFuzzer and AFL++ (tests/fuzz/README.md), and for test_fuzz.c, which replays
- * the corpus. A byte chooses a call, the next ones its arguments; tokens are mostly
- * live, sometimes stale, of the wrong kind or made up. A callback reads on in the same
- * bytes, three levels deep. After each call the structures are verified, at the end
- * memory, `destroyed` and descriptors must balance; anything else aborts. */
+ * is for libFuzzer and AFL++ (tests/fuzz/README.md), and for test_fuzz.c, which replays
+ * the corpus. A byte chooses a call, the next ones its arguments. Tokens are mostly
+ * live, sometimes stale, of the wrong kind, or invented. Callbacks make calls from the
+ * same bytes, up to three levels deep. After each call the structures are verified; at
+ * the end memory, `destroyed` and descriptors must balance. Anything else aborts. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
@@ -47,11 +47,11 @@ struct run {
     uint32_t token_count;
     int depth;
     int calls;
-    int owned; /* userdata that `destroyed` will be called for */
-    bool is_over; /* destroyed inside a callback: nothing may be called any more */
+    int owned; /* how many `destroyed` calls are still to come */
+    bool is_over; /* destroyed inside a callback: no call may follow */
     int held;
     struct fdmux_hold holds[HOLDS];
-    int borrowed[CALLS_MAX]; /* descriptors that stay ours */
+    int borrowed[CALLS_MAX]; /* closed here, not by their streams */
     int borrowed_count;
     unsigned char bytes_of_streams[BYTES];
 };
@@ -70,7 +70,7 @@ static uint64_t take_token(struct run *run)
     uint64_t token = run->token_count == 0 ? 0 : run->tokens[choice % run->token_count];
 
     if (choice == 0xff)
-        return token + (UINT64_C(1) << 33); /* a generation to come */
+        return token + (UINT64_C(1) << 33); /* a future generation */
     return choice == 0xfe ? ((uint64_t)take(run) << 32 | take(run)) : token;
 }
 
@@ -83,7 +83,7 @@ static void keep_token(struct run *run, uint64_t token)
         run->tokens[take(run) % TOKENS] = token;
 }
 
-/* What the header allows anywhere. */
+/* Check that the header allows this result for some call. */
 static int allowed(int result)
 {
     static const int errors[] = {EINVAL,     ENOENT,       ESTALE, EBUSY, ENOMEM,
@@ -100,9 +100,9 @@ static int allowed(int result)
 
 static void call_one(struct run *run);
 
-/* ---- what the loop calls ------------------------------------------------------- */
+/* ---- functions of the loop ----------------------------------------------------- */
 
-/* A few calls from inside, then a result that is sometimes an error. */
+/* Make a few calls inside a function, then return a result that may be an error. */
 static int inside(struct run *run)
 {
     uint8_t count;
@@ -197,7 +197,7 @@ static uint32_t take_events(struct run *run)
 {
     uint8_t choice = take(run);
 
-    /* Mostly what makes sense; else any bits. */
+    /* Mostly valid events; sometimes any bits. */
     return choice < 0xe0 ? (choice & 0x0fu) | ((choice & 0x70u) << 4)
                          : (uint32_t)choice << (take(run) % 24);
 }
@@ -281,7 +281,7 @@ static void add_stream(struct run *run)
     options.buffer_fn = (choice & 1) != 0 ? NULL : on_buffer;
     options.flags = (choice & 8) != 0 ? FDMUX_STREAM_BORROW : 0;
     if ((choice & 2) != 0)
-        (void)!write(pair[1], "some bytes", 10); /* may be full: no matter */
+        (void)!write(pair[1], "some bytes", 10); /* may be full */
     r = (choice & 4) != 0 ? fdmux_stream_connect(run->loop, pair[0], &options, &token)
                           : fdmux_stream_add(run->loop, pair[0], &options, &token);
     if (allowed(r) == 0) {
@@ -292,7 +292,7 @@ static void add_stream(struct run *run)
         run->borrowed[run->borrowed_count++] = pair[0];
     else if (r < 0)
         (void)close(pair[0]);
-    (void)close(pair[1]); /* the end follows the bytes */
+    (void)close(pair[1]); /* the peer sees the end after the bytes */
 }
 
 static void use_stream(struct run *run)
@@ -329,7 +329,7 @@ static void use_stream(struct run *run)
     }
 }
 
-/* The old `destroyed`, if there was one, is called; the new one is the same. */
+/* This calls the old `destroyed`, if there was one; the new one is the same. */
 static void set_handler(struct run *run)
 {
     struct fdmux_stream_handler handler = {
@@ -372,7 +372,7 @@ static void hold(struct run *run)
             run->loop, (choice & 0x40) != 0 ? on_batch_end : NULL, NULL));
 }
 
-/* In the place of a call that is no more: the corpus counts on the others' places. */
+/* Takes the number of a removed call: inputs of the corpus depend on the numbers. */
 static void hold_or_use_stream(struct run *run)
 {
     if ((take(run) & 1) != 0)
@@ -391,7 +391,7 @@ static void touch_channel(struct run *run)
         (void)!write(pair[1], "x", 1);
     else if (choice < 0xc0)
         (void)!read(pair[0], bytes, sizeof bytes);
-    else { /* closed under the loop's feet; the numbers come back */
+    else { /* closed while watched; their numbers are reused */
         (void)close(pair[0]);
         (void)close(pair[1]);
         MUST(pipe2(pair, O_CLOEXEC | O_NONBLOCK) == 0);
@@ -425,7 +425,7 @@ static void fail_soon(struct run *run)
     uint8_t choice = take(run);
     int error = errors[choice & 3];
 
-    /* A call that is interrupted for ever is made for ever. */
+    /* Not persistent for EINTR: the core would retry for ever. */
     fdmux_testing_fail(FDMUX_CALL_ANY & ~FDMUX_CALL_CLOSE, 1 + (choice >> 4), error,
                        error != EINTR && (choice & 4) != 0);
     if ((choice & 8) != 0)
@@ -464,7 +464,7 @@ static void change_io(struct run *run)
 static void destroy_inside(struct run *run)
 {
     if (run->depth == 0)
-        return; /* the end of the run does that */
+        return; /* done at the end of the run */
     run->is_over = true;
     (void)fdmux_loop_destroy(run->loop);
 }

@@ -1,7 +1,7 @@
-/* native_code.c: a stranger's C code for the Python tests.
+/* native_code.c: native code for the Python tests.
  *
  * Links nothing of fdmux: it gets the function table and a loop as plain pointers, as
- * an extension does through the capsules. Counts what happens to it. */
+ * an extension does through the capsules. Counts its calls. */
 #include <fdmux.h>
 
 #include <string.h>
@@ -41,7 +41,7 @@ static void on_destroyed(void *userdata)
     ((struct counts *)userdata)->destroyed++;
 }
 
-/* Never reads what is ready, so it is called in every iteration. */
+/* Never reads, so it is called in every iteration. */
 int64_t native_watch(const struct fdmux_api *api, struct fdmux_loop *loop, int fd,
                      struct counts *counts)
 {
@@ -60,7 +60,7 @@ int64_t native_watch(const struct fdmux_api *api, struct fdmux_loop *loop, int f
     return r < 0 ? r : (int64_t)token;
 }
 
-/* Nobody calls a function for this one: it is collected. */
+/* This watcher has no function: its events are collected. */
 int64_t native_watch_collected(const struct fdmux_api *api, struct fdmux_loop *loop,
                                int fd, struct counts *counts)
 {

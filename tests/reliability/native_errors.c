@@ -1,7 +1,7 @@
-/* native_errors.c: native functions of which some return an error, once.
+/* native_errors.c: native functions, some of which return an error once.
  *
- * Its one rule: each counts how often it was called and ended, and one that watches a
- * descriptor removes itself when it was called without an error. */
+ * Each counts its calls and its end. One that watches a descriptor removes itself when
+ * it is called and returns no error. */
 #include <fdmux.h>
 
 #include <errno.h>

@@ -1,7 +1,7 @@
-/* native_exit.c: threads of a stranger that go on while the interpreter ends.
+/* native_exit.c: native threads that go on while the interpreter ends.
  *
- * Its one rule: nobody joins or stops them; the process ends under them. They hold a
- * loop whose memory the caller keeps for ever, as an owner of native threads must. */
+ * Its one rule: nothing joins or stops them; they run until the process ends. The
+ * caller never frees their loop's memory, as every owner of native threads must do. */
 #include <fdmux.h>
 
 #include <pthread.h>
@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <time.h>
 
-enum { AHEAD_MAX = 10 * 1000 }; /* calls that may wait: memory is not the subject */
+enum { AHEAD_MAX = 10 * 1000 }; /* pending calls: bounds the memory */
 
 struct target {
     const struct fdmux_api *api;
@@ -24,7 +24,7 @@ static void nap(long ns)
 {
     struct timespec time = {.tv_nsec = ns};
 
-    (void)nanosleep(&time, NULL); /* cut short by a signal: no harm */
+    (void)nanosleep(&time, NULL); /* a signal may end it early */
 }
 
 static int on_post(struct fdmux_loop *loop, void *userdata)
@@ -47,7 +47,7 @@ static void *post_for_ever(void *userdata)
     return NULL;
 }
 
-/* Takes each lock of the loop that another thread may. */
+/* Takes each lock of the loop that another thread may take. */
 static void *contend_for_ever(void *userdata)
 {
     struct target *target = userdata;
@@ -97,7 +97,7 @@ static int stay(struct fdmux_loop *loop, void *userdata)
     return 0;
 }
 
-/* A call that keeps whoever dispatches in C for 30 ms. */
+/* Posts a call that keeps the dispatching thread in C for 30 ms. */
 int64_t exit_stay(const struct fdmux_api *api, struct fdmux_loop *loop)
 {
     return api->post(loop, stay, NULL);

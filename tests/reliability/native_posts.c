@@ -1,8 +1,8 @@
-/* native_posts.c: threads of a stranger that post to one loop, and what arrives.
+/* native_posts.c: native threads that post to one loop, and what arrives.
  *
- * Each post carries its thread's number and its own; a bit is kept for each, so that
- * one that is lost, doubled or overtaken is known by its number. Its one rule: what
- * arrives is counted on the loop's thread alone. */
+ * Each post carries the number of its thread and its own. One bit is kept for each
+ * post, so that lost, doubled and overtaken posts can be counted. Its one rule: only
+ * the loop's thread counts arrivals. */
 #include <fdmux.h>
 
 #include <errno.h>
@@ -15,8 +15,8 @@
 
 enum {
     THREADS_MAX = 16,
-    NUMBER_BITS = 48, /* of a userdata; the thread's number lies above */
-    /* A thread lets the loop catch up from here on: memory is not the subject. */
+    NUMBER_BITS = 48, /* of a userdata; the thread's number is above */
+    /* A thread lets the loop catch up from here on: bounds the memory. */
     AHEAD_MAX = 100 * 1000,
 };
 
@@ -26,7 +26,7 @@ struct lane {
     int64_t count;
     int64_t refused;
     atomic_llong arrived;
-    int64_t next; /* the number that ought to come now */
+    int64_t next; /* the next number expected */
     unsigned char *seen;
 };
 
@@ -71,7 +71,7 @@ static void *post_all(void *userdata)
         while (i - lane->refused - atomic_load(&lane->arrived) > AHEAD_MAX)
             (void)sched_yield(); /* sched_yield(2): always succeeds on Linux */
     }
-    (void)posts.api->loop_wake(posts.loop); /* whoever counts may look now */
+    (void)posts.api->loop_wake(posts.loop); /* lets the caller check the counts */
     return NULL;
 }
 
@@ -156,17 +156,17 @@ static void *wake_often(void *userdata)
 {
     (void)userdata;
     for (int64_t i = 0; i < naps.count; i++) {
-        /* Time for the loop to fall asleep; nothing says when it has. */
+        /* Gives the loop time to fall asleep; there is no event for that. */
         struct timespec nap = {.tv_nsec = 1000000};
 
-        (void)nanosleep(&nap, NULL); /* cut short by a signal: no harm */
+        (void)nanosleep(&nap, NULL); /* a signal may end it early */
         naps.posted_ns = naps.api->loop_now(naps.loop);
         if (naps.api->post(naps.loop, on_nap_over, NULL) < 0)
             return NULL;
         while (atomic_load(&naps.woken) <= i) {
             if (naps.api->loop_now(naps.loop) - naps.posted_ns >
                 NAP_MS_MAX * INT64_C(1000000))
-                return NULL; /* it was lost, and whoever counts will say so */
+                return NULL; /* lost: the counts will show it */
             (void)sched_yield(); /* as above */
         }
     }

@@ -1,8 +1,8 @@
-/* native_timers.c: a crowd of timers in one loop, which cancel and re-arm each other.
+/* native_timers.c: many timers in one loop, which cancel and re-arm each other.
  *
- * Its one rule: what ought to happen to a timer is written down before it can happen,
- * so each call is judged where it arrives: too early, after a cancel, or before one
- * that was due earlier. */
+ * Its one rule: what must happen to a timer is recorded before it can happen, so each
+ * call can be checked when it arrives: too early, after a cancel, or before one that
+ * was due earlier. */
 #include <fdmux.h>
 
 #include <errno.h>
@@ -14,7 +14,7 @@ enum fate {
     FIRES,
     CANCELLED_BEFORE, /* before the loop runs */
     CANCELS,          /* fires, and cancels its victim */
-    REARMS,           /* fires, and arms its victim anew */
+    REARMS,           /* fires, and re-arms its victim */
     VICTIM,           /* of one of these two */
 };
 
@@ -71,7 +71,7 @@ static void arm(struct one *one, int64_t from_ns)
         crowd->failed++;
 }
 
-/* Of an armed one it has to return 1, of any other 0. */
+/* Must return 1 for an armed timer, 0 for any other. */
 static void cancel(struct one *one)
 {
     struct crowd *crowd = one->crowd;
@@ -91,7 +91,7 @@ static void meddle(struct one *one, int64_t now_ns)
         cancel(one->victim);
     } else if (one->fate == REARMS) {
         crowd->rearmed_inside++;
-        /* Later than everything that is due by now, so that order stays defined. */
+        /* Later than every due timer, so that the order stays defined. */
         arm(one->victim, now_ns + 1);
     }
 }
@@ -121,7 +121,8 @@ static int on_timer(struct fdmux_loop *loop, uint64_t timer, void *userdata)
     return 0;
 }
 
-/* 30 % are cancelled before; 10 % cancel another, 10 % re-arm one; the rest fire. */
+/* 30 % are cancelled before the run; 10 % cancel another, 10 % re-arm one; the rest
+ * fire. */
 static void give_fate(struct crowd *crowd, size_t i)
 {
     struct one *one = &crowd->ones[i];
@@ -150,7 +151,7 @@ static int add(struct crowd *crowd, struct one *one)
     return crowd->api->timer_add(crowd->loop, &options, &one->timer);
 }
 
-/* Create `count` timers, and `ret_lateness_ns` with as many places is the caller's.
+/* Create `count` timers. `ret_lateness_ns`, with `count` elements, stays the caller's.
  * Returns the crowd, or 0. */
 int64_t crowd_create(const struct fdmux_api *api, struct fdmux_loop *loop,
                      int64_t count, uint64_t seed, int64_t *ret_lateness_ns)
@@ -173,8 +174,8 @@ int64_t crowd_create(const struct fdmux_api *api, struct fdmux_loop *loop,
     return (int64_t)(intptr_t)crowd;
 }
 
-/* Arm all within `span_ns`, from `ahead_ns` on; cancel those whose fate that is.
- * Returns 0, or -EAGAIN when that took longer than `ahead_ns`. */
+/* Arm all within `span_ns`, from `ahead_ns` on; cancel those of fate CANCELLED_BEFORE.
+ * Returns 0, or -EAGAIN when arming took longer than `ahead_ns`. */
 int64_t crowd_arm(const struct fdmux_api *api, struct fdmux_loop *loop,
                   struct crowd *crowd, int64_t ahead_ns, int64_t span_ns)
 {

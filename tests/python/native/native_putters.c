@@ -1,4 +1,4 @@
-/* native_putters.c: a stranger's threads, which put numbers into a queue.
+/* native_putters.c: native threads that put numbers into a queue.
  *
  * Links nothing of fdmux: it gets the function table and a queue as plain pointers, as
  * an extension does through the capsule. The items are the numbers themselves. */
@@ -9,7 +9,7 @@
 
 struct putter {
     const struct fdmux_api *api;
-    struct fdmux_queue *queue; /* its own reference */
+    struct fdmux_queue *queue; /* the thread's reference */
     pthread_t thread;
     int64_t first;
     int64_t count;
@@ -66,12 +66,12 @@ int putter_put(const struct fdmux_api *api, struct fdmux_queue *queue, int64_t n
 
 void putter_ref(const struct fdmux_api *api, struct fdmux_queue *queue)
 {
-    (void)api->queue_ref(queue); /* the same pointer */
+    (void)api->queue_ref(queue); /* returns the same pointer */
 }
 
 void putter_unref(const struct fdmux_api *api, struct fdmux_queue *queue)
 {
-    (void)api->queue_unref(queue); /* NULL, always */
+    (void)api->queue_unref(queue); /* always returns NULL */
 }
 
 int putter_take(const struct fdmux_api *api, struct fdmux_queue *queue, void **items,

@@ -1,7 +1,7 @@
-/* native_framer.c: the module native_framer: framers of a stranger, sound and not.
+/* native_framer.c: the module native_framer: valid and faulty native framers.
  *
- * make(kind) returns a capsule; calls() how often framers were called since the last
- * time, and how often `seen` was not what they had been shown at the last call. */
+ * make(kind) returns a capsule. calls() returns how often framers were called since the
+ * last time, and how often `seen` was not the length shown at the previous call. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <fdmux_frame.h>
@@ -12,7 +12,7 @@
 
 static long call_count;
 static long wrong_count;
-static size_t shown; /* at the last call, if that returned 0; one stream at a time */
+static size_t shown; /* at the last call, if it returned 0; for one stream at a time */
 
 static void note(size_t length, size_t seen, bool is_whole)
 {
@@ -22,7 +22,7 @@ static void note(size_t length, size_t seen, bool is_whole)
     shown = is_whole ? 0 : length;
 }
 
-/* Four bytes of length, most significant first. Tells how much it waits for. */
+/* Four bytes of length, most significant first. Reports how many bytes it waits for. */
 static int cut_sized(const unsigned char *data, size_t length, size_t seen,
                      struct fdmux_frame *ret_frame, void *userdata)
 {
@@ -40,8 +40,8 @@ static int cut_sized(const unsigned char *data, size_t length, size_t seen,
     return length >= 4 && length >= size;
 }
 
-/* Lines of words, with a space before each; "!" is no frame, "?" one that is too long.
- */
+/* Lines of words, each after a space; "!" is an invalid frame, "?" one that is too
+ * long. */
 static int cut_words(const unsigned char *data, size_t length, size_t seen,
                      struct fdmux_frame *ret_frame, void *userdata)
 {
@@ -65,7 +65,7 @@ static int cut_words(const unsigned char *data, size_t length, size_t seen,
     return 1;
 }
 
-/* Frames of all that is there, with what `userdata` says is wrong. */
+/* Cuts all bytes into frames, with the fault that `userdata` names. */
 static int cut_wrong(const unsigned char *data, size_t length, size_t seen,
                      struct fdmux_frame *ret_frame, void *userdata)
 {
