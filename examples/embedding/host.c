@@ -1,10 +1,10 @@
-/* host.c: a C program whose loop of poll(2) carries a service written in Python.
+/* host.c: a C program that runs a service written in Python in its loop of poll(2).
  *
- *     ./host [CYCLES]      starts and ends Python so many times; 1
+ *     ./host [CYCLES]      starts and ends Python CYCLES times; default 1
  *
- * Its rules: Python waits for nothing, as the host does the waiting, without the GIL.
- * One call for each time the guest's descriptor is readable. What a Python callback
- * raises arrives here, is shown, and the host goes on. */
+ * The host waits without the GIL; Python never waits. The host calls the service once
+ * each time its descriptor is readable. If a Python callback raises, the host prints
+ * the exception and goes on. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
@@ -15,9 +15,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define WAIT_MS 10000 /* a service that misses something fails; nothing hangs */
+#define WAIT_MS 10000 /* a missed event fails the program instead of hanging it */
 
-/* What the host says, and what it expects to hear; NULL: an exception. */
+/* What the host sends, and the answer it expects; NULL: an exception. */
 static const struct {
     const char *request, *answer;
 } script[] = {
@@ -27,11 +27,11 @@ static const struct {
 
 struct host {
     PyObject *service;
-    struct pollfd fds[2]; /* the guest's descriptor, and the host's own socket */
+    struct pollfd fds[2]; /* the guest's descriptor, and the host's socket */
     int error_count;
 };
 
-/* Show and forget what Python has raised. Returns -1. */
+/* Print and clear the Python exception. Returns -1. */
 static int handle_error(struct host *host)
 {
     host->error_count++;
@@ -56,7 +56,7 @@ static long call(struct host *host, const char *method)
     return number;
 }
 
-/* Wait for the service or for the host's socket; the GIL is free meanwhile. */
+/* Wait for the service or the host's socket, without the GIL. */
 static int wait_for_both(struct host *host)
 {
     int ready;
@@ -64,20 +64,20 @@ static int wait_for_both(struct host *host)
     Py_BEGIN_ALLOW_THREADS
     ready = poll(host->fds, 2, WAIT_MS);
     Py_END_ALLOW_THREADS
-    if (ready < 0) /* EINTR; what the array says is old */
+    if (ready < 0) /* EINTR: the array is out of date */
         host->fds[0].revents = host->fds[1].revents = 0;
-    if (ready < 0 && PyErr_CheckSignals() < 0) /* a handler written in Python */
+    if (ready < 0 && PyErr_CheckSignals() < 0) /* runs signal handlers */
         (void)handle_error(host);
     return ready;
 }
 
-/* One turn of the host's loop. Returns the size of what its socket has received. */
+/* Run one iteration of the host's loop. Returns how many bytes its socket received. */
 static size_t turn(struct host *host, char *buffer, size_t size)
 {
     ssize_t received = 0;
 
     if (host->fds[0].revents != 0)
-        (void)call(host, "dispatch"); /* what failed is counted, and all goes on */
+        (void)call(host, "dispatch"); /* errors are counted, and the loop goes on */
     if (host->fds[1].revents != 0)
         received = recv(host->fds[1].fd, buffer, size, 0);
     return received > 0 ? (size_t)received : 0;
@@ -101,7 +101,8 @@ static int converse(struct host *host, const char *request, const char *answer)
     return size == strlen(answer) && memcmp(buffer, answer, size) == 0 ? 0 : -1;
 }
 
-/* Make a Service of service.py on one end of a pair; the other is the host's. */
+/* Make a Service of service.py on one end of a socket pair; the host keeps the
+ * other. */
 static int start(struct host *host)
 {
     PyObject *module = PyImport_ImportModule("service");
@@ -135,13 +136,13 @@ static int run(struct host *host)
     return r;
 }
 
-/* Start Python, let the service run in this program's loop, and end Python. */
+/* Start Python, run the service in this program's loop, and end Python. */
 static int cycle(void)
 {
     struct host host = {.fds = {{.fd = -1}, {.fd = -1}}};
     int r;
 
-    Py_InitializeEx(0); /* 0: signals are the host's affair */
+    Py_InitializeEx(0); /* 0: the host handles signals */
     r = run(&host);
     return Py_FinalizeEx() < 0 ? -1 : r;
 }

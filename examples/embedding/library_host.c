@@ -1,4 +1,4 @@
-/* library_host.c: a C program that hosts Python and contains none of it: no Python.h.
+/* library_host.c: a C program that hosts Python without Python.h.
  *
  * It links libguest, whose functions are written in Python (guest.h). */
 #define _GNU_SOURCE
@@ -10,18 +10,18 @@
 
 #include "guest.h"
 
-#define WAIT_MS 10000 /* a service that misses something fails; nothing hangs */
+#define WAIT_MS 10000 /* a missed event fails the program instead of hanging it */
 
 static int report(const char *attempted)
 {
     char text[2048] = "";
 
-    (void)guest_error(text, sizeof text); /* no text is none */
+    (void)guest_error(text, sizeof text); /* on failure the text stays empty */
     (void)fprintf(stderr, "%s: %s\n", attempted, text);
     return -1;
 }
 
-/* Carry the service until it has answered. Returns the size of the answer, or -1. */
+/* Run the service until it answers. Returns the size of the answer, or -1. */
 static ssize_t wait_for_answer(int fd, char *buffer, size_t size)
 {
     struct pollfd fds[2] = {{.fd = guest_fd(), .events = POLLIN},
@@ -36,7 +36,7 @@ static ssize_t wait_for_answer(int fd, char *buffer, size_t size)
     return -1;
 }
 
-/* Returns 0 if the service answers as it should; NULL: with an exception. */
+/* Returns 0 if the service gives this answer; NULL: if it raises. */
 static int converse(int fd, const char *request, const char *answer)
 {
     char buffer[64];

@@ -1,7 +1,7 @@
-/* core_guest.c: an fdmux loop of the C program's own that drives asyncio coroutines.
+/* core_guest.c: a C program whose own fdmux loop drives asyncio coroutines.
  *
- * The guest is one io watcher. The program links the static core; the fdmux that Python
- * imports is another one, and the two know nothing of each other. */
+ * The guest is one io watcher. The program links the static core; Python imports
+ * another copy of fdmux, and the two are independent. */
 #include <fdmux.h>
 #include <stdio.h>
 

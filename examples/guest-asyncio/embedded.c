@@ -81,7 +81,7 @@ static bool is_expected(PyObject *result)
     return strcmp(text, EXPECTED) == 0;
 }
 
-/* Ask for what the other coroutine has raised. */
+/* Check for the exception of the other coroutine. */
 static bool has_failed(void)
 {
     PyObject *result = PyObject_CallMethod(service, "failure", NULL);

@@ -1,22 +1,22 @@
-/* embedded.h: the service of service.py, as the hosts in C see it.
+/* embedded.h: the service of service.py, for hosts in C.
  *
- * Its one rule: the host holds no GIL. Each function takes it for itself, from whatever
- * callback of the host's it is called in, and gives it back. */
+ * Its one rule: the host does not hold the GIL. Each function takes it and releases it,
+ * in whatever callback of the host it is called. */
 #ifndef EMBEDDED_H
 #define EMBEDDED_H
 
 #include <stdbool.h>
 
-/* Start Python, and the service. Returns the descriptor to watch for reading, or -1
- * after a traceback. */
+/* Start Python and the service. Returns the descriptor to watch for reading, or -1
+ * after printing a traceback. */
 int embedded_start(void);
 
-/* The descriptor is readable: one call, which does not wait. Returns true once the
- * service has ended. An exception is shown, and ends it too. */
+/* Call this once when the descriptor is readable; it does not wait. Returns true when
+ * the service has ended. An exception is printed and also ends it. */
 bool embedded_dispatch(void);
 
-/* Show what came out, and end Python. Returns the exit status: 0 if the result was as
- * it should be, and the exception arrived. */
+/* Print the result and end Python. Returns the exit status: 0 if the result is right
+ * and the exception arrived. */
 int embedded_finish(const char *host);
 
 #endif

@@ -1,7 +1,7 @@
 /* libuv_guest.c: a libuv loop that drives asyncio coroutines.
  *
- * The guest is one uv_poll_t. The loop's own timer shows that neither keeps the other
- * waiting. */
+ * The guest is one uv_poll_t. The host's own timer shows that neither blocks the
+ * other. */
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <uv.h>

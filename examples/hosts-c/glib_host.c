@@ -1,8 +1,7 @@
 /* glib_host.c: an fdmux loop as a GSource of GLib, without a thread.
  *
- * GLib polls the one descriptor of the source beside those of everybody else (of GTK,
- * for one); `prepare` has nothing to say, as the deadlines are inside that descriptor.
- */
+ * GLib polls the descriptor of this source beside all others, such as those of GTK. The
+ * source needs no `prepare`, since the descriptor also becomes readable for timers. */
 #include <fdmux.h>
 
 #include <glib.h>
@@ -47,7 +46,7 @@ static GSource *attach(struct proof *proof, GMainLoop *host)
     return source;
 }
 
-/* The last of all may be a tick of ours, after which the guest has nothing to say. */
+/* The host's timer may be the last event; the guest then has nothing to dispatch. */
 static gboolean on_timer(gpointer userdata)
 {
     struct guest_source *guest = userdata;
@@ -71,8 +70,8 @@ int main(void)
     source = attach(&proof, host);
     timer = g_timeout_add(HOST_MS, on_timer, source);
     g_main_loop_run(host);
-    (void)g_source_remove(timer); /* it is there */
-    g_source_destroy(source);     /* idempotent; the loop is watched no more */
+    (void)g_source_remove(timer); /* it exists */
+    g_source_destroy(source);     /* idempotent; ends the watching of the loop */
     g_source_unref(source);
     g_main_loop_unref(host);
     return proof_end(&proof, "GLib");

@@ -1,7 +1,7 @@
 /* libuv_host.c: an fdmux loop inside a libuv loop, without a thread.
  *
- * A uv_poll_t watches the one descriptor; it is level-triggered, as it has to be. The
- * loop's timers are in that descriptor, so libuv's timers know nothing of them. */
+ * A uv_poll_t watches its one descriptor, level-triggered as required. That descriptor
+ * also becomes readable for timers, so the host needs no libuv timer for them. */
 #define _GNU_SOURCE
 #include <fdmux.h>
 
@@ -15,7 +15,7 @@ struct host {
     struct proof *proof;
 };
 
-/* Handles that are closed keep uv_run no longer. */
+/* uv_run returns when all handles are closed. */
 static void leave(struct host *host)
 {
     uv_close((uv_handle_t *)&host->guest, NULL);
@@ -31,7 +31,7 @@ static void on_readable(uv_poll_t *guest, int status, int events)
         leave(host);
 }
 
-/* The last of all may be a tick of ours, after which the guest has nothing to say. */
+/* The host's timer may be the last event; the guest then has nothing to dispatch. */
 static void on_timer(uv_timer_t *timer)
 {
     struct host *host = timer->data;
@@ -68,7 +68,7 @@ int main(void)
     if (proof_start(&proof) < 0 || uv_loop_init(&loop) < 0)
         return 1;
     r = run_host(&loop, &host);
-    if (uv_loop_close(&loop) < 0 || r < 0) /* UV_EBUSY: something was left in it */
+    if (uv_loop_close(&loop) < 0 || r < 0) /* UV_EBUSY: a handle is left */
         return 1;
     return proof_end(&proof, "libuv");
 }

@@ -1,8 +1,8 @@
 /* poll_host.c: an fdmux loop inside a loop of poll(2), without a thread.
  *
- * Three calls are all there is to it: fdmux_loop_fd tells what to watch beside the
- * host's own descriptors, fdmux_loop_next_deadline how long to sleep where that
- * descriptor has no timer in it, fdmux_loop_dispatch does what is due. */
+ * A host needs three calls: fdmux_loop_fd gives the descriptor to watch beside its own;
+ * fdmux_loop_next_deadline gives the timeout where that descriptor has no timer; and
+ * fdmux_loop_dispatch does the work. */
 #include <fdmux.h>
 
 #include <limits.h>
@@ -30,13 +30,13 @@ static int64_t earlier(int64_t one_ns, int64_t other_ns)
     return one_ns < other_ns ? one_ns : other_ns;
 }
 
-/* When the host has to look at the loop even if its descriptor stays silent. */
+/* When the host must dispatch the loop even if its descriptor is not readable. */
 static int64_t guest_deadline(struct fdmux_loop *loop, uint32_t features)
 {
     int64_t deadline_ns = INT64_MAX;
 
     if ((features & FDMUX_FEATURE_TIMER_IN_FD) == 0)
-        (void)fdmux_loop_next_deadline(loop, &deadline_ns); /* else: never */
+        (void)fdmux_loop_next_deadline(loop, &deadline_ns); /* on failure: never */
     return deadline_ns;
 }
 
@@ -61,7 +61,7 @@ static void run_host(struct proof *proof, struct pollfd *guest)
             proof->host_count++;
             tick_ns += HOST_NS;
         }
-        goes_on = proof_dispatch(proof); /* once too often does no harm */
+        goes_on = proof_dispatch(proof); /* an extra call is harmless */
     }
 }
 

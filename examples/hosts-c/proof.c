@@ -8,9 +8,9 @@
 #include <string.h>
 #include <unistd.h>
 
-/* ---- what the loop calls --------------------------------------------------------- */
+/* ---- functions of the loop ------------------------------------------------------- */
 
-/* A deadline each time anew, as a library with timeouts has it. */
+/* Arm a new deadline each time, as a library with timeouts does. */
 static int on_fast(struct fdmux_loop *loop, uint64_t timer, void *userdata)
 {
     struct proof *proof = userdata;
@@ -33,7 +33,7 @@ static int on_slow(struct fdmux_loop *loop, uint64_t timer, void *userdata)
     return fdmux_timer_cancel(loop, timer);
 }
 
-/* One byte in, the next one out: an event for each. */
+/* Read one byte and write the next: one event for each. */
 static int on_pipe(struct fdmux_loop *loop, uint64_t io, uint32_t events,
                    void *userdata)
 {
@@ -68,13 +68,13 @@ static void *post_all(void *userdata)
 
     for (int i = 0; i < POST_COUNT; i++) {
         if (fdmux_post(proof->loop, on_post, proof) < 0)
-            break; /* the count will show it */
-        (void)usleep(100); /* most of them find the loop asleep */
+            break; /* the count will be short */
+        (void)usleep(100); /* so that most posts find the loop asleep */
     }
     return NULL;
 }
 
-/* ---- life ------------------------------------------------------------------------ */
+/* ---- start and end --------------------------------------------------------------- */
 
 static int add_timer(struct proof *proof, fdmux_timer_fn fn, int64_t delay_ns,
                      int64_t period_ns, uint64_t *ret_timer)
@@ -126,11 +126,11 @@ int proof_start(struct proof *proof)
     int r;
 
     *proof = (struct proof){.pipe_fds = {-1, -1}};
-    (void)alarm(GIVE_UP_SECONDS); /* a program of ours alone: SIGALRM ends it */
+    (void)alarm(GIVE_UP_SECONDS); /* SIGALRM ends the program */
     r = fdmux_loop_create(NULL, &proof->loop);
     if (r == 0)
         r = fill(proof);
-    if (r < 0) /* the program ends, and all of it with it */
+    if (r < 0) /* the program ends with everything in it */
         (void)fprintf(stderr, "start: %s\n", strerror(-r));
     return r;
 }

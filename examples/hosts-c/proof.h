@@ -1,8 +1,8 @@
-/* proof.h: what every host of this folder has to carry, and how it is proved.
+/* proof.h: the fdmux loop that every host of this folder runs, and how it is checked.
  *
- * A host's only duties are to watch one descriptor and to call fdmux_loop_dispatch. The
- * guest is made of everything a loop can hold: timers of 0.2 ms and 5 ms, a pipe with
- * 1,000 events, and a thread that posts. Knows nothing about the host. */
+ * A host only has to watch one descriptor and call fdmux_loop_dispatch. The guest has
+ * everything that a loop can have: timers of 0.2 ms and 5 ms, a pipe with 1,000 events,
+ * and a thread that posts. Knows nothing about the host. */
 #ifndef PROOF_H
 #define PROOF_H
 
@@ -17,9 +17,9 @@
 #define SLOW_COUNT 10
 #define PIPE_COUNT 1000
 #define POST_COUNT 100
-#define HOST_COUNT 10       /* ticks that the host's own timer has to get */
-#define HOST_MS 5           /* and its period */
-#define GIVE_UP_SECONDS 10u /* a host that misses something fails; it does not hang */
+#define HOST_COUNT 10       /* ticks of the host's own timer */
+#define HOST_MS 5           /* and their period */
+#define GIVE_UP_SECONDS 10u /* a missed event fails the program */
 
 struct proof {
     struct fdmux_loop *loop;
@@ -27,22 +27,22 @@ struct proof {
     uint64_t fast, slow, io;
     pthread_t poster;
     int fast_count, slow_count, pipe_count, post_count, early_count;
-    int host_count;      /* the host's own timer counts here */
+    int host_count;      /* ticks of the host's own timer */
     int destroyed_count; /* of two timers and the pipe's watcher */
     int64_t fast_deadline_ns;
 };
 
-/* Make a loop and fill it. Returns 0 or -errno, which is printed. */
+/* Create a loop and its watchers. Returns 0 or -errno, which is printed. */
 int proof_start(struct proof *proof);
 
-/* What the host does when the loop's descriptor is readable: returns false when it has
- * to stop, because the proof is complete or something has failed. */
+/* Call this when the loop's descriptor is readable. Returns false when the host must
+ * stop, because the proof is complete or failed. */
 bool proof_dispatch(struct proof *proof);
 
-/* Has everything come, the ticks of the host included? */
+/* Whether everything has arrived, including the ticks of the host. */
 bool proof_is_complete(const struct proof *proof);
 
-/* Destroy the loop, say what has come, and return the exit code of the program. */
+/* Destroy the loop, print what arrived, and return the exit code of the program. */
 int proof_end(struct proof *proof, const char *host);
 
 #endif

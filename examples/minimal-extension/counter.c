@@ -1,12 +1,12 @@
-/* counter.c: counts in C, without the GIL, the bytes that arrive at a descriptor,
- * in whatever loop the Python program runs. Links nothing of fdmux. */
+/* counter.c: counts, in C and without the GIL, the bytes that arrive at a descriptor,
+ * in any loop that the Python program runs. Links nothing of fdmux. */
 #include <Python.h>
 #include <fdmux_python.h>
 
 #include <errno.h>
 #include <unistd.h>
 
-static unsigned long long byte_count; /* one counter: this is a minimal example */
+static unsigned long long byte_count; /* one counter is enough for an example */
 
 static int on_readable(struct fdmux_loop *loop, uint64_t io, uint32_t events,
                        void *userdata)
@@ -16,14 +16,14 @@ static int on_readable(struct fdmux_loop *loop, uint64_t io, uint32_t events,
 
     (void)events;
     if (count == 0)
-        return fdmux_io_remove(loop, io); /* the end: we are not called again */
+        return fdmux_io_remove(loop, io); /* end of file: not called again */
     if (count < 0)
-        return errno == EAGAIN ? 0 : -errno; /* an OSError in Python's loop */
+        return errno == EAGAIN ? 0 : -errno; /* raised in Python's loop as an OSError */
     byte_count += (unsigned long long)count;
     return 0;
 }
 
-/* watch(loop, fd): any object with a loop will do. */
+/* watch(loop, fd): `loop` is any object that has a loop. */
 static PyObject *watch(PyObject *module, PyObject *args)
 {
     struct fdmux_io_options options = {

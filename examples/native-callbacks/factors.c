@@ -1,9 +1,10 @@
 /* factors.c: a native thread whose results call Python functions.
  *
  * The thread finds the smallest factor of numbers. It never takes the GIL and never
- * touches a Python object, so it does not care whether Python is busy, shutting down or
- * gone. It puts what it has found into a queue; the program's loop calls drain() when
- * there is something, and drain() calls Python: one GIL for a whole batch.
+ * touches a Python object, so it works while Python is busy, shutting down or
+ * finalized. It puts its results into a queue. The program's loop calls drain() when
+ * the queue has items, and drain() calls Python: it takes the GIL once for a whole
+ * batch.
  *
  * Links nothing of fdmux. One queue at a time: this is an example. */
 #include <Python.h>
@@ -13,10 +14,10 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-/* A drain that went on for ever would keep the loop from everything else. */
+/* Bound the batch, so that drain() does not keep the loop from other work. */
 #define BATCH_MAX 256
 
-/* The ticket stands for the Python function, which no native thread may touch. */
+/* The ticket represents the Python function, which no native thread may touch. */
 struct job {
     struct job *next;
     uint64_t ticket;
@@ -31,7 +32,7 @@ static struct job *first_job;
 static struct job **next_job = &first_job;
 static int is_running;
 
-/* Touched with the GIL only: the functions by ticket. */
+/* Used only with the GIL: the functions by ticket. */
 static PyObject *callbacks;
 static uint64_t last_ticket;
 
@@ -67,7 +68,8 @@ static void drop_job(void *job, void *unused)
     free(job);
 }
 
-/* Ends at the first job after the queue was closed. `queue` is our own reference. */
+/* Ends at the first job after the queue was closed. `queue` is this thread's
+ * reference. */
 static void *work(void *queue)
 {
     int r;
@@ -78,7 +80,7 @@ static void *work(void *queue)
         job->factor = smallest_factor(job->number);
         r = fdmux_queue_put(queue, job);
         if (r < 0)
-            free(job); /* refused, so it is still ours */
+            free(job); /* refused, so free it here */
     } while (r != -ESTALE);
     fdmux_queue_unref(queue);
     pthread_mutex_lock(&lock);
@@ -99,7 +101,7 @@ static int start_thread(struct fdmux_queue *queue)
         r = pthread_create(&thread, NULL, work, fdmux_queue_ref(queue));
         is_running = r == 0;
         if (r == 0)
-            pthread_detach(thread); /* nobody has to wait for it */
+            pthread_detach(thread); /* never joined */
         else
             fdmux_queue_unref(queue);
     }
@@ -107,7 +109,7 @@ static int start_thread(struct fdmux_queue *queue)
     return r;
 }
 
-/* ---- the door from Python ------------------------------------------------------ */
+/* ---- functions for Python ------------------------------------------------------ */
 
 static PyObject *start(PyObject *module, PyObject *object)
 {
@@ -129,7 +131,7 @@ static int keep_callback(uint64_t ticket, PyObject *callback)
     return r;
 }
 
-/* A new reference; NULL with an exception set. */
+/* Returns a new reference; NULL with an exception set. */
 static PyObject *take_callback(uint64_t ticket)
 {
     PyObject *key = PyLong_FromUnsignedLongLong(ticket);
@@ -139,7 +141,7 @@ static PyObject *take_callback(uint64_t ticket)
     if (callback != NULL && PyDict_DelItem(callbacks, key) < 0)
         Py_CLEAR(callback);
     else if (callback == NULL && !PyErr_Occurred())
-        PyErr_SetString(PyExc_SystemError, "a result that nobody has asked for");
+        PyErr_SetString(PyExc_SystemError, "a result of an unknown job");
     Py_XDECREF(key);
     return callback;
 }
@@ -170,7 +172,7 @@ static PyObject *submit(PyObject *module, PyObject *args)
     return Py_BuildValue("");
 }
 
-/* Call the function of one job, and end the job. */
+/* Call the function of one job, and free the job. */
 static int finish(struct job *job)
 {
     PyObject *callback = take_callback(job->ticket);
@@ -185,8 +187,8 @@ static int finish(struct job *job)
     return result == NULL ? -1 : 0;
 }
 
-/* drain(queue): what the loop calls. One job is taken at a time, since the exception of
- * a function leaves at once: what is then still in the queue keeps it readable. */
+/* drain(queue): the loop calls this. Takes one job at a time, since an exception of a
+ * function returns at once: the jobs left in the queue keep it readable. */
 static PyObject *drain(PyObject *module, PyObject *object)
 {
     struct fdmux_queue *queue = fdmux_queue_from_object(object);
@@ -207,7 +209,7 @@ static PyObject *drain(PyObject *module, PyObject *object)
     return errno == 0 ? Py_BuildValue("") : PyErr_SetFromErrno(PyExc_OSError);
 }
 
-/* waiting() -> int: jobs whose function has not been called. */
+/* waiting() -> int: how many functions have not been called. */
 static PyObject *waiting(PyObject *module, PyObject *unused)
 {
     (void)module;
@@ -228,7 +230,7 @@ static PyMethodDef methods[] = {
 static struct PyModuleDef factors = {
     .m_base = PyModuleDef_HEAD_INIT,
     .m_name = "factors",
-    .m_size = -1, /* state of the process: one thread, one queue */
+    .m_size = -1, /* process-wide state: one thread, one queue */
     .m_methods = methods,
 };
 

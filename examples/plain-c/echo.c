@@ -1,4 +1,4 @@
-/* echo.c: an echo service on streams: what arrives is sent back.
+/* echo.c: an echo service on streams: it sends back what it receives.
  *
  *     ./echo [PORT]      on 127.0.0.1; 0, the default, lets the kernel choose
  *
@@ -16,7 +16,7 @@
 
 #define IDLE_NS (INT64_C(60) * 1000000000)
 
-/* For the signal handler; nothing else in a program of one loop needs it. */
+/* Used by the signal handler only. */
 static struct fdmux_loop *the_loop;
 
 static void on_signal(int number)
@@ -25,16 +25,16 @@ static void on_signal(int number)
     (void)fdmux_loop_stop(the_loop); /* allowed in signal handlers */
 }
 
-/* Of every stream: the listener hands its function to those it accepts. */
+/* The function of every stream: accepted streams get that of their listener. */
 static int on_event(struct fdmux_loop *loop, const struct fdmux_stream_event *event,
                     void *userdata)
 {
     (void)userdata;
     if (event->kind == FDMUX_STREAM_DATA)
-        /* A failure ends that stream, and its CLOSED event will say why. */
+        /* A failure closes the stream, and its CLOSED event reports the error. */
         (void)fdmux_stream_write(loop, event->stream, event->data, event->length);
     else if (event->kind == FDMUX_STREAM_END)
-        (void)fdmux_stream_close(loop, event->stream, 0); /* after what is queued */
+        (void)fdmux_stream_close(loop, event->stream, 0); /* sends the queue first */
     return 0;
 }
 
@@ -60,7 +60,7 @@ static void announce(struct fdmux_loop *loop, uint64_t listener)
     (void)getsockname(fdmux_stream_fd(loop, listener), (struct sockaddr *)&address,
                       &size);
     printf("listening on 127.0.0.1:%d\n", ntohs(address.sin_port));
-    (void)fflush(stdout); /* who reads it may be gone; we serve */
+    (void)fflush(stdout); /* the reader may have ended; serve anyway */
 }
 
 static void say_goodbye(struct fdmux_loop *loop, uint64_t listener)

@@ -1,6 +1,6 @@
 /* first.c: a timer, a pipe and a thread in one loop, in plain C.
  *
- * Prints what happens and ends with 0 when all three have been heard. */
+ * Prints each event and ends with 0 when all three have come. */
 #define _GNU_SOURCE
 #include <fdmux.h>
 
@@ -22,7 +22,7 @@ struct program {
     char posted[16];
 };
 
-/* Ends the program when the last of the three has come. */
+/* Stop the loop when the last of the three events has come. */
 static int look(struct program *program)
 {
     if (program->tick_count >= TICK_COUNT && program->received[0] != '\0' &&
@@ -36,7 +36,7 @@ static int on_tick(struct fdmux_loop *loop, uint64_t timer, void *userdata)
     struct program *program = userdata;
 
     if (++program->tick_count == 1 && write(program->pipe_fds[1], "pipe", 4) != 4)
-        return -errno; /* leaves fdmux_loop_run */
+        return -errno; /* fdmux_loop_run returns it */
     if (program->tick_count == TICK_COUNT)
         (void)fdmux_timer_cancel(loop, timer); /* 1: it was armed */
     return look(program);
@@ -55,7 +55,7 @@ static int on_readable(struct fdmux_loop *loop, uint64_t io, uint32_t events,
     return look(program);
 }
 
-/* Runs on the loop's thread, with what the other one has made. */
+/* Runs on the loop's thread, with the result of the other thread. */
 static int on_posted(struct fdmux_loop *loop, void *userdata)
 {
     struct program *program = userdata;

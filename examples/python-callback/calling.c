@@ -1,7 +1,7 @@
 /* calling.c: functions of the loop that call Python functions.
  *
- * They run without the GIL, and ask for it when they have something for Python: the
- * first one of a batch takes it, and the core gives it back when the batch is over.
+ * They run without the GIL, and take it when they have something for Python: the first
+ * one in a batch takes it, and the core releases it at the end of the batch.
  *
  * Links nothing of fdmux. One exception is kept at a time: this is an example. */
 #define PY_SSIZE_T_CLEAN
@@ -17,16 +17,16 @@ struct watch {
     int fd; /* -1: a timer */
 };
 
-/* Touched with the GIL only. */
+/* Used only with the GIL. */
 static struct {
     PyObject *type;
     PyObject *value;
     PyObject *traceback;
-} kept; /* what a function has raised, until check() raises it */
+} kept; /* the exception, until check() raises it */
 static unsigned long long call_count;
 static unsigned long long batch_count;
 
-/* ---- in the loop --------------------------------------------------------------- */
+/* ---- functions of the loop ----------------------------------------------------- */
 
 static void *count_batch(void *unused)
 {
@@ -39,10 +39,10 @@ static void do_nothing(void *held, void *unused)
     (void)held, (void)unused;
 }
 
-/* Entered once a batch, as the GIL is. A hold may be of anything. */
+/* Entered once per batch, like the GIL. Any lock may be a hold. */
 static const struct fdmux_hold batch_counter = {count_batch, do_nothing, NULL};
 
-/* From here on the function may use Python. Returns 0 or -errno. */
+/* After this the function may use Python. Returns 0 or -errno. */
 static int begin_python(struct fdmux_loop *loop)
 {
     int r = fdmux_hold_gil(loop);
@@ -50,7 +50,7 @@ static int begin_python(struct fdmux_loop *loop)
     return r < 0 ? r : fdmux_loop_hold(loop, &batch_counter);
 }
 
-/* No exception can leave a function of the loop, and none may stay set. */
+/* A function of the loop cannot raise, and must not leave an exception set. */
 static void keep_exception(struct fdmux_loop *loop, PyObject *function)
 {
     if (kept.type != NULL) {
@@ -58,11 +58,11 @@ static void keep_exception(struct fdmux_loop *loop, PyObject *function)
         return;
     }
     PyErr_Fetch(&kept.type, &kept.value, &kept.traceback);
-    (void)fdmux_loop_wake(loop); /* dispatch returns after this batch: it cannot fail */
+    (void)fdmux_loop_wake(loop); /* dispatch returns after this batch; cannot fail */
 }
 
-/* Call the function; `argument`, which is given away, may be NULL for none. Returns
- * whether to call it again: it has neither raised nor returned False. */
+/* Call the function. Steals `argument`, which may be NULL for none. Returns whether to
+ * call it again: it neither raised nor returned False. */
 static int call(struct fdmux_loop *loop, PyObject *function, PyObject *argument)
 {
     PyObject *result = PyObject_CallFunctionObjArgs(function, argument, NULL);
@@ -113,7 +113,7 @@ static int on_timer(struct fdmux_loop *loop, uint64_t timer, void *userdata)
     return 0;
 }
 
-/* Called last, in a batch or outside of one, with the GIL held or not. */
+/* The last call, in a batch or outside of one, with or without the GIL. */
 static void destroy(void *userdata)
 {
     struct watch *watch = userdata;
@@ -124,7 +124,7 @@ static void destroy(void *userdata)
     free(watch);
 }
 
-/* ---- the door from Python ------------------------------------------------------ */
+/* ---- functions for Python ------------------------------------------------------ */
 
 static struct watch *make_watch(PyObject *function, int fd)
 {
@@ -153,7 +153,7 @@ static int add_io(struct fdmux_loop *loop, int fd, PyObject *function)
     if (options.userdata != NULL)
         r = fdmux_io_add(loop, &options, &io);
     if (r < 0 && options.userdata != NULL)
-        destroy(options.userdata); /* it is still ours */
+        destroy(options.userdata); /* not registered, so free it here */
     return r;
 }
 
@@ -171,7 +171,7 @@ static int add_timer(struct fdmux_loop *loop, int64_t period_ns, PyObject *funct
     if (options.userdata != NULL)
         r = fdmux_timer_add(loop, &options, &timer);
     if (r < 0 && options.userdata != NULL)
-        destroy(options.userdata); /* it is still ours */
+        destroy(options.userdata); /* not registered, so free it here */
     if (r < 0)
         return r;
     return fdmux_timer_arm(loop, timer, fdmux_loop_now(loop) + period_ns, period_ns);
@@ -245,7 +245,7 @@ static PyMethodDef methods[] = {
 static struct PyModuleDef calling = {
     .m_base = PyModuleDef_HEAD_INIT,
     .m_name = "calling",
-    .m_size = -1, /* state of the process: what is kept, and the counts */
+    .m_size = -1, /* process-wide state: the exception and the counts */
     .m_methods = methods,
 };
 

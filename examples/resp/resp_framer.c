@@ -1,6 +1,6 @@
-/* resp_framer.c: the module resp_framer: cuts RESP requests below Python.
+/* resp_framer.c: the module resp_framer: cuts RESP requests in C.
  *
- * The same requests and the same bounds as resp.py. Its one rule: it keeps nothing
+ * Accepts the same requests and limits as resp.py. Its one rule: it keeps no state
  * between calls, so one framer serves any number of connections. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -16,14 +16,14 @@
 #define LINE_SIZE_MAX 4096
 #define DIGITS_MAX 7
 
-/* What has come, and how far it is cut. */
+/* The received bytes, and how far they are cut. */
 struct cursor {
     const unsigned char *data;
     size_t length;
     size_t at;
 };
 
-/* Find the end of the line at the cursor. Returns 1; 0 if it is not whole. */
+/* Find the end of the line at the cursor. Returns 1; 0 if it is incomplete. */
 static int find_line(const struct cursor *cursor, size_t *ret_size)
 {
     const unsigned char *line = cursor->data + cursor->at;
@@ -44,7 +44,7 @@ static int find_line(const struct cursor *cursor, size_t *ret_size)
     return left < LINE_SIZE_MAX ? 0 : -EMSGSIZE;
 }
 
-/* Parse a head: a count or a length behind its sign. */
+/* Parse a head: a sign, then a count or a length. */
 static int parse_number(const unsigned char *line, size_t size, size_t maximum,
                         size_t *ret_number)
 {
@@ -63,7 +63,7 @@ static int parse_number(const unsigned char *line, size_t size, size_t maximum,
     return 0;
 }
 
-/* Cut an argument and its head. Returns 1; 0 if it is not whole, with *ret_wanted. */
+/* Cut an argument and its head. Returns 1; 0 if it is incomplete, with *ret_wanted. */
 static int cut_argument(struct cursor *cursor, size_t room,
                         struct fdmux_frame_part *ret_part, size_t *ret_wanted)
 {

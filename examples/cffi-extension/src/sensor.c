@@ -1,8 +1,8 @@
-/* sensor.c: a descriptor, a timer and a thread in a loop that belongs to others.
+/* sensor.c: a descriptor, a timer and a thread in a loop that the sensor does not own.
  *
- * One rule for every ending: whoever may still call us holds a reference. Each watcher
- * gives its own up in `destroyed`, which is its last call, each sample when its posted
- * call has run, our owner in sensor_release; the last one frees the memory. */
+ * Its one rule: everything that may still call the sensor has a reference. A watcher
+ * drops its reference in `destroyed`, its last call; a sample when its posted call has
+ * run; the owner in sensor_release. The last one frees the memory. */
 #define _GNU_SOURCE
 #include "sensor.h"
 
@@ -24,7 +24,7 @@ struct sensor {
     uint64_t io;
     uint64_t timer;
     int fd;
-    bool has_thread; /* the functions of the loop alone use it */
+    bool has_thread; /* used only by functions of the loop */
     pthread_t thread;
     atomic_int references;
     atomic_bool has_ended;
@@ -53,8 +53,8 @@ void sensor_release(struct sensor *sensor)
 
 /* ---- the thread ------------------------------------------------------------------ */
 
-/* Runs once for each sample, in the thread of the loop, which is NULL if it was closed
- * before. The sample and its reference are ours to free in either case. */
+/* Runs once for each sample, on the loop's thread. `loop` is NULL if the loop was
+ * closed before. In both cases this function frees the sample and its reference. */
 static int on_sample(struct fdmux_loop *loop, void *userdata)
 {
     struct sample *sample = userdata;
@@ -82,7 +82,7 @@ static void post_sample(struct sensor *sensor, uint64_t value)
     *sample = (struct sample){sensor, value};
     hold(sensor);
     if (sensor->api->post(sensor->loop, on_sample, sample) < 0)
-        (void)on_sample(NULL, sample); /* refused, so it is still ours */
+        (void)on_sample(NULL, sample); /* refused, so free it here */
 }
 
 static void *measure(void *userdata)
@@ -92,10 +92,10 @@ static void *measure(void *userdata)
     return NULL;
 }
 
-/* ---- what the loop calls --------------------------------------------------------- */
+/* ---- functions of the loop ------------------------------------------------------- */
 
-/* A negative result comes out of whatever runs the loop; in Python as an OSError. The
- * watcher stays, and is called again. */
+/* Whatever runs the loop returns a negative result; Python raises it as an OSError. The
+ * watcher stays and is called again. */
 static int on_readable(struct fdmux_loop *loop, uint64_t io, uint32_t events,
                        void *userdata)
 {
@@ -107,12 +107,12 @@ static int on_readable(struct fdmux_loop *loop, uint64_t io, uint32_t events,
     if (size < 0)
         return errno == EAGAIN || errno == EINTR ? 0 : -errno;
     if (size == 0)
-        sensor_stop(sensor); /* unplugged; removing ourselves in our own call is fine */
+        sensor_stop(sensor); /* unplugged; a function may remove its own watcher */
     atomic_fetch_add(&sensor->bytes, (uint64_t)size);
     return memchr(buffer, '!', (size_t)size) == NULL ? 0 : -EPROTO;
 }
 
-/* The first tick starts the thread: sensor_start cannot fail any more by then. */
+/* The first tick starts the thread, when sensor_start can no longer fail. */
 static int on_tick(struct fdmux_loop *loop, uint64_t timer, void *userdata)
 {
     struct sensor *sensor = userdata;
@@ -127,14 +127,14 @@ static int on_tick(struct fdmux_loop *loop, uint64_t timer, void *userdata)
     return r;
 }
 
-/* The only place that closes and joins: called exactly once, whatever the reason. */
+/* The only function that closes and joins. Called exactly once, for any kind of end. */
 static void on_io_destroyed(void *userdata)
 {
     struct sensor *sensor = userdata;
 
     if (sensor->has_thread)
-        (void)pthread_join(sensor->thread, NULL); /* ours, and joined here alone */
-    (void)close(sensor->fd); /* nothing to flush: it was only read */
+        (void)pthread_join(sensor->thread, NULL); /* started here, joined once */
+    (void)close(sensor->fd); /* only read: nothing to flush */
     atomic_store(&sensor->has_ended, true);
     sensor_release(sensor);
 }
@@ -206,7 +206,7 @@ int sensor_start(const struct fdmux_loop_ref *ref, const char *path,
     atomic_fetch_add(&live_count, 1);
     sensor->api = ref->api;
     sensor->loop = ref->loop;
-    atomic_store(&sensor->references, 1); /* the caller's */
+    atomic_store(&sensor->references, 1); /* for the caller */
     r = start_io(sensor, path);
     if (r >= 0)
         r = start_timer(sensor);
@@ -221,7 +221,7 @@ int sensor_start(const struct fdmux_loop_ref *ref, const char *path,
 
 void sensor_stop(struct sensor *sensor)
 {
-    /* Tokens, not pointers: removing what is gone is an error and does no harm. */
+    /* A stale token is harmless: removal returns an error. */
     (void)sensor->api->timer_remove(sensor->loop, sensor->timer);
     (void)sensor->api->io_remove(sensor->loop, sensor->io);
 }

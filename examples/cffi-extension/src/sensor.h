@@ -1,8 +1,7 @@
-/* sensor.h: a sensor in C that lives in somebody else's event loop.
+/* sensor.h: a sensor in C that runs in any event loop.
  *
- * It reads a FIFO, ticks by a timer, and gets samples from a thread of its own. It
- * knows nothing of Python: all it is given is a path, and what a capsule named
- * "fdmux.loop" points at. */
+ * It reads a FIFO, has a timer, and gets samples from its own thread. It knows nothing
+ * about Python: it gets a path, and the content of a capsule named "fdmux.loop". */
 #ifndef SENSOR_H
 #define SENSOR_H
 
@@ -18,17 +17,17 @@ struct sensor_counts {
     uint64_t dropped; /* posted, but the loop was closed first */
 };
 
-/* Open `path` and begin. Returns 0 or -errno; then nothing is left behind.
+/* Open `path` and start. Returns 0 or -errno; on failure nothing is left behind.
  *
- * The sensor ends by sensor_stop, by the end of the FIFO, or with the loop. */
+ * The sensor ends with sensor_stop, at the end of the FIFO, or with the loop. */
 int sensor_start(const struct fdmux_loop_ref *ref, const char *path,
                  struct sensor **ret_sensor);
 
-/* End it: remove the watchers. Idempotent, any thread; joins the sensor's thread. The
- * memory of the loop must still be there; that the loop is closed does no harm. */
+/* Stop: remove the watchers and join the thread. Idempotent, from any thread. The loop
+ * may be closed, but its memory must still exist. */
 void sensor_stop(struct sensor *sensor);
 
-/* Give up the caller's reference. Does not stop the sensor. */
+/* Drop the caller's reference. Does not stop the sensor. */
 void sensor_release(struct sensor *sensor);
 
 /* Whether the FIFO is closed and the thread joined. */

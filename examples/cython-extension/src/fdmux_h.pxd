@@ -1,5 +1,5 @@
-# fdmux_h.pxd: what this example uses of fdmux_python.h, in Cython's words. The C compiler
-# reads the real header, so sizes and constants cannot differ from it.
+# fdmux_h.pxd: the parts of fdmux_python.h that this example uses. The C compiler reads
+# the real header, so sizes and constants cannot differ from it.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 cdef extern from "fdmux_python.h" nogil:

@@ -1,11 +1,11 @@
-# sensor_cython.pyx: a sensor in Cython that lives in somebody else's event loop.
+# sensor_cython.pyx: a sensor in Cython that runs in any event loop.
 #
-# One rule for every ending: whoever may still call us holds a reference. Each watcher
-# gives its own up in `destroyed`, which is its last call, each sample when its posted
-# call has run, the Python object when it dies; the last one frees the memory.
+# Its one rule: everything that may still call the sensor has a reference. A watcher
+# drops its reference in `destroyed`, its last call; a sample when its posted call has
+# run; the Python object in __dealloc__. The last one frees the memory.
 #
-# What C calls is `noexcept nogil`: it touches no Python object, so it needs no GIL, and
-# says what went wrong by -errno.
+# Functions that C calls are `noexcept nogil`: they touch no Python object, so they need
+# no GIL, and return -errno.
 import os
 
 cimport cython
@@ -52,7 +52,7 @@ cdef struct sensor:
     uint64_t io
     uint64_t timer
     int fd
-    bint has_thread  # the functions of the loop alone use it
+    bint has_thread  # used only by functions of the loop
     pthread_t thread
     atomic_int references
     atomic_int has_ended
@@ -78,8 +78,8 @@ cdef void release(sensor *self) noexcept nogil:
 
 # ---- the thread ----------------------------------------------------------------------
 
-# Runs once for each sample, in the thread of the loop, which is NULL if it was closed
-# before. The sample and its reference are ours to free in either case.
+# Runs once for each sample, on the loop's thread. `loop` is NULL if the loop was closed
+# before. In both cases this function frees the sample and its reference.
 cdef int on_sample(fdmux_loop *loop, void *userdata) noexcept nogil:
     cdef sample *taken = <sample *>userdata
     cdef sensor *self = taken.owner
@@ -102,7 +102,7 @@ cdef void post_sample(sensor *self, uint64_t value) noexcept nogil:
     taken.value = value
     hold(self)
     if fdmux_post(self.loop, on_sample, taken) < 0:
-        on_sample(NULL, taken)  # refused, so it is still ours
+        on_sample(NULL, taken)  # refused, so free it here
 
 
 cdef void *measure(void *userdata) noexcept nogil:
@@ -112,10 +112,10 @@ cdef void *measure(void *userdata) noexcept nogil:
     return NULL
 
 
-# ---- what the loop calls -------------------------------------------------------------
+# ---- functions of the loop -----------------------------------------------------------
 
-# A negative result comes out of whatever runs the loop; in Python as an OSError. The
-# watcher stays, and is called again.
+# Whatever runs the loop returns a negative result; Python raises it as an OSError. The
+# watcher stays and is called again.
 cdef int on_readable(
     fdmux_loop *loop, uint64_t io, uint32_t events, void *userdata
 ) noexcept nogil:
@@ -125,12 +125,12 @@ cdef int on_readable(
     if size < 0:
         return 0 if errno == EAGAIN or errno == EINTR else -errno
     if size == 0:
-        stop(self)  # unplugged; removing ourselves in our own call is fine
+        stop(self)  # unplugged; a function may remove its own watcher
     add(&self.bytes, <uint64_t>size)
     return 0 if memchr(buffer, c'!', <size_t>size) == NULL else -EPROTO
 
 
-# The first tick starts the thread: start() cannot fail any more by then.
+# The first tick starts the thread, when start() can no longer fail.
 cdef int on_tick(fdmux_loop *loop, uint64_t timer, void *userdata) noexcept nogil:
     cdef sensor *self = <sensor *>userdata
     cdef int result
@@ -142,7 +142,7 @@ cdef int on_tick(fdmux_loop *loop, uint64_t timer, void *userdata) noexcept nogi
     return result
 
 
-# The only place that closes and joins: called exactly once, whatever the reason.
+# The only function that closes and joins. Called exactly once, for any kind of end.
 cdef void on_io_destroyed(void *userdata) noexcept nogil:
     cdef sensor *self = <sensor *>userdata
     if self.has_thread:
@@ -214,19 +214,19 @@ cdef int start(fdmux_loop *loop, const char *path, sensor **ret_sensor) noexcept
 
 
 cdef void stop(sensor *self) noexcept nogil:
-    # Tokens, not pointers: removing what is gone is an error and does no harm.
+    # A stale token is harmless: removal returns an error.
     fdmux_timer_remove(self.loop, self.timer)
     fdmux_io_remove(self.loop, self.io)
 
 
-# ---- the door from Python ------------------------------------------------------------
+# ---- functions for Python ------------------------------------------------------------
 
 @cython.no_gc_clear  # __dealloc__ needs the owner, so the collector must leave it
 cdef class Sensor:
     """A sensor in a loop; `attach` makes it."""
 
     cdef sensor *state
-    cdef object owner  # of the loop: its memory lives as long
+    cdef object owner  # of the loop: keeps its memory
 
     def __cinit__(self, str path, owner):
         cdef fdmux_loop *loop = fdmux_from_object(owner)
@@ -243,7 +243,7 @@ cdef class Sensor:
 
     def close(self):
         """End the sensor, not the loop. Idempotent."""
-        with nogil:  # it joins a thread: let Python run meanwhile
+        with nogil:  # it joins a thread: release the GIL
             stop(self.state)
 
     def has_ended(self):
@@ -262,7 +262,7 @@ cdef class Sensor:
 
 
 def attach(str path, loop=None):
-    """Open a sensor in the loop of any object that has one, or of what runs here."""
+    """Open a sensor in the loop of `loop`, or in the loop that runs here."""
     return Sensor(path, fdmux.current() if loop is None else loop)
 
 

@@ -1,7 +1,7 @@
-// module.cpp: the Python module sensor_nanobind, a thin door to sensor.cpp.
+// module.cpp: the Python module sensor_nanobind, a thin wrapper of sensor.cpp.
 //
 // Its one rule: a Handle keeps the Python object of its loop alive, so that the loop's
-// memory is there for as long as somebody may call close().
+// memory exists as long as close() may be called.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/unique_ptr.h>
@@ -29,7 +29,7 @@ struct Handle {
     }
 };
 
-// Raise the OSError, or its subclass, that a negative result stands for.
+// Raise the OSError (or its subclass) for a negative result.
 [[noreturn]] void raise_error(int result, const std::string &path)
 {
     errno = -result;
@@ -79,7 +79,7 @@ NB_MODULE(sensor_nanobind, module)
         "live", [] { return Sensor::live_count.load(); },
         "Count the sensors that are in memory.");
     nb::class_<Handle>(module, "Sensor", "A sensor in a loop; attach() makes it.")
-        // It joins a thread: let Python run meanwhile.
+        // It joins a thread: release the GIL.
         .def(
             "close", [](const Handle &handle) { handle.sensor->stop(); },
             nb::call_guard<nb::gil_scoped_release>(),

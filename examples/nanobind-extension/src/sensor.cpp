@@ -1,9 +1,9 @@
-// sensor.cpp: a descriptor, a timer and a thread in a loop that belongs to others.
+// sensor.cpp: a descriptor, a timer and a thread in a loop that the sensor does not
+// own.
 //
-// One rule for memory: userdata is a std::shared_ptr on the heap. Each watcher's is
-// deleted in `destroyed`, which is its last call, each sample's when its posted call
-// has run. What C calls is noexcept, and says what went wrong by -errno: an exception
-// cannot pass through C.
+// Its one rule: userdata is a std::shared_ptr on the heap. A watcher's is deleted in
+// `destroyed`, its last call; a sample's when its posted call has run. Functions that C
+// calls are noexcept and return -errno: an exception cannot pass through C.
 #include "sensor.hpp"
 
 #include <cerrno>
@@ -47,8 +47,8 @@ Sensor::~Sensor()
 
 // ---- the thread -------------------------------------------------------------------
 
-// Runs once for each sample, in the thread of the loop, which is NULL if it was closed
-// before. The sample is ours to delete in either case.
+// Runs once for each sample, on the loop's thread. `loop` is NULL if the loop was
+// closed before. In both cases this function deletes the sample.
 int Sensor::on_sample(fdmux_loop *loop, void *userdata) noexcept
 {
     std::unique_ptr<Sample> sample(static_cast<Sample *>(userdata));
@@ -70,14 +70,14 @@ void Sensor::measure() noexcept
         if (sample == nullptr)
             ++dropped;
         else if (api_->post(loop_, on_sample, sample) < 0)
-            (void)on_sample(nullptr, sample); // refused, so it is still ours
+            (void)on_sample(nullptr, sample); // refused, so delete it here
     }
 }
 
-// ---- what the loop calls ----------------------------------------------------------
+// ---- functions of the loop --------------------------------------------------------
 
-// A negative result comes out of whatever runs the loop; in Python as an OSError. The
-// watcher stays, and is called again.
+// Whatever runs the loop returns a negative result; Python raises it as an OSError. The
+// watcher stays and is called again.
 int Sensor::read_some() noexcept
 {
     char buffer[4096];
@@ -86,19 +86,19 @@ int Sensor::read_some() noexcept
     if (size < 0)
         return errno == EAGAIN || errno == EINTR ? 0 : -errno;
     if (size == 0)
-        stop(); // unplugged; removing ourselves in our own call is fine
+        stop(); // unplugged; a function may remove its own watcher
     bytes += static_cast<std::uint64_t>(size);
     return std::memchr(buffer, '!', static_cast<std::size_t>(size)) ? -EPROTO : 0;
 }
 
-// The first tick starts the thread: start() cannot fail any more by then.
+// The first tick starts the thread, when start() can no longer fail.
 int Sensor::tick() noexcept
 {
     ++ticks;
     if (thread_.joinable())
         return 0;
     try {
-        thread_ = std::thread(&Sensor::measure, this); // joined while we live
+        thread_ = std::thread(&Sensor::measure, this); // joined in end()
     } catch (const std::system_error &error) {
         return -error.code().value();
     } catch (const std::bad_alloc &) {
@@ -107,12 +107,12 @@ int Sensor::tick() noexcept
     return 0;
 }
 
-// The only place that closes and joins: called exactly once, whatever the reason.
+// The only function that closes and joins. Called exactly once, for any kind of end.
 void Sensor::end() noexcept
 {
     if (thread_.joinable())
         thread_.join();
-    (void)close(fd_); // nothing to flush: it was only read
+    (void)close(fd_); // only read: nothing to flush
     has_ended = true;
 }
 
@@ -196,7 +196,7 @@ int Sensor::start(const fdmux_api *api, fdmux_loop *loop, const std::string &pat
 
 void Sensor::stop() noexcept
 {
-    // Tokens, not pointers: removing what is gone is an error and does no harm.
+    // A stale token is harmless: removal returns an error.
     (void)api_->timer_remove(loop_, timer_);
     (void)api_->io_remove(loop_, io_);
 }

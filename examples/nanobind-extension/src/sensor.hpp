@@ -1,8 +1,7 @@
-// sensor.hpp: a sensor in C++ that lives in somebody else's event loop.
+// sensor.hpp: a sensor in C++ that runs in any event loop.
 //
-// It reads a FIFO, ticks by a timer, and gets samples from a thread of its own. It
-// knows nothing of Python: all it is given is fdmux's function table, a loop, and a
-// path.
+// It reads a FIFO, has a timer, and gets samples from its own thread. It knows nothing
+// about Python: it gets fdmux's function table, a loop, and a path.
 #ifndef SENSOR_HPP
 #define SENSOR_HPP
 
@@ -16,7 +15,7 @@
 
 class Sensor : public std::enable_shared_from_this<Sensor> {
   public:
-    // Open `path` and begin. Returns 0 or -errno; then nothing is left behind.
+    // Open `path` and start. Returns 0 or -errno; on failure nothing is left behind.
     static int start(const fdmux_api *api, fdmux_loop *loop, const std::string &path,
                      std::shared_ptr<Sensor> &ret_sensor);
 
@@ -25,8 +24,8 @@ class Sensor : public std::enable_shared_from_this<Sensor> {
     Sensor(const Sensor &) = delete;
     Sensor &operator=(const Sensor &) = delete;
 
-    // Remove the watchers. Idempotent; the memory of the loop must still be there, that
-    // the loop is closed does no harm. Joins the sensor's thread.
+    // Remove the watchers and join the thread. Idempotent. The loop may be closed, but
+    // its memory must still exist.
     void stop() noexcept;
 
     std::atomic<bool> has_ended{false}; // the FIFO is closed, and the thread joined
@@ -55,7 +54,7 @@ class Sensor : public std::enable_shared_from_this<Sensor> {
     std::uint64_t io_ = 0;
     std::uint64_t timer_ = 0;
     int fd_ = -1;
-    std::thread thread_; // the functions of the loop alone use it
+    std::thread thread_; // used only by functions of the loop
 };
 
 #endif

@@ -1,11 +1,11 @@
 /* echo.c: the echo service of echo.h, on the readiness that fdmux reports.
  *
- * Its one rule: a descriptor is closed, and memory is freed, by the `destroyed` of its
- * watcher and nowhere else. So it does not matter whether a connection ends by itself,
- * by echo_stop, or because the Python program closes the loop.
+ * Its one rule: only the `destroyed` of a watcher closes a descriptor and frees memory.
+ * So a connection may end by itself, by echo_stop, or because the Python program closes
+ * the loop.
  *
- * While bytes are kept that the kernel did not take, their connection is watched for
- * writing only: a client that sends and does not read stops being read. */
+ * While the kernel does not take all bytes of a client's echo, the connection is
+ * watched for writing only: nothing more is read from a client that does not read. */
 #define _GNU_SOURCE /* accept4 */
 #include "echo.h"
 
@@ -22,8 +22,8 @@
 enum {
     BUFFER_SIZE = 64 * 1024,
     BACKLOG = 1024,
-    ACCEPTS_PER_CALL = 64,       /* then others have their turn */
-    RETRY_NS = 50 * 1000 * 1000, /* after an accept for which there was no descriptor */
+    ACCEPTS_PER_CALL = 64,       /* then other watchers run */
+    RETRY_NS = 50 * 1000 * 1000, /* retry an accept that found no free descriptor */
 };
 
 struct connection {
@@ -34,20 +34,20 @@ struct connection {
     int fd;
     size_t kept_start;
     size_t kept_size;
-    unsigned char *kept; /* NULL unless a send took less than it was given */
+    unsigned char *kept; /* NULL unless a send was incomplete */
 };
 
 struct echo {
     const struct fdmux_api *api;
     struct fdmux_loop *loop;
-    unsigned references; /* the caller's, and one for each watcher */
+    unsigned references; /* of the caller, and of each watcher */
     uint64_t listener;
     uint64_t retry;
     int listener_fd;
     int port;
     struct connection *connections;
     struct echo_counts counts;
-    unsigned char buffer[BUFFER_SIZE]; /* for all: nothing stays in it */
+    unsigned char buffer[BUFFER_SIZE]; /* shared: empty between calls */
 };
 
 void echo_release(struct echo *echo)
@@ -70,7 +70,7 @@ static void on_connection_destroyed(void *userdata)
     if (connection->next != NULL)
         connection->next->previous = connection->previous;
     echo->counts.connections--;
-    (void)close(connection->fd); /* close(2): gone, whatever it returns */
+    (void)close(connection->fd); /* close(2): closed even on error */
     free(connection->kept);
     free(connection);
     echo_release(echo);
@@ -96,7 +96,7 @@ static int keep_rest(struct connection *connection, const unsigned char *rest,
     return watch(connection, FDMUX_WRITE);
 }
 
-/* Returns how many bytes the kernel took, 0 for none just now, or -errno. */
+/* Returns how many bytes the kernel took, 0 if it takes none now, or -errno. */
 static ssize_t send_some(struct connection *connection, const unsigned char *bytes,
                          size_t size)
 {
@@ -123,7 +123,7 @@ static int send_kept(struct connection *connection)
     return watch(connection, FDMUX_READ);
 }
 
-/* Returns 1 when the client has sent all and got all, 0 to go on, or -errno. */
+/* Returns 1 when the client has sent and received everything, 0 to go on, or -errno. */
 static int echo_once(struct connection *connection)
 {
     unsigned char *buffer = connection->echo->buffer;
@@ -140,8 +140,8 @@ static int echo_once(struct connection *connection)
     return keep_rest(connection, buffer + sent, (size_t)(received - sent));
 }
 
-/* What goes wrong with a connection ends that connection. Only what goes wrong with the
- * service itself would be returned, and be an OSError where the loop is run. */
+/* An error of a connection ends that connection only. An error of the service itself
+ * would be returned, and raised as an OSError where the loop is run. */
 static int on_ready(struct fdmux_loop *loop, uint64_t io, uint32_t events,
                     void *userdata)
 {
@@ -190,7 +190,7 @@ static int add_connection(struct echo *echo, int fd)
     return 0; /* NOLINT(clang-analyzer-unix.Malloc): the loop holds it */
 }
 
-/* Returns 0, or why no further one is to be had just now. */
+/* Returns 0, or -errno if no further connection can be accepted now. */
 static int accept_one(struct echo *echo)
 {
     int fd = accept4(echo->listener_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -199,7 +199,7 @@ static int accept_one(struct echo *echo)
 
     if (fd < 0)
         return errno == ECONNABORTED || errno == EINTR ? 0 : -errno;
-    /* A wish: an echo is as right without it. */
+    /* Optional: the echo works without it. */
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     r = add_connection(echo, fd);
     if (r < 0)
@@ -207,7 +207,8 @@ static int accept_one(struct echo *echo)
     return r;
 }
 
-/* Without a descriptor or memory the listener stays readable: look away for a while. */
+/* Without a free descriptor or memory the listener stays readable: pause for a
+ * while. */
 static int pause_accepting(struct echo *echo)
 {
     const struct fdmux_api *api = echo->api;
@@ -322,7 +323,7 @@ int echo_start(const struct fdmux_api *api, struct fdmux_loop *loop,
         return -ENOMEM;
     echo->api = api;
     echo->loop = loop;
-    echo->references = 1; /* the caller's */
+    echo->references = 1; /* for the caller */
     r = echo->listener_fd = open_listener(&echo->port);
     if (r >= 0)
         r = watch_listener(echo);
@@ -337,7 +338,7 @@ int echo_start(const struct fdmux_api *api, struct fdmux_loop *loop,
     return 0;
 }
 
-/* Tokens, not pointers: removing what is gone is an error and does no harm. */
+/* A stale token is harmless: removal returns an error. */
 void echo_stop(struct echo *echo)
 {
     const struct fdmux_api *api = echo->api;
@@ -346,7 +347,8 @@ void echo_stop(struct echo *echo)
     (void)api->timer_remove(echo->loop, echo->retry);
     (void)api->io_remove(echo->loop, echo->listener);
     while (connection != NULL) {
-        /* Outside of a batch, `destroyed` frees it before io_remove returns. */
+        /* Outside of a batch, `destroyed` frees the connection before io_remove
+         * returns. */
         struct connection *next = connection->next;
 
         (void)api->io_remove(echo->loop, connection->io);

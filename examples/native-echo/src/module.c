@@ -1,8 +1,8 @@
-/* module.c: the Python module native_echo, a thin door to echo.c.
+/* module.c: the Python module native_echo, a thin wrapper of echo.c.
  *
- * Written against the limited API and the headers of the installed fdmux. Its one rule:
- * a Server keeps the Python object of its loop alive, so that the C loop's memory is
- * there for as long as somebody may call close(). */
+ * Uses the limited API and the headers of the installed fdmux. Its one rule: a Server
+ * keeps the Python object of its loop alive, so that the C loop's memory exists as long
+ * as close() may be called. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <fdmux_python.h>
@@ -12,7 +12,7 @@
 #include "echo.h"
 
 struct server_object {
-    PyObject ob_base; /* what PyObject_HEAD declares */
+    PyObject ob_base; /* as PyObject_HEAD declares */
     struct echo *echo;
     PyObject *owner; /* of the loop */
 };
@@ -50,7 +50,7 @@ static PyObject *server_close(PyObject *object, PyObject *unused)
 {
     (void)unused;
     echo_stop(echo_of(object));
-    return Py_NewRef(Py_None); /* Py_RETURN_NONE of 3.12 counts none: wrong on 3.11 */
+    return Py_NewRef(Py_None); /* Py_RETURN_NONE of 3.12 is wrong on 3.11 */
 }
 
 static void server_dealloc(PyObject *object)
@@ -63,7 +63,7 @@ static void server_dealloc(PyObject *object)
     }
     Py_DECREF(((struct server_object *)object)->owner);
     PyObject_Free(object);
-    Py_DECREF(type); /* a heap type is counted by its instances */
+    Py_DECREF(type); /* instances own a reference to a heap type */
 }
 
 static PyObject *get_port(PyObject *object, PyObject *unused)

@@ -1,9 +1,9 @@
-/* module.c: the Python module udp_digest, a thin door to service.c.
+/* module.c: the Python module udp_digest, a thin wrapper of service.c.
  *
- * Written against the limited API and the headers of the installed fdmux, so that one
- * build serves every CPython from 3.11 on, with every fdmux of this ABI. Its one rule:
- * a Service keeps the Python object of its loop alive, so that the C loop's memory is
- * there for as long as somebody may call close(). */
+ * Uses the limited API and the headers of the installed fdmux, so one build works with
+ * every CPython from 3.11 on and every fdmux of this ABI. Its one rule: a Service keeps
+ * the Python object of its loop alive, so that the C loop's memory exists as long as
+ * close() may be called. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <fdmux_python.h>
@@ -11,14 +11,14 @@
 #include "service.h"
 
 struct service_object {
-    PyObject ob_base; /* what PyObject_HEAD declares */
+    PyObject ob_base; /* as PyObject_HEAD declares */
     struct service *service;
     PyObject *owner; /* of the loop */
 };
 
 static PyTypeObject *service_type;
 
-/* Raise the OSError, or its subclass, that a negative result stands for. */
+/* Raise the OSError (or its subclass) for a negative result. */
 static PyObject *raise_error(int result, const char *attempted)
 {
     PyObject *error = PyObject_CallFunction(PyExc_OSError, "is", -result, attempted);
@@ -30,7 +30,7 @@ static PyObject *raise_error(int result, const char *attempted)
     return NULL;
 }
 
-/* fdmux.current(): the loop of whatever runs here. */
+/* Call fdmux.current(): the loop that runs here. */
 static PyObject *find_current(void)
 {
     PyObject *fdmux = PyImport_ImportModule("fdmux");
@@ -87,10 +87,10 @@ static PyObject *service_close(PyObject *object, PyObject *unused)
     PyThreadState *state;
 
     (void)unused;
-    state = PyEval_SaveThread(); /* it joins a thread: let Python run meanwhile */
+    state = PyEval_SaveThread(); /* it joins a thread: release the GIL */
     service_stop(service);
     PyEval_RestoreThread(state);
-    return Py_NewRef(Py_None); /* Py_RETURN_NONE of 3.12 counts none: wrong on 3.11 */
+    return Py_NewRef(Py_None); /* Py_RETURN_NONE of 3.12 is wrong on 3.11 */
 }
 
 static void service_dealloc(PyObject *object)
@@ -104,7 +104,7 @@ static void service_dealloc(PyObject *object)
     }
     Py_DECREF(self->owner);
     PyObject_Free(object);
-    Py_DECREF(type); /* a heap type is counted by its instances */
+    Py_DECREF(type); /* instances own a reference to a heap type */
 }
 
 static PyObject *get_port(PyObject *object, PyObject *unused)

@@ -1,13 +1,13 @@
-/* service.c: a socket, a timer and a thread in a loop that belongs to somebody else.
+/* service.c: a socket, a timer and a thread in a loop that the service does not own.
  *
- * What to copy from here is how things end. The loop may be closed under us, or we may
- * be stopped first, in the middle of a callback, while the thread has work under way.
- * Two rules make all of that one case:
+ * Copy from here how things end. The program may close the loop first, or stop the
+ * service first, inside a callback, while the thread has work to do. Two rules make
+ * these one case:
  *
- *   1. Whoever may still call us holds a reference: each watcher until its `destroyed`,
- *      each job until its posted call has run, and our owner.
- *   2. The `destroyed` of the io watcher is the only place that ends the thread and
- *      closes the socket. It is called exactly once, whatever the reason. */
+ *   1. Everything that may still call the service has a reference: each watcher until
+ *      its `destroyed`, each job until its posted call has run, and the owner.
+ *   2. Only the `destroyed` of the io watcher ends the thread and closes the socket.
+ *      It is called exactly once, for any kind of end. */
 #define _GNU_SOURCE
 #include "service.h"
 
@@ -24,7 +24,7 @@
 #include <unistd.h>
 
 #define TICK_NS INT64_C(10000000)
-#define DATAGRAMS_PER_CALL 16 /* then it is the turn of the loop's other watchers */
+#define DATAGRAMS_PER_CALL 16 /* then the loop's other watchers run */
 
 struct job {
     struct service *service;
@@ -32,7 +32,7 @@ struct job {
     struct sockaddr_in peer;
     size_t size;
     uint64_t hash;
-    unsigned char data[SERVICE_REQUEST_MAX + 1]; /* one more shows what is too long */
+    unsigned char data[SERVICE_REQUEST_MAX + 1]; /* one more, to detect a longer one */
 };
 
 struct service {
@@ -40,14 +40,14 @@ struct service {
     struct fdmux_loop *loop;
     uint64_t io;
     uint64_t timer;
-    int fd; /* the loop's thread alone; -1 once closed */
+    int fd; /* used by the loop's thread; -1 once closed */
     int port;
     atomic_int references;
     atomic_bool has_ended;
     atomic_uint_least64_t requests, replies, dropped, ticks;
 
     pthread_t thread;
-    pthread_mutex_t lock; /* guards what follows */
+    pthread_mutex_t lock; /* guards the fields below */
     pthread_cond_t has_work;
     struct job *first;
     struct job **last;
@@ -63,7 +63,7 @@ void service_release(struct service *service)
 {
     if (atomic_fetch_sub(&service->references, 1) > 1)
         return;
-    (void)pthread_cond_destroy(&service->has_work); /* nobody can be waiting */
+    (void)pthread_cond_destroy(&service->has_work); /* no thread is left to wait */
     (void)pthread_mutex_destroy(&service->lock);
     free(service);
 }
@@ -88,8 +88,8 @@ static void drop(struct job *job)
     service_release(service);
 }
 
-/* Runs on the loop's thread, once for each job; `loop` is NULL if the loop was closed
- * before it could run. The job, and its reference, are ours either way. */
+/* Runs on the loop's thread, once for each job. `loop` is NULL if the loop was closed
+ * before. In both cases this function frees the job and its reference. */
 static int send_reply(struct fdmux_loop *loop, void *userdata)
 {
     struct job *job = userdata;
@@ -101,7 +101,7 @@ static int send_reply(struct fdmux_loop *loop, void *userdata)
         drop(job);
         return 0;
     }
-    /* UDP may lose a reply on its way; so it may lose it here, to a full buffer. */
+    /* UDP may lose a reply, so a full buffer may lose it here. */
     if (sendto(service->fd, reply, (size_t)size, 0, (struct sockaddr *)&job->peer,
                sizeof job->peer) == size)
         atomic_fetch_add(&service->replies, 1);
@@ -123,7 +123,7 @@ static struct job *next_job(struct service *service)
     if (service->first == NULL)
         service->last = &service->first;
     pthread_mutex_unlock(&service->lock);
-    return job; /* NULL: nothing is left, and nothing will come */
+    return job; /* NULL: no job is left, and none will come */
 }
 
 static void *work(void *userdata)
@@ -133,7 +133,7 @@ static void *work(void *userdata)
 
     while ((job = next_job(service)) != NULL) {
         job->hash = hash_of(job->data, job->size);
-        /* A post that fails (the loop is closed) leaves the job with us. */
+        /* If the post fails (the loop is closed), the job must be handled here. */
         if (service->api->post(service->loop, send_reply, job) < 0)
             drop(job);
     }
@@ -151,7 +151,7 @@ static void hand_over(struct service *service, struct job *job)
     pthread_mutex_unlock(&service->lock);
 }
 
-/* ---- what the loop calls --------------------------------------------------------- */
+/* ---- functions of the loop ------------------------------------------------------- */
 
 /* Returns 1, or 0 when nothing is left to read, or -errno. */
 static int take_datagram(struct service *service)
@@ -180,8 +180,8 @@ static int take_datagram(struct service *service)
     return r;
 }
 
-/* A negative result leaves the loop's dispatch, and so appears in the program that runs
- * the loop; in Python as an OSError. The watcher stays, and so does everything else. */
+/* The loop's dispatch returns a negative result to the program that runs the loop;
+ * Python raises it as an OSError. The watcher and everything else stay. */
 static int on_readable(struct fdmux_loop *loop, uint64_t io, uint32_t events,
                        void *userdata)
 {
@@ -206,8 +206,8 @@ static int on_tick(struct fdmux_loop *loop, uint64_t timer, void *userdata)
     return 0;
 }
 
-/* The last call for the io watcher, by service_stop or by the end of the loop. What the
- * thread still posts meanwhile is either run later or refused; see send_reply. */
+/* The last call for the io watcher, after service_stop or at the end of the loop. Calls
+ * that the thread still posts are either run later or refused; see send_reply. */
 static void on_io_destroyed(void *userdata)
 {
     struct service *service = userdata;
@@ -216,7 +216,7 @@ static void on_io_destroyed(void *userdata)
     service->is_stopping = true;
     pthread_cond_signal(&service->has_work);
     pthread_mutex_unlock(&service->lock);
-    (void)pthread_join(service->thread, NULL); /* ours, and joined here alone */
+    (void)pthread_join(service->thread, NULL); /* started here, joined once */
     (void)close(service->fd); /* a datagram socket has nothing to flush */
     service->fd = -1;
     atomic_store(&service->has_ended, true);
@@ -269,7 +269,7 @@ static int start_timer(struct service *service)
                           api->loop_now(service->loop) + TICK_NS, TICK_NS);
 }
 
-/* The thread, and the io watcher whose `destroyed` will end it. */
+/* Start the thread, and the io watcher whose `destroyed` ends it. */
 static int start_io(struct service *service)
 {
     struct fdmux_io_options options = {
@@ -304,7 +304,7 @@ int service_start(const struct fdmux_api *api, struct fdmux_loop *loop,
     service->api = api;
     service->loop = loop;
     service->last = &service->first;
-    atomic_store(&service->references, 1); /* the caller's */
+    atomic_store(&service->references, 1); /* for the caller */
     (void)pthread_mutex_init(&service->lock, NULL); /* cannot fail without attributes */
     (void)pthread_cond_init(&service->has_work, NULL);
     r = service->fd = open_socket(&service->port);
@@ -323,7 +323,7 @@ int service_start(const struct fdmux_api *api, struct fdmux_loop *loop,
 
 void service_stop(struct service *service)
 {
-    /* Tokens, not pointers: removing what is gone is an error and does no harm. */
+    /* A stale token is harmless: removal returns an error. */
     (void)service->api->timer_remove(service->loop, service->timer);
     (void)service->api->io_remove(service->loop, service->io);
 }

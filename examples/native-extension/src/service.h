@@ -1,8 +1,8 @@
-/* service.h: a UDP service that lives in somebody else's event loop.
+/* service.h: a UDP service that runs in any event loop.
  *
  * It answers each datagram with the 64-bit FNV-1a hash of its bytes, in 16 hexadecimal
- * digits. It owns a socket, a periodic timer, and a thread that does the hashing. It
- * knows nothing of Python: all it is given is fdmux's function table, and a loop. */
+ * digits. It owns a socket, a periodic timer, and a thread that computes the hashes. It
+ * knows nothing about Python: it gets fdmux's function table and a loop. */
 #ifndef SERVICE_H
 #define SERVICE_H
 
@@ -20,18 +20,18 @@ struct service_counts {
     uint64_t ticks;    /* of the timer, one every 10 ms */
 };
 
-/* Start on 127.0.0.1, at a port that the kernel chooses. Returns 0 or -errno.
+/* Start on 127.0.0.1, on a port that the kernel chooses. Returns 0 or -errno.
  *
  * From then on everything happens on the thread that dispatches the loop. When the loop
- * is closed the service ends by itself; its memory stays until service_release. */
+ * is closed, the service ends by itself; its memory stays until service_release. */
 int service_start(const struct fdmux_api *api, struct fdmux_loop *loop,
                   struct service **ret_service);
 
-/* End the service: no callback follows once the loop's batch is over. Idempotent.
- * The memory of the loop must still be there; that it is closed does no harm. */
+/* End the service: no callback runs after the current batch. Idempotent. The loop may
+ * be closed, but its memory must still exist. */
 void service_stop(struct service *service);
 
-/* Give up the caller's reference. Does not stop the service. */
+/* Drop the caller's reference. Does not stop the service. */
 void service_release(struct service *service);
 
 int service_port(const struct service *service);

@@ -1,13 +1,13 @@
-//! fdmux.h in Rust, by hand; the assertions below hold it against the real header.
+//! fdmux.h in Rust, written by hand; the assertions below compare it with the header.
 //!
-//! Members of the table that are not used here stand as `Unused`. The table is longer
-//! in newer versions, never different: its own struct_size says how long it is.
+//! Members of the table that are not used here have the type `Unused`. Newer versions
+//! only append to the table: its struct_size says how long it is.
 
 use std::ffi::c_void;
 use std::mem::{offset_of, size_of};
 use std::os::raw::c_int;
 
-/// Constants that src/layout.c has written; setup.py says where.
+/// Constants written by src/layout.c; setup.py sets the path.
 #[allow(non_upper_case_globals)]
 mod header {
     include!(env!("LAYOUT_RS"));
@@ -80,7 +80,7 @@ pub struct Api {
     pub post: unsafe extern "C" fn(*mut Loop, PostFn, *mut c_void) -> c_int,
 }
 
-/// struct fdmux_loop_ref: what a capsule named fdmux.loop points at.
+/// struct fdmux_loop_ref: the content of a capsule named fdmux.loop.
 #[repr(C)]
 pub struct LoopRef {
     pub api: &'static Api,
@@ -88,7 +88,7 @@ pub struct LoopRef {
 }
 
 impl Api {
-    /// Whether the fdmux that runs is the one of the header, or a newer one.
+    /// Whether the running fdmux is as new as the header, or newer.
     pub fn is_usable(&self) -> bool {
         self.abi_major as usize == header::FDMUX_ABI_MAJOR
             && self.abi_minor as usize >= header::FDMUX_ABI_MINOR
@@ -96,7 +96,7 @@ impl Api {
     }
 }
 
-/// Stop the build if a member does not lie where the header has it.
+/// Stop the build if a member has another offset than in the header.
 macro_rules! same_place {
     ($($type:ident . $member:ident = $constant:ident),* $(,)?) => {
         $(const _: () = assert!(offset_of!($type, $member) == header::$constant);)*

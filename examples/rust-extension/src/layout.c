@@ -1,5 +1,5 @@
-/* layout.c: writes, as Rust constants, what fdmux.rs must agree with. Run when the
- * library is built, with the header of the fdmux that is installed then. */
+/* layout.c: writes, as Rust constants, the layout that fdmux.rs must match. Run when
+ * the library is built, with the header of the installed fdmux. */
 #include <fdmux.h>
 #include <stdio.h>
 
@@ -48,7 +48,7 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < sizeof constants / sizeof constants[0]; i++) {
         const struct constant *constant = &constants[i];
         (void)fprintf(file, "pub const %s: usize = %zu;\n", constant->name,
-                      constant->value); /* fclose tells of a failed write too */
+                      constant->value); /* fclose reports a failed write, too */
     }
     return fclose(file) == 0 ? 0 : 1;
 }

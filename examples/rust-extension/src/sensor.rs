@@ -1,9 +1,9 @@
-//! A sensor in Rust that lives in somebody else's event loop.
+//! A sensor in Rust that runs in any event loop.
 //!
-//! One rule for memory: C is given `Arc`s turned into pointers. Each watcher's is taken
-//! back in `destroyed`, which is its last call, each sample's when its posted call runs,
-//! the owner's in `sensor_release`; the last one drops the sensor, and so frees it.
-//! A panic would abort the process: it cannot pass through C.
+//! Its one rule: C gets `Arc`s as raw pointers. A watcher's is taken back in
+//! `destroyed`, its last call; a sample's when its posted call runs; the owner's in
+//! `sensor_release`. The last one drops the sensor. A panic aborts the process: it
+//! cannot pass through C.
 
 mod fdmux;
 
@@ -24,7 +24,7 @@ use std::thread::{Builder, JoinHandle};
 const TICK_NS: i64 = 2_000_000;
 const SAMPLE_COUNT: u64 = 1000;
 
-// Of Linux, where no crate says them for us.
+// Values of Linux, to need no crate.
 const O_NONBLOCK: i32 = 0o4000;
 const EIO: c_int = 5;
 const EPROTO: c_int = 71;
@@ -32,7 +32,7 @@ const EOPNOTSUPP: c_int = 95;
 
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 
-/// A loop, which may be used from any thread: fdmux.h says so.
+/// A loop. Any thread may use it (fdmux.h).
 #[derive(Clone, Copy)]
 struct Home {
     api: &'static Api,
@@ -139,7 +139,7 @@ impl Sensor {
         checked(unsafe { (api.timer_arm)(handle, token, deadline, TICK_NS) })
     }
 
-    /// Tokens, not pointers: removing what is gone is an error and does no harm.
+    /// A stale token is harmless: removal returns an error.
     fn stop(&self) {
         let Home { api, handle } = self.home;
         unsafe {
@@ -173,16 +173,16 @@ fn measure(sensor: &Arc<Sensor>) {
         let sample = Box::into_raw(Box::new(Sample { sensor, value })).cast();
         unsafe {
             if (api.post)(handle, on_sample, sample) < 0 {
-                on_sample(ptr::null_mut(), sample); // refused, so it is still ours
+                on_sample(ptr::null_mut(), sample); // refused, so free it here
             }
         }
     }
 }
 
-// ---- what the loop calls -----------------------------------------------------------
+// ---- functions of the loop ---------------------------------------------------------
 
-/// A negative result comes out of whatever runs the loop; in Python as an OSError. The
-/// watcher stays, and is called again.
+/// Whatever runs the loop returns a negative result; Python raises it as an OSError. The
+/// watcher stays and is called again.
 unsafe extern "C" fn on_readable(
     _: *mut Loop,
     _: u64,
@@ -198,7 +198,7 @@ unsafe extern "C" fn on_readable(
         Err(error) => return -code_of(error),
     };
     if size == 0 {
-        sensor.stop(); // unplugged; removing ourselves in our own call is fine
+        sensor.stop(); // unplugged; a function may remove its own watcher
     }
     sensor.counts.bytes.fetch_add(size as u64, SeqCst);
     if buffer[..size].contains(&b'!') {
@@ -207,7 +207,7 @@ unsafe extern "C" fn on_readable(
     0
 }
 
-/// The first tick starts the thread: `start` cannot fail any more by then.
+/// The first tick starts the thread, when `start` can no longer fail.
 unsafe extern "C" fn on_tick(_: *mut Loop, _: u64, userdata: *mut c_void) -> c_int {
     let sensor = unsafe { borrow(userdata) };
     sensor.counts.ticks.fetch_add(1, SeqCst);
@@ -217,7 +217,7 @@ unsafe extern "C" fn on_tick(_: *mut Loop, _: u64, userdata: *mut c_void) -> c_i
     }
 }
 
-/// Runs once for each sample; without a loop it was closed before, or has refused.
+/// Runs once for each sample. The loop is NULL if it was closed or refused the post.
 unsafe extern "C" fn on_sample(handle: *mut Loop, userdata: *mut c_void) -> c_int {
     let sample: Box<Sample> = unsafe { Box::from_raw(userdata.cast()) };
     let counts = &sample.sensor.counts;
@@ -230,11 +230,11 @@ unsafe extern "C" fn on_sample(handle: *mut Loop, userdata: *mut c_void) -> c_in
     0
 }
 
-/// The only place that closes and joins: called exactly once, whatever the reason.
+/// The only function that closes and joins. Called exactly once, for any kind of end.
 unsafe extern "C" fn on_io_destroyed(userdata: *mut c_void) {
     let sensor: Arc<Sensor> = unsafe { Arc::from_raw(userdata.cast()) };
     if let Some(thread) = sensor.thread.lock().unwrap().take() {
-        let _ = thread.join(); // it cannot have panicked: that aborts
+        let _ = thread.join(); // no result: a panic aborts
     }
     drop(sensor.fifo.lock().unwrap().take());
     sensor.has_ended.store(true, SeqCst);
@@ -248,7 +248,7 @@ fn into_userdata(sensor: &Arc<Sensor>) -> *mut c_void {
     Arc::into_raw(Arc::clone(sensor)).cast_mut().cast()
 }
 
-/// Use an `Arc` that C keeps: the reference ends with the call that got the pointer.
+/// Borrow an `Arc` that C keeps, for the call that got the pointer.
 unsafe fn borrow(userdata: *mut c_void) -> ManuallyDrop<Arc<Sensor>> {
     ManuallyDrop::new(unsafe { Arc::from_raw(userdata.cast()) })
 }
@@ -264,13 +264,13 @@ fn checked(result: c_int) -> Result<(), c_int> {
     Ok(())
 }
 
-// ---- what Python calls, by ctypes ----------------------------------------------------
+// ---- functions that Python calls, by ctypes ------------------------------------------
 
-/// Returns 0, or -errno; then nothing is left behind.
+/// Returns 0, or -errno; on failure nothing is left behind.
 ///
 /// # Safety
-/// `home` is what a capsule named fdmux.loop points at; that loop outlives the sensor's
-/// owner, not always the sensor.
+/// `home` is the content of a capsule named fdmux.loop. That loop must outlive the
+/// sensor's owner, but not the sensor.
 #[no_mangle]
 pub unsafe extern "C" fn sensor_start(
     home: *const LoopRef,
@@ -295,16 +295,16 @@ pub unsafe extern "C" fn sensor_start(
 /// End the sensor; idempotent.
 ///
 /// # Safety
-/// All functions below take a pointer that `sensor_start` gave and that was not released.
+/// This and the functions below take a pointer from `sensor_start` that was not released.
 #[no_mangle]
 pub unsafe extern "C" fn sensor_stop(sensor: *const Sensor) {
     unsafe { &*sensor }.stop();
 }
 
-/// Give up the owner's reference.
+/// Drop the owner's reference.
 ///
 /// # Safety
-/// As `sensor_stop`; once.
+/// As `sensor_stop`; call it once.
 #[no_mangle]
 pub unsafe extern "C" fn sensor_release(sensor: *const Sensor) {
     drop(unsafe { Arc::from_raw(sensor) });
