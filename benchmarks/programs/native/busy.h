@@ -1,4 +1,4 @@
-/* What a callback of the latency row computes: ECHO_BUSY_NS of the clock, or nothing
+/* What a callback of the latency row computes for ECHO_BUSY_NS nanoseconds; nothing
  * where that is not defined, as in the echo row. See servers/busy.py. */
 #ifndef FDMUX_BENCHMARKS_BUSY_H
 #define FDMUX_BENCHMARKS_BUSY_H

@@ -1,18 +1,18 @@
-/* The chain benchmark, as libevent has it: N socket pairs, A of them made readable, and
- * each read hands a byte on to another pair until W bytes were handed on.
+/* The chain benchmark of libevent: N socket pairs, of which A are made readable. Each
+ * read passes a byte on to another pair, until W bytes were passed on.
  *
  *     chain_PEER N A W HOP EVENTS
  *
- * A round repeats that until EVENTS events were served, and prints their number and the
- * CPU nanoseconds. HOP says which pair is the next one: 1, or N/A for always the same
- * A pairs among idle ones. With HOP = 0 nobody reads: A pairs stay readable, and what
- * is left is the dispatching alone. With A = 0 the N descriptors are idle eventfds (a
- * process may have more of these), and a round prints the memory of their watchers:
- * bytes that malloc handed out (mallinfo2) and bytes that became resident
- * (/proc/self/statm).
+ * A round repeats this until EVENTS events were served, and prints their number and the
+ * CPU nanoseconds. HOP selects the next pair: 1, or N/A for always the same A pairs
+ * among idle ones. With HOP = 0 no pair is read: A pairs stay readable, and only the
+ * dispatching is measured. With A = 0 the N descriptors are idle eventfds (a process
+ * may have more of these), and a round prints the memory of their watchers: bytes that
+ * malloc handed out (mallinfo2) and bytes that became resident (/proc/self/statm).
  *
- * Every contender polls without blocking, one iteration a time, and calls on_readable
- * for what is ready. What it costs beyond bare epoll_wait is its own. */
+ * Every contender polls without blocking, one iteration at a time, and calls
+ * on_readable for each ready pair. The cost above bare epoll_wait is that of the
+ * contender. */
 #ifndef FDMUX_BENCHMARKS_CHAIN_H
 #define FDMUX_BENCHMARKS_CHAIN_H
 
@@ -36,19 +36,19 @@ struct chain {
     int *read_fds;
     int *write_fds;
     int writes_left;
-    int is_ready; /* the first run of HOP = 0 has written */
+    int is_ready; /* with HOP = 0: the first run has written */
     long read_count;
     int error;
-    size_t allocated; /* before the watchers, then by them */
+    size_t allocated; /* before the watchers; then used by them */
     long resident;
 };
 
 struct chain_peer {
-    int (*watch)(struct chain *chain); /* all read_fds */
+    int (*watch)(struct chain *chain); /* watch all read_fds */
     int (*poll)(void); /* one iteration, without blocking */
 };
 
-/* What every contender calls when a pair is readable. */
+/* Every contender calls this when a pair is readable. */
 static inline void chain_on_readable(struct chain *chain, int index)
 {
     char byte;
@@ -59,7 +59,7 @@ static inline void chain_on_readable(struct chain *chain, int index)
         return;
     }
     if (read(chain->read_fds[index], &byte, 1) != 1) {
-        chain->error = -EPROTO; /* told readable, and was not */
+        chain->error = -EPROTO; /* reported as readable, but is not */
         return;
     }
     chain->read_count++;
@@ -99,7 +99,7 @@ static inline int chain_run(struct chain *chain, const struct chain_peer *peer)
 
 static inline int chain_measure_time(struct chain *chain, const struct chain_peer *peer)
 {
-    int r = chain_run(chain, peer); /* warms the caches up */
+    int r = chain_run(chain, peer); /* warms up the caches */
     long before = chain->read_count;
     int64_t start_ns = cpu_ns();
 
@@ -122,20 +122,20 @@ static inline size_t allocated_bytes(void)
 
 static inline long resident_bytes(void)
 {
-    char text[128] = ""; /* proc(5): pages of the program, then of those in memory */
+    char text[128] = ""; /* proc(5): total pages, then resident ones */
     int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
     char *rest = text;
 
     if (fd < 0 || read(fd, text, sizeof text - 1) <= 0)
         return 0;
-    (void)close(fd); /* it was only read */
+    (void)close(fd); /* only read: nothing to lose */
     (void)strtol(text, &rest, 10);
     return strtol(rest, NULL, 10) * sysconf(_SC_PAGESIZE);
 }
 
 static inline void chain_begin_memory(struct chain *chain)
 {
-    (void)resident_bytes(); /* what it allocates itself is there from now on */
+    (void)resident_bytes(); /* its own allocations are made from now on */
     chain->resident = resident_bytes();
     chain->allocated = allocated_bytes();
 }
@@ -152,7 +152,7 @@ static inline int chain_print_memory(const struct chain *chain)
     return 0;
 }
 
-/* ---- start ---------------------------------------------------------------------- */
+/* ---- start -------------------------------------------------------------------- */
 
 static inline int chain_allow_descriptors(int count)
 {
@@ -237,7 +237,7 @@ static inline int chain_main(int argc, char **argv, const struct chain_peer *pee
     if (r == 0)
         r = peer->watch(&chain);
     if (r == 0)
-        r = peer->poll(); /* what the first iteration allocates belongs to it */
+        r = peer->poll(); /* counts allocations of the first iteration */
     chain_end_memory(&chain);
     return exit_status(argv[0], r < 0 ? r : run_rounds(chain_run_round, &round));
 }

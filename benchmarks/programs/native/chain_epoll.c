@@ -1,4 +1,4 @@
-/* The chain benchmark on bare epoll: the floor, to which each library adds its own. */
+/* The chain benchmark on bare epoll: the floor for every library. */
 #include "chain.h"
 
 #include <sys/epoll.h>

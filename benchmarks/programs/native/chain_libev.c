@@ -37,7 +37,7 @@ static int watch(struct chain *all)
 
 static int poll_once(void)
 {
-    (void)ev_run(loop, EVRUN_NOWAIT); /* says only whether watchers are left */
+    (void)ev_run(loop, EVRUN_NOWAIT); /* returns only whether watchers are left */
     return 0;
 }
 

@@ -35,7 +35,7 @@ static int watch(struct chain *all)
 
 static int poll_once(void)
 {
-    (void)uv_run(&loop, UV_RUN_NOWAIT); /* says only whether handles are left */
+    (void)uv_run(&loop, UV_RUN_NOWAIT); /* returns only whether handles are left */
     return 0;
 }
 

@@ -1,7 +1,7 @@
-/* The sockets of the C echo servers, so that none differs by a socket option.
+/* The sockets of the C echo servers, so that all use the same socket options.
  *
- * Loopback only, port chosen by the kernel, TCP_NODELAY on every connection,
- * everything non-blocking and close-on-exec. Knows nothing about any loop. */
+ * Loopback only, port chosen by the kernel, TCP_NODELAY on every connection, everything
+ * non-blocking and close-on-exec. Knows nothing about loops. */
 #ifndef FDMUX_BENCHMARKS_ECHO_SOCKET_H
 #define FDMUX_BENCHMARKS_ECHO_SOCKET_H
 
@@ -25,7 +25,7 @@ static inline struct sockaddr_in echo_loopback(in_port_t port)
     return address;
 }
 
-/* A listening socket, or -errno. */
+/* Returns a listening socket, or -errno. */
 static inline int echo_listen(void)
 {
     struct sockaddr_in address = echo_loopback(0);
@@ -49,7 +49,7 @@ static inline int echo_set_nodelay(int fd)
     return setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) < 0 ? -errno : 0;
 }
 
-/* The next connection, ready to serve, or -errno (-EAGAIN: none waits). */
+/* Returns the next connection, ready to serve, or -errno (-EAGAIN: there is none). */
 static inline int echo_accept(int listen_fd)
 {
     int fd = accept4(listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -64,7 +64,7 @@ static inline int echo_accept(int listen_fd)
     return r;
 }
 
-/* Tell the runner where to connect, and die when it does (prctl(2)). */
+/* Print the port for the runner, and arrange to end when the runner ends (prctl(2)). */
 static inline int echo_announce(int listen_fd)
 {
     struct sockaddr_in address = echo_loopback(0);

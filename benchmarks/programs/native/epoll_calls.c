@@ -1,5 +1,5 @@
-/* The system calls under the selector row, in a loop in C: what no Python selector
- * can go below. Loaded by the runner; each function repeats one operation `count`
+/* The system calls of the selector row, in a C loop: the floor for every Python
+ * selector. The runner loads this file; each function repeats one operation `count`
  * times and returns the last result, or -errno. */
 #include <errno.h>
 #include <stddef.h>
@@ -38,7 +38,7 @@ int bench_epoll_add_remove(int epoll_fd, int fd, int count)
     return 0;
 }
 
-/* Each call changes the interest: odd ones to read and write, even ones to read. */
+/* Each call changes the interest: odd calls to read and write, even ones to read. */
 int bench_epoll_modify(int epoll_fd, int fd, int count)
 {
     struct epoll_event event = {.data.fd = fd};

@@ -1,9 +1,10 @@
-/* The floor: an echo server on bare epoll, what every other server is divided by.
+/* An echo server on bare epoll: the floor. Results of other servers are divided by its
+ * own.
  *
- * One thread, level-triggered, one 256 KiB receive buffer for all connections. An
- * event costs one recv and one send. What the kernel does not take is kept, and
- * the connection is not read again until it is gone. Prints its port, serves
- * until it is ended or its parent dies. */
+ * One thread, level-triggered, one 256 KiB receive buffer for all connections. An event
+ * costs one recv and one send. Bytes that the kernel does not take are kept, and the
+ * connection is not read until they are sent. Prints its port and serves until it is
+ * killed or its parent ends. */
 #include "echo_socket.h"
 
 #include <errno.h>
@@ -20,15 +21,15 @@ struct connection {
     int fd;
     size_t kept_start;
     size_t kept_size;
-    unsigned char *kept; /* NULL unless a send took less than it was given */
+    unsigned char *kept; /* NULL unless a send was incomplete */
 };
 
 static unsigned char receive_buffer[ECHO_BUFFER_SIZE];
 
 static void close_connection(struct connection *connection)
 {
-    /* Closing the last descriptor also takes it out of the epoll set. */
-    (void)close(connection->fd); /* nothing to do about a failure */
+    /* Closing the last descriptor also removes it from the epoll set. */
+    (void)close(connection->fd); /* a failure would change nothing */
     free(connection->kept);
     free(connection);
 }
@@ -89,7 +90,7 @@ static int echo_once(int epoll_fd, struct connection *connection)
     if (received < 0)
         return errno == EAGAIN ? 0 : -errno;
     if (received == 0)
-        return -ECONNRESET; /* the peer is done; so are we */
+        return -ECONNRESET; /* the peer has closed */
     sent = send(connection->fd, receive_buffer, (size_t)received, MSG_NOSIGNAL);
     if (sent < 0 && errno != EAGAIN)
         return -errno;
@@ -161,6 +162,6 @@ int main(void)
         r = echo_announce(listen_fd);
     if (r == 0)
         r = serve(epoll_fd, listen_fd);
-    (void)fprintf(stderr, "epoll_echo: %s\n", strerror(-r)); /* on the way out */
+    (void)fprintf(stderr, "epoll_echo: %s\n", strerror(-r)); /* failing anyway */
     return EXIT_FAILURE;
 }

@@ -1,14 +1,14 @@
-/* An extension whose functions of a loop call Python, made with fdmux_python.h alone,
- * and the two ways to have the GIL there: fdmux_hold_gil, once a batch, and
- * PyGILState_Ensure, once a call.
+/* An extension whose loop functions call Python, made with fdmux_python.h alone. It has
+ * two ways to take the GIL: fdmux_hold_gil, once per batch, and PyGILState_Ensure, once
+ * per call.
  *
  *     watch(fds, function, way)   "hold", "ensure", or "none": Python is not called
  *     run(events, seconds)        serve that many, and all of the last batch; returns
  *                                 how many, CPU and elapsed nanoseconds of the loop
  *
- * The function looks at what has arrived, without the GIL and without taking it away,
- * so what is ready stays ready; then it calls Python. One loop for each process, and
- * one thread that runs it; it runs without the GIL. */
+ * The function peeks at the received byte without the GIL and leaves it there, so the
+ * descriptor stays ready; then it calls Python. Each process has one loop and one
+ * thread, which runs the loop without the GIL. */
 #include <Python.h>
 /* Python.h comes first. */
 #include <fdmux_python.h>
@@ -21,14 +21,14 @@ PyMODINIT_FUNC PyInit_fdmux_benchmarks_hold(void);
 
 struct watched {
     int fd;
-    PyObject *object; /* the same number */
+    PyObject *object; /* the descriptor as a Python int */
 };
 
 static struct fdmux_loop *loop;
 static PyObject *function;
 static int64_t served_count;
 
-/* What such a function does first, and what needs no GIL. Leaves the byte there. */
+/* The part of the function that needs no GIL. Leaves the byte in the socket. */
 static int receive(const struct watched *watched)
 {
     char byte;
@@ -104,7 +104,7 @@ static fdmux_io_fn find_way(const char *name)
     return strcmp(name, "none") == 0 ? on_ready_none : NULL;
 }
 
-/* Watched for ever: the loop has no end but that of the process. */
+/* Watchers are never removed: the loop ends with the process. */
 static int watch_one(PyObject *object, fdmux_io_fn fn)
 {
     struct watched *watched = calloc(1, sizeof *watched);
@@ -151,7 +151,7 @@ static PyObject *watch(PyObject *module, PyObject *arguments)
     Py_RETURN_NONE;
 }
 
-/* Polls once a batch, so that the end is seen after it. */
+/* Poll once per batch, to check for the end after each. */
 static int serve(int64_t events, int64_t end_ns)
 {
     int64_t end_count = served_count + events;
@@ -160,7 +160,7 @@ static int serve(int64_t events, int64_t end_ns)
     while (r >= 0 && served_count < end_count && now_ns() < end_ns) {
         r = fdmux_loop_dispatch(loop, 0, NULL, 0);
         if (r == -EINTR)
-            r = 0; /* it says so every 50 ms (fdmux.h) */
+            r = 0; /* returned every 50 ms (fdmux.h) */
     }
     return r;
 }

@@ -29,7 +29,7 @@ void hosted_handle(int fd)
 {
     (void)fd;
     if (++handled_count == expected_count && expected_fd >= 0)
-        (void)eventfd_write(expected_fd, 1); /* has room: it was read since */
+        (void)eventfd_write(expected_fd, 1); /* cannot fail: it was read since */
 }
 
 static int on_ready(struct fdmux_loop *loop, uint64_t io, uint32_t events,
@@ -57,7 +57,7 @@ int hosted_watch(uintptr_t address, uintptr_t loop_address, const int *fds, int 
         options.userdata = (void *)(intptr_t)fds[i];
         r = api->io_add(loop, &options, &ret_tokens[i]);
         if (r < 0) {
-            (void)hosted_unwatch(address, loop_address, ret_tokens, i); /* all there */
+            (void)hosted_unwatch(address, loop_address, ret_tokens, i); /* they exist */
             return r;
         }
     }
@@ -104,6 +104,6 @@ int hosted_epoll(const int *fds, int count)
     if (r == 0)
         r = wait_and_handle(epoll_fd);
     if (epoll_fd >= 0)
-        (void)close(epoll_fd); /* nothing to do about a failure */
+        (void)close(epoll_fd); /* a failure would change nothing */
     return r;
 }

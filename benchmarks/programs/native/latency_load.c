@@ -1,18 +1,19 @@
-/* Open-loop load for an echo server: requests leave when they are due, whether or not
- * earlier ones were answered, and each answer is timed from when its request was due.
+/* Open-loop load for an echo server: requests are sent when they are due, whether or
+ * not earlier ones were answered, and the latency of each answer counts from when its
+ * request was due.
  *
  *     latency_load PORT SCHEDULE CONNECTIONS SIZE WARMUP COUNT INTERVAL_US
  *
  * SCHEDULE is `bursts`: all connections send at once, every INTERVAL; or `open`: one
- * request at a time, each on the next connection, with random gaps of INTERVAL in the
- * mean (exponential, so arrivals are independent; the same gaps in every run).
+ * request at a time, each on the next connection, with random gaps of INTERVAL on
+ * average (exponential, so arrivals are independent; the same gaps in every run).
  *
- * A server that stalls delays the answers and not the requests, so the stall is in the
- * figures of all that came due meanwhile. After a schedule of WARMUP requests
- * and one of COUNT, prints `p10 p50 p99 late` in nanoseconds of the latter: `late` is
- * the 99th percentile of how late this program itself was in sending. A wrong, missing
- * or surplus byte, a closed connection, a request that the socket does not take, or 10
- * s without an answer end it with status 1. An alarm(2) ends it in any case. */
+ * A server that stalls delays the answers but not the requests, so all requests that
+ * become due during the stall show it. After a schedule of WARMUP requests and one of
+ * COUNT, prints `p10 p50 p99 late` in nanoseconds for the second one: `late` is the
+ * 99th percentile of how late this program itself sent. A wrong, missing or extra byte,
+ * a closed connection, a request that the socket does not take, or 10 s without an
+ * answer end it with status 1. An alarm(2) ends it in any case. */
 #include "echo_socket.h"
 #include "pattern.h"
 #include "rounds.h"
@@ -28,18 +29,18 @@ enum {
     MESSAGE_SIZE_MAX = 64 * 1024,
     REQUESTS_MAX = 1000000,
     INTERVAL_US_MAX = 1000 * 1000,
-    SECONDS_MAX = 30, /* of a schedule; that of WARMUP is one too */
+    SECONDS_MAX = 30, /* of one schedule; the warm-up is another */
     STALL_SECONDS = 10,
     ALARM_SECONDS = 120,
-    SPIN_NS = 50 * 1000, /* before a request is due: a sleep may end that much late */
+    SPIN_NS = 50 * 1000, /* before a request is due: a sleep may end this much late */
 };
 
 struct connection {
     int fd;
     size_t index;
     uint64_t sent_count;     /* requests; the number of the next one */
-    uint64_t answered_count; /* whole answers */
-    size_t received;         /* bytes of the answer that is under way */
+    uint64_t answered_count; /* complete answers */
+    size_t received;         /* bytes of the current answer */
 };
 
 struct load {
@@ -48,10 +49,10 @@ struct load {
     struct request *requests;
     size_t connection_count;
     size_t message_size;
-    size_t request_count; /* of the schedule that runs */
+    size_t request_count; /* of the current schedule */
     size_t sent_count;
     size_t answered_count;
-    int64_t answered_ns; /* when something was last answered, or the run began */
+    int64_t answered_ns; /* time of the last answer, or start of the run */
     unsigned char *pattern;
 };
 
@@ -61,12 +62,12 @@ static int complain(const struct connection *connection, const char *what)
 {
     (void)fprintf(stderr, "latency_load: connection %zu, answer %llu: %s\n",
                   connection->index, (unsigned long long)connection->answered_count,
-                  what); /* the status says it too */
+                  what); /* the exit status reports it, too */
     return -EPROTO;
 }
 
-/* Request `n` goes to connection `n % connection_count`, so the answers of a connection
- * belong to every connection_count-th request. */
+/* Request `n` goes to connection `n % connection_count`, so each connection gets every
+ * connection_count-th request. */
 static int send_request(struct load *load)
 {
     size_t number = load->sent_count++;
@@ -148,8 +149,8 @@ static int serve_batch(struct load *load)
     return 0;
 }
 
-/* Sleep until shortly before the next request is due; not while an answer is missing,
- * since to be woken takes time too, and the server would pay for the waking. */
+/* Sleep until shortly before the next request is due. Do not sleep while an answer is
+ * missing: waking up takes time, which would count for the server. */
 static int await_due(const struct load *load)
 {
     struct timespec pause;
@@ -175,7 +176,7 @@ static int send_due(struct load *load)
     return r;
 }
 
-/* After the last answer nothing may be left to read. */
+/* After the last answer there must be nothing left to read. */
 static int check_silence(const struct load *load)
 {
     for (size_t i = 0; i < load->connection_count; i++) {
@@ -189,7 +190,8 @@ static int check_silence(const struct load *load)
     return 0;
 }
 
-/* One message there and back, blocking: the connection is accepted, and warm. */
+/* Send one message and receive its echo, blocking: the connection is then accepted and
+ * warm. */
 static int await_accept(const struct load *load, const struct connection *connection)
 {
     const struct timeval timeout = {.tv_sec = STALL_SECONDS};
@@ -251,7 +253,7 @@ static int allocate(struct load *load)
     return load->epoll_fd < 0 ? -errno : 0;
 }
 
-/* A new schedule of that many requests; everything before it was answered. */
+/* Make a new schedule of `count` requests; all earlier ones were answered. */
 static int plan(struct load *load, const char *schedule, int64_t interval_ns,
                 size_t count)
 {
@@ -322,7 +324,7 @@ static size_t count_of(const char *text, long max)
     if (count >= 0)
         return (size_t)count;
     (void)fprintf(stderr, "latency_load: not a count up to %ld: %s\n", max, text);
-    exit(2); /* usage, as everywhere */
+    exit(2); /* wrong usage */
 }
 
 static int prepare(struct load *load, in_port_t port)
@@ -338,7 +340,7 @@ static int prepare(struct load *load, in_port_t port)
     return r == 0 ? connect_all(load, port) : r;
 }
 
-/* Warm up, measure, and see that nothing more comes. */
+/* Warm up, measure, and check that nothing more comes. */
 static int run(struct load *load, char **argv)
 {
     int64_t interval_ns = (int64_t)count_of(argv[7], INTERVAL_US_MAX) * 1000;
@@ -364,11 +366,11 @@ int main(int argc, char **argv)
     if (argc != 8) {
         (void)fputs("usage: latency_load PORT bursts|open CONNECTIONS SIZE WARMUP "
                     "COUNT INTERVAL_US\n",
-                    stderr); /* on the way out */
+                    stderr); /* failing anyway */
         return 2;
     }
-    /* The last resort: SIGALRM ends us whatever happened. */
-    (void)alarm(ALARM_SECONDS); /* returns the seconds of an older one */
+    /* SIGALRM ends the process in any case. */
+    (void)alarm(ALARM_SECONDS); /* no older alarm */
     load.connection_count = count_of(argv[3], CONNECTIONS_MAX);
     load.message_size = count_of(argv[4], MESSAGE_SIZE_MAX);
 

@@ -1,8 +1,8 @@
-/* The same echo server as epoll_echo.c, on libuv: what uvloop could cost at best.
+/* The echo server of epoll_echo.c on libuv: the best that uvloop could reach.
  *
- * One 256 KiB receive buffer for all connections; uv_try_write first, and only what
- * the kernel does not take is copied into a queued write, during which the
- * connection is not read. For the latency row it computes before it answers. */
+ * One 256 KiB receive buffer for all connections. uv_try_write is called first; only
+ * the bytes that the kernel does not take are copied into a queued write, during which
+ * the connection is not read. For the latency row it computes before it answers. */
 #include "busy.h"
 #include "echo_socket.h"
 
@@ -33,7 +33,7 @@ static void close_stream(uv_stream_t *stream)
 static void lend_buffer(uv_handle_t *handle, size_t suggested, uv_buf_t *ret_buffer)
 {
     (void)handle;
-    (void)suggested; /* equal buffers for all servers */
+    (void)suggested; /* all servers use equal buffers */
     *ret_buffer = uv_buf_init(receive_buffer, sizeof receive_buffer);
 }
 
@@ -75,7 +75,7 @@ static void on_bytes(uv_stream_t *stream, ssize_t size, const uv_buf_t *buffer)
         return;
     }
     if (size == 0)
-        return; /* libuv's word for EAGAIN */
+        return; /* libuv reports EAGAIN this way */
     stay_busy();
     message = uv_buf_init(buffer->base, (unsigned)size);
     sent = uv_try_write(stream, &message, 1);
@@ -126,7 +126,7 @@ int main(void)
     int r = open_server(loop, &server);
 
     if (r < 0) {
-        (void)fprintf(stderr, "libuv_echo: %s\n", strerror(-r)); /* on the way out */
+        (void)fprintf(stderr, "libuv_echo: %s\n", strerror(-r)); /* failing anyway */
         return EXIT_FAILURE;
     }
     return uv_run(loop, UV_RUN_DEFAULT);

@@ -1,13 +1,13 @@
-/* Closed-loop load for an echo server: every connection sends a message, waits for
- * the whole echo, compares each byte, and sends the next.
+/* Closed-loop load for an echo server: every connection sends a message, waits for the
+ * whole echo, compares each byte, and sends the next.
  *
  *     load PORT CONNECTIONS SIZE WARMUP MESSAGES SECONDS
  *
- * Connects and warms up, prints `ready`, waits for a line, runs until MESSAGES are
- * sent or SECONDS are over, waits for the last echoes, prints `done MESSAGES
- * NANOSECONDS`, and keeps the connections open until standard input ends. So the
- * runner can read the server's CPU clock around the messages alone. A wrong, missing
- * or surplus byte, a closed connection or a stall ends it with status 1. */
+ * Connects and warms up, prints `ready`, waits for a line, runs until MESSAGES are sent
+ * or SECONDS are over, waits for the last echoes, prints `done MESSAGES NANOSECONDS`,
+ * and keeps the connections open until standard input ends, so that the runner can read
+ * the server's CPU clock around the messages alone. A wrong, missing or extra byte, a
+ * closed connection or a stall ends it with status 1. */
 #include "echo_socket.h"
 #include "pattern.h"
 
@@ -23,7 +23,8 @@
 enum {
     EVENT_CAPACITY = 1024,
     STALL_MS = 10 * 1000,
-    /* A server may have a short accept queue; an overflow costs a second's retry. */
+    /* A server may have a short accept queue; an overflow costs a retry after a
+     * second. */
     CONNECTS_PER_ACCEPT_CHECK = 64,
 };
 
@@ -56,7 +57,7 @@ static int64_t now_ns(void)
     struct timespec now;
 
     if (clock_gettime(CLOCK_MONOTONIC, &now) < 0)
-        abort(); /* clock_gettime(2): only for an unknown clock */
+        abort(); /* clock_gettime(2): fails only for an unknown clock */
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
@@ -64,7 +65,7 @@ static int complain(const struct connection *connection, const char *what)
 {
     (void)fprintf(stderr, "load: connection %zu, message %llu: %s\n", connection->index,
                   (unsigned long long)connection->message_count,
-                  what); /* the status says it too */
+                  what); /* the exit status reports it, too */
     return -EPROTO;
 }
 
@@ -104,7 +105,7 @@ static int check_echo(struct connection *connection, size_t size)
     return 0;
 }
 
-/* Edge-triggered: read until a short read says that the socket is empty. */
+/* Edge-triggered: read until a short read shows that the socket is empty. */
 static int receive_echo(struct connection *connection)
 {
     ssize_t received;
@@ -158,7 +159,7 @@ static int serve_batch(struct load *load)
     return 0;
 }
 
-/* After the last echo nothing may be left to read. */
+/* After the last echo there must be nothing left to read. */
 static int check_silence(const struct load *load)
 {
     for (size_t i = 0; i < load->connection_count; i++) {
@@ -193,7 +194,8 @@ static int run_messages(struct load *load, uint64_t count, int64_t seconds)
     return 0;
 }
 
-/* One byte there and back, blocking: all earlier connections are accepted then. */
+/* Send one byte and receive its echo, blocking: all earlier connections are then
+ * accepted. */
 static int await_accept(int fd)
 {
     struct timeval timeout = {.tv_sec = STALL_MS / 1000};
@@ -269,7 +271,7 @@ static int measure(struct load *load, uint64_t count, int64_t seconds)
     int r = say("ready\n");
 
     if (r < 0 || fgets(line, sizeof line, stdin) == NULL)
-        return r < 0 ? r : -EPIPE; /* the runner is gone */
+        return r < 0 ? r : -EPIPE; /* the runner has ended */
     start = now_ns();
     r = run_messages(load, count, seconds);
     if (r < 0)
@@ -292,7 +294,7 @@ static uint64_t parse_count(const char *text)
     errno = 0;
     value = strtoull(text, &end, 10);
     if (errno != 0 || end == text || *end != '\0' || value > 1000000000) {
-        (void)fprintf(stderr, "load: not a count: %s\n", text); /* on the way out */
+        (void)fprintf(stderr, "load: not a count: %s\n", text); /* failing anyway */
         exit(2);
     }
     return value;
@@ -307,15 +309,15 @@ int main(int argc, char **argv)
 
     if (argc != 7) {
         (void)fputs("usage: load PORT CONNECTIONS SIZE WARMUP MESSAGES SECONDS\n",
-                    stderr); /* on the way out */
+                    stderr); /* failing anyway */
         return 2;
     }
     load.connection_count = parse_count(argv[2]);
     load.message_size = parse_count(argv[3]);
     warmup_count = parse_count(argv[4]);
     seconds = (int64_t)parse_count(argv[6]);
-    /* The last resort: SIGALRM ends us whatever happened. */
-    (void)alarm((unsigned)(seconds * 2 + 60)); /* returns the seconds of an older one */
+    /* SIGALRM ends the process in any case. */
+    (void)alarm((unsigned)(seconds * 2 + 60)); /* no older alarm */
 
     r = prepare(&load);
     if (r == 0)
@@ -325,7 +327,7 @@ int main(int argc, char **argv)
     if (r == 0)
         r = measure(&load, parse_count(argv[5]), seconds);
     if (r < 0)
-        (void)fprintf(stderr, "load: %s\n", strerror(-r)); /* on the way out */
+        (void)fprintf(stderr, "load: %s\n", strerror(-r)); /* failing anyway */
     free(load.connections);
     free(load.pattern);
     return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;

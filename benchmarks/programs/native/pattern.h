@@ -1,7 +1,7 @@
-/* What the load generators send: messages are windows into one random pattern.
+/* The messages of the load generators: windows into one random pattern.
  *
- * So there are 4,096 different ones without writing a byte, and an echo that is
- * swapped, late or doubled does not match. */
+ * This gives 4,096 different messages without writing a byte, and a swapped, late or
+ * duplicate echo does not match. */
 #ifndef FDMUX_BENCHMARKS_PATTERN_H
 #define FDMUX_BENCHMARKS_PATTERN_H
 
@@ -11,13 +11,12 @@
 
 enum { PATTERN_WINDOW_COUNT = 4096 };
 
-/* The pattern for messages of that size, to be freed; or NULL. */
+/* Returns the pattern for messages of that size, which the caller frees; or NULL. */
 static inline unsigned char *pattern_create(size_t message_size)
 {
     size_t size = message_size + PATTERN_WINDOW_COUNT;
     unsigned char *pattern = malloc(size);
-    uint64_t state =
-        0x9e3779b97f4a7c15U; /* any odd seed: the bytes only have to vary */
+    uint64_t state = 0x9e3779b97f4a7c15U; /* any odd seed will do */
 
     for (size_t i = 0; pattern != NULL && i < size; i++) {
         state ^= state << 13;
@@ -28,7 +27,7 @@ static inline unsigned char *pattern_create(size_t message_size)
     return pattern;
 }
 
-/* The message with that number on the connection with that index. */
+/* Returns the message with this number on the connection with this index. */
 static inline const unsigned char *pattern_message(const unsigned char *pattern,
                                                    size_t index, uint64_t number)
 {

@@ -1,11 +1,12 @@
-/* Calls that threads post to a loop: how many a second, and how soon the first one.
+/* Calls that threads post to a loop: how many per second, and how soon one is run.
  *
  *     post_PEER THREADS CALLS     all threads post as fast as they can
  *     post_PEER 0 CALLS           one thread wakes a sleeping loop, again and again
  *
- * A round prints for the former the elapsed nanoseconds per call, from the start of the
- * threads to the last call run, for the latter the median nanoseconds from the post to
- * its call. None may be lost, doubled, or come in another order than its thread's. */
+ * A round of the first form prints the elapsed nanoseconds per call, from the start of
+ * the threads to the last call. A round of the second form prints the median
+ * nanoseconds from the post to its call. No call may be lost, doubled, or run out of
+ * the order of its thread. */
 #ifndef FDMUX_BENCHMARKS_POST_H
 #define FDMUX_BENCHMARKS_POST_H
 
@@ -26,7 +27,7 @@ struct post {
     int thread_count;
     long call_count; /* of each thread */
     long left_count;
-    long next[POST_THREADS_MAX]; /* sequence number expected of each thread */
+    long next[POST_THREADS_MAX]; /* sequence number expected from each thread */
     int error;
     int64_t *latencies_ns;
     _Atomic int64_t posted_ns;
@@ -35,7 +36,8 @@ struct post {
 
 struct post_peer {
     int (*open)(struct post *post);
-    int (*post)(void *userdata); /* from any thread: post_on_call(userdata) */
+    /* From any thread: make the loop call post_on_call(userdata). */
+    int (*post)(void *userdata);
     int (*run)(void);            /* until post_on_call returned true */
 };
 
@@ -47,7 +49,7 @@ struct post_thread {
     int result;
 };
 
-/* What every contender calls on its loop's thread. Returns true at the last one. */
+/* Every contender calls this on its loop's thread. Returns true for the last call. */
 static inline int post_on_call(struct post *post, void *userdata)
 {
     uintptr_t value = (uintptr_t)userdata;
@@ -82,8 +84,7 @@ static inline void *post_all(void *userdata)
             post_sleep();
             atomic_store(&post->posted_ns, now_ns());
         }
-        self->result =
-            self->peer->post((void *)(first + (uintptr_t)i)); /* no pointer */
+        self->result = self->peer->post((void *)(first + (uintptr_t)i)); /* a number */
         while (post->latencies_ns != NULL && sem_wait(&post->has_run) < 0)
             continue; /* sem_wait(3): interrupted */
     }
@@ -107,7 +108,7 @@ static inline int post_run_threads(struct post *post, const struct post_peer *pe
     if (r == 0)
         r = peer->run();
     for (int i = 0; i < started; i++) {
-        (void)pthread_join(threads[i].thread, NULL); /* ours, and joined here alone */
+        (void)pthread_join(threads[i].thread, NULL); /* started here, joined once */
         r = threads[i].result < 0 ? threads[i].result : r;
     }
     return r < 0 ? r : post->error;

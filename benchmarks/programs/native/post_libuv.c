@@ -1,6 +1,6 @@
-/* Posted calls on libuv: uv_async_send coalesces, so a queue under a mutex holds what
- * there is to call, as libuv's documentation advises. Two arrays, one of which fills
- * while the other runs: the queue is as good as fdmux's own. */
+/* Posted calls on libuv: uv_async_send coalesces, so pending calls are kept in a queue
+ * under a mutex, as libuv's documentation advises. It has two arrays, one of which
+ * fills while the other runs, so the queue is as good as that of fdmux. */
 #include "post.h"
 
 #include <uv.h>
@@ -69,7 +69,7 @@ static int post_call(void *userdata)
 
 static int run(void)
 {
-    (void)uv_run(&loop, UV_RUN_DEFAULT); /* says only whether handles are left */
+    (void)uv_run(&loop, UV_RUN_DEFAULT); /* returns only whether handles are left */
     return 0;
 }
 

@@ -1,7 +1,8 @@
-/* How the runner drives the programs that measure themselves: they say `ready`, and
- * answer each line with one round's figures, until standard input ends or they fail.
+/* How the runner drives the programs that measure themselves: they print `ready`, and
+ * answer each line with the figures of one round, until standard input ends or they
+ * fail.
  *
- * So one process of each contender stays, and rounds can be interleaved. */
+ * One process of each contender keeps running, so the runner can interleave rounds. */
 #ifndef FDMUX_BENCHMARKS_ROUNDS_H
 #define FDMUX_BENCHMARKS_ROUNDS_H
 
@@ -19,7 +20,7 @@ static inline int64_t clock_ns(clockid_t clock)
     struct timespec now;
 
     if (clock_gettime(clock, &now) < 0)
-        abort(); /* clock_gettime(2): only for an unknown clock */
+        abort(); /* clock_gettime(2): fails only for an unknown clock */
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
@@ -34,7 +35,7 @@ static inline int64_t now_ns(void)
     return clock_ns(CLOCK_MONOTONIC);
 }
 
-/* A fixed sequence, the same for each contender: xorshift. */
+/* A fixed sequence (xorshift), the same for each contender. */
 static inline uint32_t next_random(uint32_t *state)
 {
     *state ^= *state << 13;
@@ -43,7 +44,7 @@ static inline uint32_t next_random(uint32_t *state)
     return *state;
 }
 
-/* A number on the command line, at most `max`; -1 if it is something else. */
+/* Returns a number from the command line, at most `max`; -1 for anything else. */
 static inline long read_count(const char *text, long max)
 {
     char *end = NULL;
@@ -71,7 +72,7 @@ static inline int exit_status(const char *program, int r)
 {
     if (r >= 0)
         return EXIT_SUCCESS;
-    (void)fprintf(stderr, "%s: %s\n", program, strerror(-r)); /* on the way out */
+    (void)fprintf(stderr, "%s: %s\n", program, strerror(-r)); /* failing anyway */
     return EXIT_FAILURE;
 }
 

@@ -1,7 +1,7 @@
-/* When the requests of an open loop are due, and what became of them.
+/* When the requests of an open loop are due, and how late they were sent and answered.
  *
- * A schedule is made before the first request leaves, so no answer can delay it. Knows
- * no sockets. */
+ * A schedule is made before the first request is sent, so no answer can delay it. Knows
+ * nothing about sockets. */
 #ifndef FDMUX_BENCHMARKS_SCHEDULE_H
 #define FDMUX_BENCHMARKS_SCHEDULE_H
 
@@ -11,7 +11,7 @@
 
 struct request {
     int64_t due_ns;
-    int64_t late_ns; /* how long after it was due it left */
+    int64_t late_ns; /* from when it was due to when it was sent */
     int64_t latency_ns; /* from when it was due to its answer */
 };
 
@@ -22,7 +22,8 @@ struct schedule_figures {
     int64_t late_ns; /* 99th percentile */
 };
 
-/* `at_once` requests every interval. Returns when the last one is due, from 0. */
+/* Schedule `at_once` requests per interval. Returns when the last one is due, from
+ * 0. */
 static inline int64_t schedule_bursts(struct request *requests, size_t count,
                                       size_t at_once, int64_t interval_ns)
 {
@@ -35,8 +36,8 @@ static inline int64_t schedule_bursts(struct request *requests, size_t count,
     return due_ns;
 }
 
-/* One at a time, with exponential gaps as between independent clients; the same ones in
- * each run. Returns when the last one is due, from 0. */
+/* Schedule one request at a time, with exponential gaps as between independent clients,
+ * the same in each run. Returns when the last one is due, from 0. */
 static inline int64_t schedule_open(struct request *requests, size_t count,
                                     int64_t interval_ns)
 {
@@ -69,13 +70,13 @@ static inline int compare_lateness(const void *one, const void *other)
                       ((const struct request *)other)->late_ns);
 }
 
-/* The place of the smallest one that `percent` of them are not above. */
+/* Returns the index of the percentile in a sorted array of `count`. */
 static inline size_t rank_of(size_t count, size_t percent)
 {
     return (count * percent + 99) / 100 - 1;
 }
 
-/* Sorts them: their order is lost. */
+/* Sorts the requests; their order is lost. */
 static inline struct schedule_figures schedule_figures(struct request *requests,
                                                        size_t count)
 {

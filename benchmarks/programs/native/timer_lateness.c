@@ -1,7 +1,7 @@
-/* How late a native timer fires in a loop that Python runs. Loaded by the runner, and
- * given fdmux's function table and the loop as an extension gets them.
+/* How late a native timer fires in a loop that Python runs. The runner loads this file,
+ * and passes fdmux's function table and the loop as an extension gets them.
  *
- * The function asks for the next expiry itself, so that each is TIMEOUT away. */
+ * The function arms the next expiry itself, so that each is TIMEOUT later. */
 #include <errno.h>
 #include <fdmux.h>
 #include <stdlib.h>
@@ -38,8 +38,8 @@ static int on_expired(struct fdmux_loop *loop, uint64_t timer, void *userdata)
     return api->loop_wake(loop);
 }
 
-/* Returns 0 or -errno; from then on the loop has to run. At the end it is woken, and
- * one is written to the eventfd `done_fd`, unless that is -1. */
+/* Returns 0 or -errno; the loop must run from then on. At the end the timer's function
+ * wakes the loop and writes one to the eventfd `done_fd`, unless that is -1. */
 int bench_lateness_start(const struct fdmux_api *table, struct fdmux_loop *loop,
                          int64_t timeout, int count, int done_fd)
 {
@@ -63,7 +63,7 @@ int bench_lateness_left(void)
     return left_count;
 }
 
-/* Negative: the timer was early. */
+/* Negative if the timer was early. */
 int64_t bench_lateness_at(int index)
 {
     return lateness_ns[index];

@@ -3,8 +3,8 @@
  *     timers_PEER COUNT
  *
  * A round prints `arm cancel expire early`: CPU nanoseconds per timer, and how many
- * fired before the time they were asked for, which is a whole number of milliseconds
- * after the clock was read just before the arming. All must fire, each once. */
+ * fired before their deadline, which is a whole number of milliseconds after the clock
+ * was read just before arming. Each must fire exactly once. */
 #ifndef FDMUX_BENCHMARKS_TIMERS_H
 #define FDMUX_BENCHMARKS_TIMERS_H
 
@@ -13,7 +13,7 @@
 enum {
     TIMERS_MAX = 10000000,
     TIMEOUT_MS_MAX = 200,
-    CANCEL_STEP = 7919, /* a prime: every timer comes up, far from the one before */
+    CANCEL_STEP = 7919, /* a prime: visits every timer, each far from the one before */
 };
 
 struct timers {
@@ -37,13 +37,13 @@ struct timers_round {
     const struct timers_peer *peer;
 };
 
-/* What every contender calls when a timer fires. Returns true at the last one. */
+/* Every contender calls this when a timer fires. Returns true for the last one. */
 static inline int timers_on_fired(struct timers *timers, int index)
 {
     int64_t asked_ns = timers->start_ns + (int64_t)timers->timeouts_ms[index] * 1000000;
 
     timers->early_count += now_ns() < asked_ns ? 1 : 0;
-    timers->timeouts_ms[index] = 0; /* a second time would be counted as missing */
+    timers->timeouts_ms[index] = 0; /* a second call would count as missing */
     return ++timers->fired_count == timers->count;
 }
 

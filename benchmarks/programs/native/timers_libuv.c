@@ -1,5 +1,5 @@
-/* A million timers on libuv. Its clock is one of whole milliseconds: what it fires too
- * early is early by less than one. */
+/* A million timers on libuv. Its clock counts whole milliseconds, so a timer may fire
+ * early by less than one. */
 #include "timers.h"
 
 #include <uv.h>
