@@ -2,6 +2,7 @@
  *
  * It owns a reference to each open stream, so the garbage collector can find and free a
  * loop with its streams when nothing else refers to them. */
+#include "aio.h"
 #include "stream_object.h"
 
 #include <errno.h>
@@ -61,57 +62,35 @@ static void drop_unsent(struct delivery *delivery)
 
 /* ---- asyncio: has Python something to do? -------------------------------------- */
 
-/* The core calls this after each batch that called functions, without the GIL. It reads
- * only the sizes of a deque and a list, which this thread alone changes. (Calls from
- * other threads wake the loop.) There are gathered writes if a native function has
+/* The core calls this after each batch that called functions, without the GIL. (Calls
+ * from other threads wake the loop.) There are gathered writes if a native function has
  * called Python in this batch. */
 static int has_work(struct fdmux_loop *loop, void *userdata)
 {
     const struct delivery *delivery = userdata;
 
     (void)loop;
-    return delivery->unsent_count > 0 || Py_SIZE(delivery->ready) > 0 ||
-           Py_SIZE(delivery->scheduled) != delivery->scheduled_count;
+    return delivery->unsent_count > 0 || aio_loop_has_work(delivery->asyncio);
 }
 
-/* watch(ready, scheduled): make dispatch return when `ready` is not empty or the size
- * of `scheduled` has changed. None and None end that. Returns 0 or -errno. */
-static PyObject *watch(PyObject *self, PyObject *args)
+/* watch(loop): make dispatch return when this loop of asyncio has something to do. None
+ * ends that. Returns 0 or -errno. */
+static PyObject *watch(PyObject *self, PyObject *asyncio)
 {
     struct delivery *delivery = (struct delivery *)self;
-    PyObject *ready, *scheduled, *old_ready, *old_scheduled;
+    PyObject *old = delivery->asyncio;
     int r = -ESTALE;
 
-    if (!PyArg_ParseTuple(args, "OO:watch", &ready, &scheduled))
+    if (asyncio != Py_None && !aio_loop_check(asyncio)) {
+        PyErr_SetString(PyExc_TypeError, "watch takes a LoopBase, or None");
         return NULL;
-    old_ready = delivery->ready;
-    old_scheduled = delivery->scheduled;
-    delivery->ready = delivery_new_ref(ready);
-    delivery->scheduled = delivery_new_ref(scheduled);
-    delivery->scheduled_count = ready == Py_None ? 0 : Py_SIZE(scheduled);
-    if (delivery->loop != NULL)
-        r = fdmux_loop_set_return(delivery->loop, ready == Py_None ? NULL : has_work,
-                                  delivery);
-    Py_XDECREF(old_ready);
-    Py_XDECREF(old_scheduled);
-    return PyLong_FromLong(r);
-}
-
-/* before_wait(scheduled): send gathered writes, and note the size of `scheduled`, which
- * may be another list than before. */
-static PyObject *before_wait(PyObject *self, PyObject *scheduled)
-{
-    struct delivery *delivery = (struct delivery *)self;
-    PyObject *old = delivery->scheduled;
-
-    if (delivery->unsent_count > 0)
-        delivery_flush(delivery);
-    if (old != scheduled) {
-        delivery->scheduled = delivery_new_ref(scheduled);
-        Py_XDECREF(old);
     }
-    delivery->scheduled_count = Py_SIZE(scheduled);
-    return delivery_new_ref(Py_None);
+    delivery->asyncio = asyncio == Py_None ? NULL : delivery_new_ref(asyncio);
+    if (delivery->loop != NULL)
+        r = fdmux_loop_set_return(delivery->loop, asyncio == Py_None ? NULL : has_work,
+                                  delivery);
+    Py_XDECREF(old);
+    return PyLong_FromLong(r);
 }
 
 /* ---- life ---------------------------------------------------------------------- */
@@ -270,7 +249,7 @@ static int traverse(PyObject *self, visitproc visit, void *arg)
     struct delivery *delivery = (struct delivery *)self;
 
     PyObject *const held[] = {(PyObject *)Py_TYPE(self), delivery->memory,
-                              delivery->incoming, delivery->ready, delivery->scheduled};
+                              delivery->incoming, delivery->asyncio};
     int r = delivery_visit(held, sizeof held / sizeof held[0], visit, arg);
 
     for (struct stream_object *it = delivery->first_open; r == 0 && it != NULL;
@@ -285,14 +264,13 @@ static int clear(PyObject *self)
 {
     struct delivery *delivery = (struct delivery *)self;
 
-    if (delivery->ready != NULL && delivery->loop != NULL)
+    if (delivery->asyncio != NULL && delivery->loop != NULL)
         /* -ESTALE: the loop is closed, and asks no more. */
         (void)fdmux_loop_set_return(delivery->loop, NULL, NULL);
     drop_unsent(delivery);
     drop_streams(delivery);
     Py_CLEAR(delivery->incoming);
-    Py_CLEAR(delivery->ready);
-    Py_CLEAR(delivery->scheduled);
+    Py_CLEAR(delivery->asyncio);
     forget_loop(delivery);
     return 0;
 }
@@ -312,8 +290,7 @@ static void dealloc(PyObject *self)
 }
 
 static PyMethodDef methods[] = {
-    {"watch", watch, METH_VARARGS, NULL},
-    {"before_wait", before_wait, METH_O, NULL},
+    {"watch", watch, METH_O, NULL},
     {"abandon", abandon, METH_NOARGS, NULL},
     {"disown", disown_all, METH_NOARGS, NULL},
     {"enter", enter, METH_NOARGS, NULL},

@@ -38,10 +38,7 @@ struct delivery {
     struct delivery *next_failed; /* the next one with an `error` */
     PyObject *incoming; /* the bytes or the buffer that the core receives into */
     struct fdmux_frame *frame; /* for framers to fill; or NULL */
-    /* asyncio's queue of calls and heap of timers; see has_work. */
-    PyObject *ready;
-    PyObject *scheduled;
-    Py_ssize_t scheduled_count;
+    PyObject *asyncio; /* the loop of asyncio that it serves, or NULL */
 };
 
 /* Interned names of the methods that this module calls. */

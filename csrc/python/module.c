@@ -1,5 +1,6 @@
 /* module.c: the module fdmux._delivery: its functions, and how it is initialised. */
 #define FDMUX_TABLE_SHARED
+#include "aio.h"
 #include "frames.h"
 
 struct delivery_names delivery_names;
@@ -41,6 +42,10 @@ static PyMethodDef methods[] = {
     {"is_main_interpreter", is_main_interpreter, METH_NOARGS,
      "is_main_interpreter($module, /)\n--\n\n"
      "Return whether this is the main interpreter, the only one with streams."},
+    {"asyncio_types", aio_setup, METH_VARARGS,
+     "asyncio_types($module, handle, timer_handle, deque, context, copy_context, "
+     "report_error, run_timed, write_to_self, /)\n--\n\n"
+     "Make the handles of asyncio and the base class of its loop, once."},
     {"delimited", frames_delimited, METH_VARARGS,
      "delimited($module, delimiter, frame_max, /)\n--\n\n"
      "Make a framer for frames that end with ``delimiter``."},
@@ -62,6 +67,8 @@ static int execute(PyObject *module)
 {
     bool is_main = PyInterpreterState_GetID(PyInterpreterState_Get()) == 0;
 
+    if (is_main)
+        aio_forget();
     if (is_main && make_names() < 0)
         return -1;
     return delivery_register(module, is_main) < 0 || stream_type_register(module) < 0

@@ -15,7 +15,9 @@ from selectors import BaseSelector
 from typing import IO, TYPE_CHECKING
 
 from fdmux.hosts.asyncio.private import (
+    HAS_ITERATION,
     HAS_TRANSPORTS,
+    LoopBase,
     SelectorEventLoop,
     Server,
     SSLProtocol,
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from fdmux.hosts.asyncio.private import ProtocolT
 
 
-class EventLoop(SelectorEventLoop):
+class EventLoop(LoopBase, SelectorEventLoop):
     """The event loop of asyncio, on the C core.
 
     >>> with asyncio.Runner(loop_factory=EventLoop) as runner:
@@ -64,6 +66,22 @@ class EventLoop(SelectorEventLoop):
         self._shared_sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         super().__init__(StreamSelector() if selector is None else selector)
         self._pid = os.getpid()
+        if HAS_ITERATION:
+            self._note_overridden()
+            waits = self._selector
+            if (
+                isinstance(waits, StreamSelector)
+                and type(waits).select is StreamSelector.select
+            ):
+                waits.wait_for(self)
+
+    def _note_overridden(self) -> None:
+        """Tell C which of the methods that it would call itself a class has."""
+        kind = type(self)
+        if kind.call_at is not LoopBase.call_at:
+            self._has_own_call_at = True
+        if kind._process_events is not SelectorEventLoop._process_events:  # noqa: SLF001 - see private.py
+            self._has_own_events = True
 
     def __del__(self, _getpid: Callable[[], int] = os.getpid) -> None:
         pid = getattr(self, "_pid", None)
@@ -87,18 +105,23 @@ class EventLoop(SelectorEventLoop):
 
     def run_forever(self) -> None:
         """Run until `stop`; then send what transports have written."""
-        selector = self._selector
-        if not CAN_SERVE or not isinstance(selector, StreamSelector):
-            super().run_forever()
-            return
         self._check_closed()
         self._check_running()
-        streams = selector.serve(self)
-        streams.enter()
+        selector = self._selector
+        streams = None
+        if CAN_SERVE and isinstance(selector, StreamSelector):
+            streams = selector.serve(self)
+            streams.enter()
+        if HAS_ITERATION:
+            self._note_overridden()
+            is_own = type(self)._run_once is LoopBase._run_once  # noqa: SLF001 - see private.py
+            self._is_repeating = is_own and "_run_once" not in vars(self)
         try:
             super().run_forever()
         finally:
-            streams.leave()
+            self._is_repeating = False
+            if streams is not None:
+                streams.leave()
 
     def stop(self) -> None:
         """Stop after this iteration, also if C is calling protocols in it."""

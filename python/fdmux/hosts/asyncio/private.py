@@ -3,13 +3,28 @@
 Its one rule: every private name that they use is declared here. All are the same in
 Python 3.11 to 3.13. Where one is missing, `HAS_TRANSPORTS` is false, and `EventLoop`
 has asyncio's own transports.
+
+`HAS_ITERATION` says whether C runs the loop. It does not in an interpreter other than
+the main one, nor where asyncio's handles lack the slots that C expects. Then `LoopBase`
+is empty: handles, timers, iteration and transports are asyncio's own, on our selector.
 """
 
 from __future__ import annotations
 
 import asyncio
-from asyncio import base_events, constants, selector_events, transports
+import collections
+import contextvars
+import inspect
+from asyncio import (
+    base_events,
+    constants,
+    format_helpers,
+    selector_events,
+    transports,
+)
 from typing import TYPE_CHECKING
+
+from fdmux import _delivery
 
 if TYPE_CHECKING:
     import selectors
@@ -17,6 +32,8 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, MutableMapping
     from typing import IO, TypeVar
+
+    from fdmux.selector import Pair
 
     ProtocolT = TypeVar("ProtocolT", bound=asyncio.BaseProtocol)
 
@@ -35,7 +52,12 @@ if TYPE_CHECKING:
         _scheduled: object
         _ssock: socket.socket
         _csock: socket.socket
+        _stopping: bool
+        _current_handle: asyncio.Handle | None
+        _delivery: _delivery.Delivery | None
 
+        def _run_once(self) -> None: ...
+        def _process_events(self, event_list: list[Pair]) -> None: ...  # type: ignore[explicit-any] # SelectorKey.data
         def _check_closed(self) -> None: ...
         def _check_running(self) -> None: ...
         def _remove_writer(self, fd: int) -> bool: ...
@@ -122,14 +144,18 @@ else:
     SENDFILE_MODE = constants._SendfileMode.TRY_NATIVE  # noqa: SLF001 - private names belong here
 
 __all__ = [
+    "HAS_ITERATION",
     "HAS_TRANSPORTS",
     "LOST_WRITES_MAX",
     "SENDFILE_MODE",
     "SERVER_ARGUMENTS",
     "FlowControl",
+    "Handle",
+    "LoopBase",
     "SSLProtocol",
     "SelectorEventLoop",
     "Server",
+    "TimerHandle",
 ]
 
 LOST_WRITES_MAX = constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES
@@ -152,5 +178,76 @@ def server_arguments() -> int:
     return 0 if attach is None else attach.__code__.co_argcount - 1
 
 
-HAS_TRANSPORTS = has_what_transports_need()
+def report_error(handle: Handle, error: BaseException) -> None:
+    """Tell the exception handler what a callback has raised, as `Handle._run` does."""
+    source = handle._source_traceback  # noqa: SLF001 - this is the place
+    loop = handle._loop  # noqa: SLF001 - this is the place
+    callback, args = handle._callback, handle._args  # noqa: SLF001 - this is the place
+    options = {"debug": loop.get_debug()} if HAS_DEBUG_REPR else {}
+    text = format_helpers._format_callback_source(callback, args, **options)  # noqa: SLF001 - this is the place
+    context: dict[str, object] = {
+        "message": f"Exception in callback {text}",
+        "exception": error,
+        "handle": handle,
+    }
+    if source:
+        context["source_traceback"] = source
+    loop.call_exception_handler(context)
+
+
+def run_timed(loop: SelectorEventLoop, handle: asyncio.Handle) -> None:
+    """Run a handle in debug mode, as `BaseEventLoop._run_once` does."""
+    if handle._cancelled:  # noqa: SLF001 - this is the place
+        return
+    try:
+        loop._current_handle = handle  # noqa: SLF001 - this is the place
+        begun = loop.time()
+        handle._run()  # noqa: SLF001 - this is the place
+        duration = loop.time() - begun
+        if duration >= loop.slow_callback_duration:
+            base_events.logger.warning(  # type: ignore[attr-defined] # a program may replace it
+                "Executing %s took %.3f seconds",
+                base_events._format_handle(handle),  # type: ignore[attr-defined] # noqa: SLF001 - this is the place
+                duration,
+            )
+    finally:
+        loop._current_handle = None  # noqa: SLF001 - this is the place
+        # A traceback may keep this frame, and a handle its task: no cycle by way of us.
+        del handle
+
+
+def has_debug_repr() -> bool:
+    """Whether the text of a callback depends on debug mode: since 3.12.9 and 3.13."""
+    format_source = format_helpers._format_callback_source  # noqa: SLF001 - this is the place
+    return "debug" in inspect.signature(format_source).parameters
+
+
+if TYPE_CHECKING:
+    from fdmux._delivery import Handle, LoopBase, TimerHandle
+
+    HAS_ITERATION: bool
+else:
+    try:
+        Handle, TimerHandle, LoopBase = _delivery.asyncio_types(
+            asyncio.Handle,
+            asyncio.TimerHandle,
+            collections.deque,
+            contextvars.Context,
+            contextvars.copy_context,
+            report_error,
+            run_timed,
+            selector_events.BaseSelectorEventLoop._write_to_self,  # noqa: SLF001 - this is the place
+        )
+    except (RuntimeError, TypeError, AttributeError):
+        HAS_ITERATION = False
+        Handle, TimerHandle = asyncio.Handle, asyncio.TimerHandle
+
+        class LoopBase:
+            """Nothing: the loop is asyncio's own."""
+
+    else:
+        HAS_ITERATION = True
+
+HAS_DEBUG_REPR = has_debug_repr()
+HAS_TRANSPORTS = HAS_ITERATION and has_what_transports_need()
 SERVER_ARGUMENTS = server_arguments()
