@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.availability import Unavailable
 from benchmarks.check import check_load_generators
+from benchmarks.check_programs import check_program_loads
 from benchmarks.machine import describe_machine
 from benchmarks.options import Options
 from benchmarks.processes import Failed
@@ -156,7 +157,8 @@ def run_rows(names: tuple[str, ...], options: Options) -> tuple[list[Table], boo
 def main() -> int:
     arguments = make_parser().parse_args()
     if arguments.check:
-        return 0 if check_load_generators() else 1
+        results = [check_load_generators(), check_program_loads()]
+        return 0 if all(results) else 1
     machine = describe_machine()
     for key, value in machine.items():
         progress(f"{key}: {value}")

@@ -95,23 +95,32 @@ def open_loop(port: int) -> int:
 
 def check_load_generators() -> bool:
     """Run every case and report it; return whether all went as expected."""
-    results = [_check("closed loop", closed_loop), _check("open loop", open_loop)]
-    return all(results)
-
-
-def _check(name: str, drive: Drive) -> bool:
-    progress(f"{name}:")
     results = [
-        _outcome(drive, "is honest", is_honest, is_lie=False),
-        _outcome(drive, "flips a bit", flips_a_bit, is_lie=True),
-        _outcome(drive, "adds a byte at the end", adds_a_byte, is_lie=True),
-        _outcome(drive, "repeats an old message", RepeatsAnOldMessage(), is_lie=True),
+        check_loop("closed loop", closed_loop),
+        check_loop("open loop", open_loop),
     ]
     return all(results)
 
 
-def _outcome(drive: Drive, name: str, answer: Answer, *, is_lie: bool) -> bool:
-    server = LyingServer(answer)
+def check_loop(
+    name: str, drive: Drive, make_server: Callable[[Answer], LyingServer] = LyingServer
+) -> bool:
+    """Let a load generator drive an honest server, and one for each lie."""
+    progress(f"{name}:")
+    answers: dict[str, Answer] = {
+        "is honest": is_honest,
+        "flips a bit": flips_a_bit,
+        "adds a byte at the end": adds_a_byte,
+        "repeats an old message": RepeatsAnOldMessage(),
+    }
+    results = [
+        _outcome(drive, case, make_server(answer), is_lie=answer is not is_honest)
+        for case, answer in answers.items()
+    ]
+    return all(results)
+
+
+def _outcome(drive: Drive, name: str, server: LyingServer, *, is_lie: bool) -> bool:
     server.start()
     try:
         count = drive(server.port)

@@ -11,7 +11,10 @@ from pathlib import Path
 
 from benchmarks.build import ROOT
 
-DISTRIBUTIONS = ("fdmux", "cffi", "uvloop", "aiofastnet")
+DISTRIBUTIONS = (
+    *("fdmux", "cffi", "uvloop", "aiofastnet"),
+    *("aiohttp", "uvicorn", "httptools", "websockets", "asyncpg", "redis"),
+)
 
 
 def describe_machine() -> dict[str, object]:

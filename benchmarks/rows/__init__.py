@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from benchmarks.options import Options
 from benchmarks.result import Table
 from benchmarks.rows import (
+    asyncio_calls,
     chain,
     echo,
     hold,
@@ -19,9 +20,11 @@ from benchmarks.rows import (
     memory,
     native_echo,
     post,
+    programs,
     resp,
     selector,
     timers,
+    timers_million,
     wait,
 )
 
@@ -38,6 +41,9 @@ ROWS: dict[str, Row] = {
     "post": post.measure,
     "timers": timers.measure,
     "memory": memory.measure,
+    "asyncio-calls": asyncio_calls.measure,
+    "timers-million": timers_million.measure,
+    "programs": programs.measure,
     "hosts": hosts.measure,
     "hold": hold.measure,
 }
