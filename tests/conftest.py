@@ -70,14 +70,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_runtest_teardown(item: pytest.Item) -> None:
     """Switch the faults off before the fixtures of the test are torn down."""
     if item.get_closest_marker("faults") and can_inject_faults():
-        from fdmux._ffi import lib  # noqa: PLC0415  # as below
+        from fdmux._ffi import lib  # noqa: PLC0415 - the C tests run without the package
 
         lib.fdmux_testing_fail(0, 0, 0, 0)
         lib.fdmux_testing_short(0)
 
 
 def can_inject_faults() -> bool:
-    from fdmux._ffi import lib  # noqa: PLC0415  # the C tests run without the package
+    from fdmux._ffi import lib  # noqa: PLC0415 - the C tests run without the package
 
     return hasattr(lib, "fdmux_testing_fail")
 

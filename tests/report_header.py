@@ -18,7 +18,7 @@ HOSTS = (
 def header_lines() -> list[str]:
     """Describe what the tests run on."""
     try:
-        from fdmux import sdk  # noqa: PLC0415  # the C tests run without the package
+        from fdmux import sdk  # noqa: PLC0415 - the C tests run without the package
     except ImportError as error:
         return [f"fdmux: not installed ({error}); only tests/core can run"]
     return [
@@ -29,20 +29,20 @@ def header_lines() -> list[str]:
 
 
 def is_test_build() -> bool:
-    from fdmux._ffi import lib  # noqa: PLC0415
+    from fdmux._ffi import lib  # noqa: PLC0415 - as above
 
     return hasattr(lib, "fdmux_testing_fail")
 
 
 def backend_names() -> tuple[str, ...]:
-    from fdmux._native import backend_names  # noqa: PLC0415
+    from fdmux._native import backend_names  # noqa: PLC0415 - as above
 
     return backend_names()
 
 
 def describe_backend(name: str) -> str:
     """Open a loop on it; say what features it has, or why it does not open."""
-    from fdmux import NativeLoop  # noqa: PLC0415
+    from fdmux import NativeLoop  # noqa: PLC0415 - as above
 
     try:
         with NativeLoop(name) as loop:

@@ -37,10 +37,10 @@ extern "C" {
 struct fdmux_stream_event {
     uint64_t stream;
     uint64_t listener; /* ACCEPTED: the listener that has accepted it; else 0 */
-    const void *data;  /* DATA: the bytes; else NULL */
-    uint32_t length;   /* DATA: how many bytes; else 0 */
-    uint32_t kind;     /* FDMUX_STREAM_ACCEPTED and so on */
-    int error;         /* CLOSED and REFUSED: an errno; 0 if it was closed as asked */
+    const void *data; /* DATA: the bytes; else NULL */
+    uint32_t length; /* DATA: how many bytes; else 0 */
+    uint32_t kind; /* FDMUX_STREAM_ACCEPTED and so on */
+    int error; /* CLOSED and REFUSED: an errno; 0 if it was closed as asked */
     uint32_t reserved;
 };
 

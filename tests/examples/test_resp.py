@@ -70,8 +70,8 @@ class NativeParser:
         self.problem: Exception | None = None
         self._loop = loop
         self._sock, theirs = socket.socketpair()
-        handler.on_frames = self._take  # type: ignore[method-assign,assignment]
-        handler.on_frame_error = self._fail  # type: ignore[method-assign]
+        handler.on_frames = self._take  # type: ignore[method-assign,assignment] # of this one
+        handler.on_frame_error = self._fail  # type: ignore[method-assign] # of this one
         add_stream(loop, theirs, handler)
 
     def _take(self, _stream: Stream, requests: list[list[bytes]]) -> None:
@@ -87,7 +87,7 @@ class NativeParser:
             self._loop.run_once(0)
         found, self.found = self.found, []
         if self.problem is not None:
-            self.problem.requests = found  # type: ignore[attr-defined]
+            self.problem.requests = found  # type: ignore[attr-defined] # as resp.Parser does
             raise self.problem
         return found
 

@@ -22,6 +22,7 @@ ROOT = Path(fdmux.__file__).parent
 # From the bottom to the top. A package stands for its __init__.py, "fdmux" for the
 # whole: what stands below that line in this list is built on the public names.
 ORDER = """
+checks
 _ffi
 _delivery
 _native
@@ -30,14 +31,12 @@ descriptor
 selector
 
 sockets
-sockets.checks
 sockets.schedule
 sockets.wait
 sockets.connect
 sockets.read
 
 loop
-loop.arguments
 loop.timers
 loop.wakeup
 loop.interest

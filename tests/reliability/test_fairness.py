@@ -193,7 +193,7 @@ class CountingHandler(EchoHandler):
 
     pings = 0
 
-    def on_data(  # type: ignore[override]  # there a function, for speed
+    def on_data(  # type: ignore[override] # there a function, for speed
         self, _stream: Stream, data: bytes
     ) -> bytes:
         self.pings += len(data) == 1
@@ -267,13 +267,13 @@ def ping_all(address: tuple[str, int], rounds: int) -> list[float]:
         for _ in range(rounds):
             start = time.perf_counter()
             for key in list(selector.get_map().values()):
-                key.fileobj.send(b"p")  # type: ignore[union-attr]  # sockets, all
+                key.fileobj.send(b"p")  # type: ignore[union-attr] # sockets, all
             missing = PINGERS
             while missing:
                 ready = selector.select(LONG)
                 assert ready, f"{missing} pingers are starved"
                 for key, _events in ready:
-                    assert drain(key.fileobj) == 1  # type: ignore[arg-type]  # sockets
+                    assert drain(key.fileobj) == 1  # type: ignore[arg-type] # sockets
                     latencies.append((time.perf_counter() - start) * 1000)
                 missing -= len(ready)
     return latencies

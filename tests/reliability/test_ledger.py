@@ -19,7 +19,7 @@ def test_verdict_is_by_the_limit(
     figure: float, direction: str, limit: float, verdict: str
 ) -> None:
     ledger = Ledger()
-    ledger.enter(Bar("bar", figure, "", direction, limit, "test"))  # type: ignore[arg-type]  # as given
+    ledger.enter(Bar("bar", figure, "", direction, limit, "test"))  # type: ignore[arg-type] # as given
     assert ledger.rows()[0][3] == verdict
 
 

@@ -47,7 +47,7 @@ class Modelled(Selector):
         super().__init__(backend)
         self.model: dict[int, tuple[int, object]] = {}
 
-    def register(  # type: ignore[explicit-any]  # SelectorKey's data
+    def register(  # type: ignore[explicit-any] # SelectorKey's data
         self, fileobj: FileDescriptorLike, events: int, data: object = None
     ) -> SelectorKey:
         key = super().register(fileobj, events, data)
@@ -55,14 +55,14 @@ class Modelled(Selector):
         self.model[key.fd] = (events, data)
         return key
 
-    def unregister(  # type: ignore[explicit-any]  # SelectorKey's data
+    def unregister(  # type: ignore[explicit-any] # SelectorKey's data
         self, fileobj: FileDescriptorLike
     ) -> SelectorKey:
         key = super().unregister(fileobj)
         assert self.model.pop(key.fd) == (key.events, key.data)
         return key
 
-    def modify(  # type: ignore[explicit-any]  # SelectorKey's data
+    def modify(  # type: ignore[explicit-any] # SelectorKey's data
         self, fileobj: FileDescriptorLike, events: int, data: object = None
     ) -> SelectorKey:
         key = super().modify(fileobj, events, data)  # which may call `unregister`
@@ -70,7 +70,7 @@ class Modelled(Selector):
         self.model[key.fd] = (events, data)
         return key
 
-    def select(  # type: ignore[explicit-any]  # SelectorKey's data
+    def select(  # type: ignore[explicit-any] # SelectorKey's data
         self, timeout: float | None = None
     ) -> list[tuple[SelectorKey, int]]:
         ready = super().select(timeout)

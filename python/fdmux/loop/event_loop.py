@@ -13,8 +13,15 @@ import time
 from selectors import EVENT_READ, EVENT_WRITE
 from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
 
-from fdmux.loop.arguments import check_callable, iteration_limit, normalise_timeout
-from fdmux.loop.iteration import Iteration
+from fdmux._native import NativeLoop
+from fdmux.checks import (
+    check_callable,
+    check_selector,
+    checked_integer,
+    checked_seconds,
+    refusal,
+)
+from fdmux.loop.iteration import Iteration, wait_limit
 from fdmux.loop.running import close_in_turn, run_in_turn
 from fdmux.loop.timers import Handle, TimerHandle
 from fdmux.selector import Selector
@@ -27,7 +34,7 @@ if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike
 
     from fdmux._delivery import Delivery
-    from fdmux._native import NativeLoop
+    from fdmux.checks import Seconds
     from fdmux.loop.interest import ReadyCallback
     from fdmux.loop.iteration import ErrorHook
 
@@ -79,14 +86,10 @@ class SelectorEventLoop:
         error_hook: ErrorHook | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        if selector is not None and not isinstance(selector, selectors.BaseSelector):
-            raise TypeError(
-                "make a SelectorEventLoop: selector must be a selectors.BaseSelector "
-                f"or None, not {selector!r}"
-            )
+        check_selector(selector)
         if error_hook is not None:
-            check_callable(error_hook, "make a SelectorEventLoop", "error_hook")
-        check_callable(clock, "make a SelectorEventLoop", "clock")
+            check_callable("error_hook", error_hook)
+        check_callable("clock", clock)
         given = Selector() if selector is None else selector
         try:
             self._iteration = Iteration(given, error_hook, clock)
@@ -166,25 +169,19 @@ class SelectorEventLoop:
 
     def call_later(
         self,
-        delay: float,
+        delay: Seconds,
         callback: Callable[Parameters, object],
         /,
         *args: Parameters.args,
         **kwargs: Parameters.kwargs,
     ) -> TimerHandle:
         """Call ``callback(*args, **kwargs)`` after ``delay`` seconds; see `call_at`."""
-        now = self._iteration.clock()
-        try:
-            when = now + delay
-        except TypeError:
-            raise TypeError(
-                f"call later: delay must be a number of seconds, not {delay!r}"
-            ) from None
+        when = self._iteration.clock() + checked_seconds(delay, "delay")
         return self.call_at(when, callback, *args, **kwargs)
 
     def call_at(
         self,
-        when: float,
+        when: Seconds,
         callback: Callable[Parameters, object],
         /,
         *args: Parameters.args,
@@ -204,9 +201,11 @@ class SelectorEventLoop:
         Threads: Loop thread only.
         """
         self._iteration.check_usable()
-        check_callable(callback, "call at a time", "callback")
+        check_callable("callback", callback)
         return self._iteration.timers.add(
-            when, functools.partial(callback, *args, **kwargs), callback
+            checked_seconds(when, "when"),
+            functools.partial(callback, *args, **kwargs),
+            callback,
         )
 
     def call_soon_threadsafe(
@@ -232,7 +231,7 @@ class SelectorEventLoop:
         """
         iteration = self._iteration
         iteration.check_usable()
-        check_callable(callback, "call soon", "callback")
+        check_callable("callback", callback)
         handle = Handle(functools.partial(callback, *args, **kwargs), callback)
         iteration.posted.append(handle)
         try:
@@ -244,7 +243,7 @@ class SelectorEventLoop:
 
     # Running ---------------------------------------------------------------------
 
-    def run_once(self, timeout: float | None = 1.0) -> int:
+    def run_once(self, timeout: Seconds | None = 1.0) -> int:
         """Run one iteration: wait up to ``timeout`` seconds, then call what is due.
 
         Returns:
@@ -259,12 +258,12 @@ class SelectorEventLoop:
                 callback that calls this.
             LoopClosed: After `close`.
         """
-        limit = normalise_timeout(timeout)
+        limit = wait_limit(timeout)
         iteration = self._iteration
         return run_in_turn(self, iteration, iteration.run, limit, is_one_batch=True)
 
     def run(
-        self, timeout: float | None = 1.0, max_iterations: int | None = None
+        self, timeout: Seconds | None = 1.0, max_iterations: int | None = None
     ) -> None:
         """Run iterations until `stop` is called, or ``max_iterations`` of them.
 
@@ -282,8 +281,12 @@ class SelectorEventLoop:
             RuntimeError: The loop is running already, as in `run_once`.
             LoopClosed: After `close`.
         """
-        limit = normalise_timeout(timeout)
-        left = iteration_limit(max_iterations)
+        limit = wait_limit(timeout)
+        left = (
+            math.inf
+            if max_iterations is None
+            else checked_integer("max_iterations", max_iterations, 0)
+        )
         iteration = self._iteration
         is_one_batch = left < math.inf
         run_in_turn(
@@ -348,18 +351,20 @@ class SelectorEventLoop:
         self.close()
 
 
-def check_loop(given: object, attempted: str) -> SelectorEventLoop:
-    """Return the argument ``loop`` of a function, if it is one.
+def check_loop(loop: object) -> None:
+    """Refuse what is no `SelectorEventLoop`.
 
     Raises:
-        TypeError: It is something else.
+        TypeError: The message says what to do with a `NativeLoop` and with asyncio.
     """
-    if not isinstance(given, SelectorEventLoop):
-        raise TypeError(
-            f"{attempted}: loop must be a fdmux.SelectorEventLoop or None, "
-            f"not {given!r}"
-        )
-    return given
+    if isinstance(loop, SelectorEventLoop):
+        return
+    wanted = "a fdmux.SelectorEventLoop"
+    if isinstance(loop, NativeLoop):
+        wanted += ", which has callbacks; a NativeLoop alone has none"
+    elif hasattr(loop, "create_task"):
+        wanted += "; to run one inside asyncio, let asyncio watch a fdmux.Guest"
+    raise TypeError(refusal("loop", loop, wanted))
 
 
 def iteration_of(loop: SelectorEventLoop) -> Iteration:

@@ -70,13 +70,12 @@ class Guest(GuestBase):
     def __init__(self, loop: SelectorEventLoop | None = None) -> None:
         with contextlib.ExitStack() as on_failure:
             self._is_owner = loop is None
-            self.loop = (
-                SelectorEventLoop()
-                if loop is None
-                else check_loop(loop, "make a Guest")
-            )
-            if self._is_owner:
+            if loop is None:
+                self.loop = SelectorEventLoop()
                 on_failure.callback(self.loop.close)
+            else:
+                check_loop(loop)
+                self.loop = loop
             self._iteration = iteration_of(self.loop)
             native = native_of(self._iteration)
             if self._iteration.on_earlier_deadline is not None:

@@ -16,8 +16,8 @@ import socket
 from selectors import EVENT_READ, EVENT_WRITE
 from typing import TYPE_CHECKING
 
+from fdmux.checks import check_callable
 from fdmux.descriptor import fd_of, is_path_only, path_only_error
-from fdmux.loop.arguments import check_callable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -142,7 +142,7 @@ class InterestTable:
         self, fileobj: FileDescriptorLike, event: int, callback: ReadyCallback
     ) -> None:
         """Set the callback of one direction; replaces an earlier one."""
-        check_callable(callback, f"watch {fileobj!r}", "callback")
+        check_callable("callback", callback)
         fd = fd_of(fileobj)
         interest = self._by_fd.get(fd)
         if interest is not None and interest.is_stale():

@@ -19,7 +19,7 @@ from selectors import EVENT_READ, EVENT_WRITE
 from typing import TYPE_CHECKING
 
 from fdmux._native import LoopClosed
-from fdmux.loop.arguments import WAIT_MAX
+from fdmux.checks import checked_timeout
 from fdmux.loop.core_loop import CoreLoop
 from fdmux.loop.interest import InterestTable
 from fdmux.loop.timers import Handle, TimerQueue
@@ -31,11 +31,16 @@ if TYPE_CHECKING:
 
     from fdmux._delivery import Delivery
     from fdmux._native import NativeLoop
+    from fdmux.checks import Seconds
     from fdmux.loop.interest import Interest, WatchedKey
 
     ErrorHook = Callable[[Exception, object], object]
 
 TURN = "turn"
+
+# poll(2) and epoll_wait(2) take an int of milliseconds, at most 24.8 days. A longer
+# wait ends early, as an iteration with nothing to do, and `run` waits again.
+WAIT_MAX = 24 * 24 * 3600.0
 
 
 class Iteration:
@@ -299,6 +304,19 @@ class Iteration:
         self.due.clear()
         self.wake.abandon_after_fork()
         self.turn = {}  # another thread may have held the old one
+
+
+def wait_limit(timeout: Seconds | None) -> float | None:
+    """Turn what users pass into what ``select`` takes.
+
+    Negative means 0; ``None``, ``inf`` and anything above `WAIT_MAX` mean no limit.
+
+    Raises:
+        ValueError: ``timeout`` is NaN.
+        TypeError: ``timeout`` is not a real number.
+    """
+    seconds = checked_timeout(timeout)
+    return None if seconds > WAIT_MAX else max(seconds, 0.0)
 
 
 def call_both(interest: Interest, events: int) -> int:

@@ -111,19 +111,11 @@ class TimerQueue:
     ) -> TimerHandle:
         """Arm ``call`` for ``deadline``; equal deadlines run in the order of adding.
 
+        Args:
+            deadline: Not NaN, which would break the order of the heap.
+
         Units:   seconds on the caller's clock; ``inf`` never comes due
-        Raises:
-            ValueError: ``deadline`` is NaN, which would break the heap's order.
-            TypeError: ``deadline`` is not a number.
         """
-        try:
-            is_nan = math.isnan(deadline)
-        except TypeError:
-            raise TypeError(
-                f"arm a timer: its time must be a number of seconds, not {deadline!r}"
-            ) from None
-        if is_nan:
-            raise ValueError("arm a timer: its time is NaN")
         handle = TimerHandle(deadline, call, source, self)
         heapq.heappush(self._heap, (deadline, next(self._sequence), handle))
         if deadline < self.next_deadline:

@@ -9,11 +9,11 @@ to native code, and closes it.
 from __future__ import annotations
 
 import errno
-import operator
 from typing import TYPE_CHECKING
 
 from fdmux._ffi import ffi, lib
 from fdmux._native import MEMORY_NAME, QUEUE_NAME, check, make_capsule, new_capsule
+from fdmux.checks import checked_integer
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -37,15 +37,7 @@ def c_capacity(capacity: int | None) -> int:
     """
     if capacity is None:
         return 0
-    try:
-        count = operator.index(capacity)
-    except TypeError:
-        raise TypeError(
-            f"make a NativeQueue: capacity must be an integer or None, not {capacity!r}"
-        ) from None
-    if not 0 < count <= CAPACITY_MAX:
-        raise ValueError(f"make a NativeQueue: capacity is {capacity}")
-    return count
+    return checked_integer("capacity", capacity, 1, CAPACITY_MAX)
 
 
 class NativeQueue:

@@ -15,7 +15,13 @@ import functools
 from typing import TYPE_CHECKING, Literal, overload
 
 from fdmux._native import LoopClosed, finish_streams
-from fdmux.loop.event_loop import SelectorEventLoop, delivery_of
+from fdmux.checks import (
+    check_host,
+    checked_integer,
+    checked_port,
+    checked_timeout,
+)
+from fdmux.loop.event_loop import SelectorEventLoop, check_loop, delivery_of
 from fdmux.pool.connection import Callbacks, PooledConnection, use_address, use_socket
 from fdmux.pool.outcome import (
     ExchangeConnectionError,
@@ -24,24 +30,17 @@ from fdmux.pool.outcome import (
     replies_or_raise,
 )
 from fdmux.pool.replies import reply_finder
-from fdmux.sockets.checks import (
-    check_host,
-    checked_integer,
-    checked_port,
-    checked_timeout,
-)
 from fdmux.sockets.connect import connect_with_timeout
-from fdmux.streams.checks import check_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import TracebackType
     from typing import Self
 
+    from fdmux.checks import Seconds
     from fdmux.loop.timers import TimerHandle
     from fdmux.pool.outcome import Outcome
     from fdmux.pool.replies import ReplyFinder, ReplyRule
-    from fdmux.sockets.checks import Seconds
     from fdmux.streams.stream import Stream, StreamHandler
 
     BytesLike = bytes | bytearray | memoryview

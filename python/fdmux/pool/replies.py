@@ -9,7 +9,7 @@ from __future__ import annotations
 import operator
 from typing import TYPE_CHECKING
 
-from fdmux.sockets.checks import refusal
+from fdmux.checks import refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable

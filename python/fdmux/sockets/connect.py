@@ -14,12 +14,12 @@ from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from fdmux.sockets.checks import check_host, checked_port
+from fdmux.checks import check_host, checked_port
 from fdmux.sockets.schedule import Address, Schedule
 from fdmux.sockets.wait import deadline_after, wait_writable
 
 if TYPE_CHECKING:
-    from fdmux.sockets.checks import Seconds
+    from fdmux.checks import Seconds
 
     _Failure = tuple[Address, OSError]
 

@@ -17,13 +17,13 @@ from selectors import EVENT_READ, EVENT_WRITE
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from fdmux.sockets.checks import checked_integer
+from fdmux.checks import checked_integer
 from fdmux.sockets.wait import deadline_after, wait_readable, wait_writable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
-    from fdmux.sockets.checks import Seconds
+    from fdmux.checks import Seconds
 
 __all__ = ["IncompleteReadError", "ReadTimeoutError", "read_with_timeout"]
 

@@ -16,12 +16,12 @@ from socket import socket
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from fdmux.sockets.checks import checked_timeout
+from fdmux.checks import checked_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from fdmux.sockets.checks import Seconds
+    from fdmux.checks import Seconds
 
     PollOnce = Callable[[float | None], list[tuple[int, int]]]
 

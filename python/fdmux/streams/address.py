@@ -12,7 +12,7 @@ import os
 import socket
 from typing import TYPE_CHECKING, cast
 
-from fdmux.sockets.checks import checked_port, refusal
+from fdmux.checks import checked_port, refusal
 
 if TYPE_CHECKING:
     InetAddress = tuple[str, int] | tuple[str, int, int, int]

@@ -1,7 +1,7 @@
 """Checks of what servers, `connect_stream` and `add_stream` are given.
 
 Its one rule: each refuses at the call and opens nothing. The checks of numbers and
-names are in `fdmux.sockets.checks`.
+names are in fdmux/checks.py, the one of loops is in loop/event_loop.py.
 """
 
 from __future__ import annotations
@@ -9,9 +9,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, get_origin
 
-from fdmux._native import NativeLoop
-from fdmux.loop.event_loop import SelectorEventLoop
-from fdmux.sockets.checks import refusal
+from fdmux.checks import refusal
 from fdmux.streams.frame_handler import FrameHandler
 from fdmux.streams.stream import StreamHandler
 
@@ -19,22 +17,6 @@ if TYPE_CHECKING:
     from fdmux.streams.limits import StreamLimits
 
 CALLBACKS = ("on_connect", "on_data", "on_end", "on_writable", "on_drain", "on_close")
-
-
-def check_loop(loop: object) -> None:
-    """Refuse what is no `SelectorEventLoop`.
-
-    Raises:
-        TypeError: The message says what to do with a `NativeLoop` and with asyncio.
-    """
-    if isinstance(loop, SelectorEventLoop):
-        return
-    wanted = "a fdmux.SelectorEventLoop"
-    if isinstance(loop, NativeLoop):
-        wanted += ", which has callbacks; a NativeLoop alone has none"
-    elif hasattr(loop, "create_task"):
-        wanted += "; to run one inside asyncio, use fdmux.Guest"
-    raise TypeError(refusal("loop", loop, wanted))
 
 
 def check_handler(handler: object) -> None:

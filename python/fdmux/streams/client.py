@@ -14,18 +14,18 @@ import sys
 from math import inf
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from fdmux.loop.event_loop import delivery_of
-from fdmux.sockets.checks import checked_timeout
+from fdmux.checks import checked_timeout
+from fdmux.loop.event_loop import check_loop, delivery_of
 from fdmux.streams.address import parse_address
-from fdmux.streams.checks import check_handler, check_limits, check_loop
+from fdmux.streams.checks import check_handler, check_limits
 from fdmux.streams.limits import STREAM_LIMITS, StreamLimits
 from fdmux.streams.stream import CLOSED, CONNECTED, Stream, taker_of
 
 if TYPE_CHECKING:
     from fdmux._delivery import Delivery
+    from fdmux.checks import Seconds
     from fdmux.loop.event_loop import SelectorEventLoop
     from fdmux.loop.timers import TimerHandle
-    from fdmux.sockets.checks import Seconds
     from fdmux.streams.address import SocketAddress
     from fdmux.streams.stream import StreamHandler
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from fdmux.sockets.checks import checked_integer, checked_port
+from fdmux.checks import checked_integer, checked_port
 from fdmux.streams.checks import check_limits
 from fdmux.streams.limits import RECEIVE_MAX, SERVER_LIMITS, ServerLimits
 from fdmux.streams.server import StreamServer

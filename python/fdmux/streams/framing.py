@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from fdmux import _delivery
-from fdmux.sockets.checks import checked_integer, refusal
+from fdmux.checks import checked_integer, refusal
 from fdmux.streams.receive_buffer import FrameTooLongError
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ import resource
 from typing import TYPE_CHECKING
 
 from fdmux._ffi import ffi
-from fdmux.sockets.checks import checked_integer, checked_timeout, refusal
+from fdmux.checks import checked_integer, checked_timeout, refusal
 
 if TYPE_CHECKING:
     from fdmux._ffi import CStreamOptions
-    from fdmux.sockets.checks import Seconds
+    from fdmux.checks import Seconds
 
 # At most received for one stream in one batch, so that it cannot starve others.
 RECEIVE_MAX = 256 * 1024

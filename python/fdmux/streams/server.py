@@ -14,15 +14,10 @@ import threading
 from typing import TYPE_CHECKING, ParamSpec
 
 from fdmux._native import LoopClosed
-from fdmux.loop.event_loop import SelectorEventLoop, delivery_of
-from fdmux.sockets.checks import checked_integer
+from fdmux.checks import checked_integer
+from fdmux.loop.event_loop import SelectorEventLoop, check_loop, delivery_of
 from fdmux.streams.address import check_own_address, listen, listen_at_path
-from fdmux.streams.checks import (
-    check_handler,
-    check_limits,
-    check_loop,
-    check_threads,
-)
+from fdmux.streams.checks import check_handler, check_limits, check_threads
 from fdmux.streams.limits import SERVER_LIMITS, ServerLimits
 from fdmux.streams.listener import Listener, ServerStats
 

@@ -33,39 +33,39 @@ def nothing(*_: object) -> None:
 CALLS: dict[str, tuple[Call, str]] = {
     "call_later delay": (
         lambda loop: loop.call_later(WRONG_NUMBER, nothing),
-        "delay must be a number of seconds, not 'x'",
+        "delay is 'x'; it must be a number of seconds",
     ),
     "call_later None": (
         lambda loop: loop.call_later(NO_NUMBER, nothing),
-        "delay must be a number of seconds, not None",
+        "delay is None; it must be a number of seconds",
     ),
     "call_at when": (
         lambda loop: loop.call_at(NO_NUMBER, nothing),
-        "time must be a number of seconds, not None",
+        "when is None; it must be a number of seconds",
     ),
     "call_later callback": (
         lambda loop: loop.call_later(0, WRONG),
-        "callback must be callable, not 5",
+        "callback is 5; it must be callable",
     ),
     "call_at callback": (
         lambda loop: loop.call_at(0, WRONG),
-        "callback must be callable, not 5",
+        "callback is 5; it must be callable",
     ),
     "call_soon_threadsafe": (
         lambda loop: loop.call_soon_threadsafe(WRONG),
-        "callback must be callable, not 5",
+        "callback is 5; it must be callable",
     ),
     "run_once": (
         lambda loop: loop.run_once(WRONG_NUMBER),
-        "timeout must be a number of seconds or None, not 'x'",
+        "timeout is 'x'; it must be a number of seconds, or None",
     ),
     "run": (
         lambda loop: loop.run(WRONG_NUMBER),
-        "timeout must be a number of seconds or None, not 'x'",
+        "timeout is 'x'; it must be a number of seconds, or None",
     ),
     "max_iterations": (
         lambda loop: loop.run(0, cast("int", 1.5)),
-        r"max_iterations must be an integer or None, not 1\.5",
+        r"max_iterations is 1\.5; it must be an integer >= 0",
     ),
 }
 
@@ -85,25 +85,27 @@ def test_callback_of_a_descriptor_is_checked(
     loop: SelectorEventLoop, pair: Pair
 ) -> None:
     watched = len(loop._iteration.table)
-    with pytest.raises(TypeError, match="callback must be callable, not 5"):
+    with pytest.raises(TypeError, match="callback is 5; it must be callable"):
         loop.register_read(pair[0], WRONG_READY)
-    with pytest.raises(TypeError, match="callback must be callable, not 5"):
+    with pytest.raises(TypeError, match="callback is 5; it must be callable"):
         loop.register_write(pair[0], WRONG_READY)
     assert len(loop._iteration.table) == watched
 
 
 def test_arguments_of_the_loop_are_checked() -> None:
-    with pytest.raises(TypeError, match=r"selector must be .*BaseSelector.*, not 5"):
+    with pytest.raises(TypeError, match=r"selector is 5; it must be .*BaseSelector"):
         SelectorEventLoop(cast("selectors.BaseSelector", 5))
-    with pytest.raises(TypeError, match="error_hook must be callable, not 5"):
+    with pytest.raises(TypeError, match="error_hook is 5; it must be callable"):
         SelectorEventLoop(error_hook=cast("Callable[[Exception, object], None]", 5))
-    with pytest.raises(TypeError, match="clock must be callable, not 5"):
+    with pytest.raises(TypeError, match="clock is 5; it must be callable"):
         SelectorEventLoop(clock=cast("Callable[[], float]", 5))
 
 
 @pytest.mark.parametrize("wrong", [5, "x", Selector, object()], ids=repr)
 def test_guest_names_the_loop_it_cannot_run(wrong: object) -> None:
-    with pytest.raises(TypeError, match=r"loop must be a fdmux\.SelectorEventLoop"):
+    with pytest.raises(
+        TypeError, match=r"^loop is .*; it must be a fdmux\.SelectorEventLoop"
+    ):
         Guest(cast("SelectorEventLoop", wrong))
 
 

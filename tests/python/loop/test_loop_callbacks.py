@@ -300,7 +300,7 @@ def test_what_is_no_descriptor_is_refused(
     loop: SelectorEventLoop, wrong: object
 ) -> None:
     with pytest.raises(ValueError, match="Invalid file"):
-        loop.register_read(wrong, fail)  # type: ignore[type-var]  # on purpose
+        loop.register_read(wrong, fail)  # type: ignore[type-var] # on purpose
 
 
 def test_closed_socket_is_refused(loop: SelectorEventLoop, pair: Pair) -> None:
@@ -310,8 +310,8 @@ def test_closed_socket_is_refused(loop: SelectorEventLoop, pair: Pair) -> None:
 
 
 def test_callback_must_be_callable(loop: SelectorEventLoop, pair: Pair) -> None:
-    with pytest.raises(TypeError, match="callback must be callable, not None"):
-        loop.register_read(pair[0], None)  # type: ignore[arg-type]  # on purpose
+    with pytest.raises(TypeError, match="callback is None; it must be callable"):
+        loop.register_read(pair[0], None)  # type: ignore[arg-type] # on purpose
     pair[1].send(b"x")
     assert loop.run_once(0) == 0
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import socket
 import threading
+from decimal import Decimal
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.python.conftest import FakeClock, SelectorFactory
+
+    from fdmux.checks import Seconds
 
     Pair = tuple[socket.socket, socket.socket]
 
@@ -58,6 +63,25 @@ def test_long_timeout_waits_for_what_comes(
         pass
 
 
+@pytest.mark.parametrize(
+    "delay", [Fraction(1, 500), Decimal("0.002"), Fraction(-1), False], ids=repr
+)
+def test_every_real_number_is_a_time(loop: SelectorEventLoop, delay: Seconds) -> None:
+    called: list[str] = []
+    loop.call_later(delay, called.append, "later")
+    loop.call_at(delay, called.append, "at")  # long ago, on the loop's clock
+    loop.run_once(delay)
+    while len(called) < 2:
+        loop.run_once(Fraction(LONG))
+    assert called == ["at", "later"]
+
+
+def test_timeout_beyond_any_float_sets_no_limit(loop: SelectorEventLoop) -> None:
+    loop.call_later(10**400, int)  # never due
+    loop.call_later(Decimal("0.001"), int)
+    assert loop.run_once(10**400) == 1
+
+
 def test_timeout_is_not_cut_short(loop: SelectorEventLoop) -> None:
     started = loop.time()
     assert loop.run_once(0.0125) == 0
@@ -92,7 +116,7 @@ def test_wrong_number_of_iterations_is_refused(loop: SelectorEventLoop) -> None:
     with pytest.raises(ValueError, match="max_iterations"):
         loop.run(0, max_iterations=-1)
     with pytest.raises(TypeError):
-        loop.run(0, max_iterations=1.5)  # type: ignore[arg-type]  # on purpose
+        loop.run(0, max_iterations=1.5)  # type: ignore[arg-type] # on purpose
 
 
 def test_stop_in_a_callback_ends_the_run(loop: SelectorEventLoop, pair: Pair) -> None:
@@ -250,7 +274,7 @@ def test_calls_from_threads_run_once_each_and_in_order(
         for i in range(500):
             loop.call_soon_threadsafe(called.append, (thread, i))
 
-    threads = [in_thread(lambda i=i: post(i)) for i in range(4)]  # type: ignore[misc]
+    threads = [in_thread(functools.partial(post, i)) for i in range(4)]
     while len(called) < 2000:
         assert loop.run_once(LONG) >= 0
     for thread in threads:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import random
 from typing import TYPE_CHECKING
@@ -38,7 +39,7 @@ def test_order_is_deadline_then_sequence() -> None:
     calls: list[tuple[int, int]] = []
     for i, deadline in sorted((i, deadline) for deadline, i in expected):
         entry = (deadline, i)
-        queue.add(deadline, lambda entry=entry: calls.append(entry), None)  # type: ignore[misc]
+        queue.add(deadline, functools.partial(calls.append, entry), None)
     for handle in queue.take_due(20):
         handle.run()
     assert calls == expected
@@ -182,7 +183,8 @@ def test_many_random_timers_keep_order_and_cancellation() -> None:
     handles = []
     for i in range(3000):
         entry = (order.random() * 100, i)
-        handles.append((entry, queue.add(entry[0], lambda e=entry: fired.append(e), i)))  # type: ignore[misc]
+        call = functools.partial(fired.append, entry)
+        handles.append((entry, queue.add(entry[0], call, i)))
     cancelled = order.sample(handles, 2000)
     for _, handle in cancelled:
         handle.cancel()

@@ -308,7 +308,7 @@ def test_wrong_reply_rule_is_refused(
 def test_message_that_is_no_bytes_is_refused(echo: EchoServer) -> None:
     with ClientPool(*echo.address) as pool:
         with pytest.raises(TypeError, match=r"message 1: .* 'text'"):
-            pool.exchange([b"x", "text"], 1)  # type: ignore[list-item]  # on purpose
+            pool.exchange([b"x", "text"], 1)  # type: ignore[list-item] # on purpose
         assert pool.exchange([b"x"], 1) == [b"x"]
 
 

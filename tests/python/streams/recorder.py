@@ -32,7 +32,7 @@ class Recorder(StreamHandler):
 
     def on_data(self, stream: Stream, data: bytes) -> bytes | None:
         self.data += data
-        return self.answer(stream, data)  # type: ignore[return-value]  # of the test
+        return self.answer(stream, data)  # type: ignore[return-value] # of the test
 
     def on_end(self, stream: Stream) -> None:
         self.calls.append("end")

@@ -152,12 +152,12 @@ def test_frames_of_other_items_than_bytes_are_counted_in_bytes() -> None:
     table = memoryview(data).cast("B", (3, 4))
     every_second = memoryview(numbers)[::2]
     for frame in (numbers, table):
-        assert LengthPrefixed(1).encode(frame) == bytes([12]) + data  # type: ignore[arg-type]  # as users do
-        assert Delimited(b"end").encode(frame) == data + b"end"  # type: ignore[arg-type]
-        assert FixedSize(12).encode(frame) == data  # type: ignore[arg-type]
+        assert LengthPrefixed(1).encode(frame) == bytes([12]) + data  # type: ignore[arg-type] # as users do
+        assert Delimited(b"end").encode(frame) == data + b"end"  # type: ignore[arg-type] # the same
+        assert FixedSize(12).encode(frame) == data  # type: ignore[arg-type] # the same
     assert LengthPrefixed(1).encode(every_second) == bytes([8]) + data[:4] + data[8:]
     with pytest.raises(FrameTooLongError, match="12 bytes; at most 11"):
-        LengthPrefixed(frame_max=11).encode(numbers)  # type: ignore[arg-type]
+        LengthPrefixed(frame_max=11).encode(numbers)  # type: ignore[arg-type] # as users do
     with pytest.raises(ValueError, match="12 bytes instead of 3"):
         FixedSize(3).encode(table)
 
@@ -170,11 +170,11 @@ def test_size_of_a_length_that_is_none(size: int) -> None:
 
 def test_wrong_arguments() -> None:
     with pytest.raises(ValueError, match="byteorder"):
-        LengthPrefixed(2, "middle")  # type: ignore[arg-type]  # on purpose
+        LengthPrefixed(2, "middle")  # type: ignore[arg-type] # on purpose
     with pytest.raises(ValueError, match="empty"):
         Delimited(b"")
     with pytest.raises(TypeError, match="delimiter"):
-        Delimited("\n")  # type: ignore[arg-type]  # on purpose
+        Delimited("\n")  # type: ignore[arg-type] # on purpose
     for make in (FixedSize, lambda size: Delimited(frame_max=size)):
         with pytest.raises(ValueError, match=r"must be (>= 1|in 1\.\.)"):
             make(0)
@@ -354,7 +354,7 @@ def test_two_streams_of_one_handler_have_a_rest_each() -> None:
 
 def test_base_class_has_no_answer() -> None:
     with pytest.raises(NotImplementedError):
-        FrameHandler().on_frame(None, b"")  # type: ignore[arg-type]  # not used
+        FrameHandler().on_frame(None, b"")  # type: ignore[arg-type] # not used
 
 
 def test_example_works_and_fits_in_15_lines() -> None:

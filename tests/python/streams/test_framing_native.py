@@ -53,7 +53,7 @@ class Recorder(FrameHandler):
     """Remembers what came, in which calls, and answers as the test says."""
 
     def __init__(self, framing: object) -> None:
-        self.framing = cast("Framing", framing)  # type: ignore[misc]  # of this one
+        self.framing = cast("Framing", framing)  # type: ignore[misc] # of this one
         self.calls: list[Frames] = []
         self.closed: list[Exception | None] = []
         self.answer: Callable[[Stream, Frames], bytes | None] = lambda *_: None

@@ -125,7 +125,7 @@ def test_nothing_works_and_nothing_hurts_after_the_end(
     stream.write(b"x")
     stream.writelines([b"x", b"y"])
     with pytest.raises(TypeError, match="bytes-like"):
-        stream.write("text")  # type: ignore[arg-type]  # on purpose
+        stream.write("text")  # type: ignore[arg-type] # on purpose
     for action in (
         stream.close,
         stream.abort,
@@ -199,7 +199,7 @@ def test_peer_is_known_in_the_end_also_when_the_native_loop_is_closed(
     def on_close(stream: Stream, _error: Exception | None) -> None:
         peers.append(stream.peername)
 
-    handler.on_close = on_close  # type: ignore[assignment, method-assign]  # by position
+    handler.on_close = on_close  # type: ignore[assignment, method-assign] # by position
     loop.native.close()
     assert peers == [peer.getsockname()]
     assert stream.peername is None

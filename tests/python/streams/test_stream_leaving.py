@@ -240,7 +240,7 @@ def test_data_of_other_items_than_bytes_is_written_whole(
     expected = memoryview(data).tobytes()
 
     def write(each: Stream) -> None:
-        each.write(data)  # type: ignore[arg-type]  # as users do
+        each.write(data)  # type: ignore[arg-type] # as users do
 
     if is_in_callback:
         handler.answer = lambda each, _: write(each)

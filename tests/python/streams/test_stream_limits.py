@@ -50,7 +50,7 @@ def test_timeout_closes_with_an_error(
     loop: SelectorEventLoop, handler: Recorder, name: str
 ) -> None:
     ours, theirs = socket.socketpair()
-    limits = StreamLimits(**{name: 10.0}, queue_max=1 << 30, queue_high=1 << 29)  # type: ignore[arg-type]  # a timeout
+    limits = StreamLimits(**{name: 10.0}, queue_max=1 << 30, queue_high=1 << 29)  # type: ignore[arg-type] # a timeout
     with ours:
         stream = add_stream(loop, theirs, handler, limits=limits)
         if name == "stall_timeout":

@@ -75,7 +75,7 @@ def test_socket_that_carries_tls_is_refused(
 @pytest.mark.parametrize("thing", [5, None, "socket"])
 def test_what_is_no_socket_is_refused(loop: SelectorEventLoop, thing: object) -> None:
     with pytest.raises(TypeError, match=r"must be a socket\.socket"):
-        add_stream(loop, thing, StreamHandler())  # type: ignore[arg-type]  # on purpose
+        add_stream(loop, thing, StreamHandler())  # type: ignore[arg-type] # on purpose
 
 
 def test_refused_socket_is_left_as_it_was(

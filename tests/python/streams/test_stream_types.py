@@ -133,6 +133,6 @@ def test_generic_classes_can_be_subscripted() -> None:
     class Framed(fdmux.FrameHandler[int]):
         framing = fdmux.Delimited()
 
-    assert fdmux.Stream[int].__args__ == (int,)  # type: ignore[attr-defined]
+    assert fdmux.Stream[int].__args__ == (int,)  # type: ignore[attr-defined] # of typing
     fdmux.StreamServer("127.0.0.1", 0, Typed())
     fdmux.StreamServer("127.0.0.1", 0, Framed())

@@ -195,4 +195,4 @@ def test_facts(
     assert f"fd={stream.fileno()}" in repr(stream)
     assert stream.data is None
     with pytest.raises(AttributeError):
-        stream.other = 1  # type: ignore[attr-defined]  # on purpose
+        stream.other = 1  # type: ignore[attr-defined] # on purpose

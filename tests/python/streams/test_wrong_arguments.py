@@ -186,7 +186,7 @@ def test_timeout_of_connect() -> None:
                     loop,
                     ("127.0.0.1", 1),
                     StreamHandler(),
-                    timeout=timeout,  # type: ignore[arg-type]  # on purpose
+                    timeout=timeout,  # type: ignore[arg-type] # on purpose
                 )
 
 
@@ -203,7 +203,7 @@ def test_timeout_of_connect() -> None:
 def test_pool(arguments: dict[str, str], kind: type[Exception], reason: str) -> None:
     before = open_fds()
     with pytest.raises(kind, match=f"^{reason}"):
-        ClientPool(**{"host": "127.0.0.1", "port": 1, **arguments})  # type: ignore[arg-type]  # on purpose
+        ClientPool(**{"host": "127.0.0.1", "port": 1, **arguments})  # type: ignore[arg-type] # on purpose
     assert open_fds() == before
 
 
@@ -216,11 +216,11 @@ def test_server() -> None:
     ):
         arguments = {"host": "127.0.0.1", "port": 0, name: value}
         with pytest.raises(kind, match=f"^{name} is {value!r}; it must be"):
-            StreamServer(handler=StreamHandler(), **arguments)  # type: ignore[arg-type]  # on purpose
+            StreamServer(handler=StreamHandler(), **arguments)  # type: ignore[arg-type] # on purpose
     with StreamServer("127.0.0.1", 0, StreamHandler()) as server:
         for run in (server.run, server.run_in_thread):
             with pytest.raises(TypeError, match=r"^max_iters is 1\.5"):
-                run(1.5)  # type: ignore[arg-type]  # on purpose
+                run(1.5)  # type: ignore[arg-type] # on purpose
             with pytest.raises(ValueError, match=r"^max_iters is -1"):
                 run(-1)
 
@@ -230,7 +230,7 @@ def test_reply_rule_of_another_type_is_named() -> None:
         ClientPool("127.0.0.1", 1) as pool,
         pytest.raises(TypeError, match=r"^reply is 1\.5; it must be an int, bytes"),
     ):
-        pool.exchange([b"x"], 1.5)  # type: ignore[call-overload]  # on purpose
+        pool.exchange([b"x"], 1.5)  # type: ignore[call-overload] # on purpose
 
 
 def test_socket_that_is_refused_keeps_its_mode(

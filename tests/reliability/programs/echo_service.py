@@ -45,7 +45,7 @@ class PythonService:
         self._loop = loop
         self._server = EchoServer(
             port=0,
-            limits=ServerLimits(**limits),  # type: ignore[arg-type]  # as given in JSON
+            limits=ServerLimits(**limits),  # type: ignore[arg-type] # as given in JSON
             loop=loop,
         )
         self._server.start()

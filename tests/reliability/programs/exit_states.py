@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 LAST: list[Callable[[], object]] = []
 atexit.register(lambda: [function() for function in LAST])
 
-import fdmux  # noqa: E402  # after the line above
-from fdmux import (  # noqa: E402
+import fdmux  # noqa: E402 - after atexit.register
+from fdmux import (  # noqa: E402 - the same
     EVENT_READ,
     EchoServer,
     Selector,
@@ -39,8 +39,8 @@ from fdmux import (  # noqa: E402
     StreamHandler,
     add_stream,
 )
-from fdmux.hosts import asyncio as fdmux_asyncio  # noqa: E402
-from fdmux.hosts import mount  # noqa: E402
+from fdmux.hosts import asyncio as fdmux_asyncio  # noqa: E402 - the same
+from fdmux.hosts import mount  # noqa: E402 - the same
 
 STATES: dict[str, tuple[Callable[[], object], int]] = {}
 # Objects that live until the interpreter ends, as globals of a program do.
@@ -61,7 +61,7 @@ def ends_with(code: int) -> Callable[[Callable[[], object]], Callable[[], object
 def keep_pair() -> tuple[socket.socket, socket.socket]:
     """Sockets that stay open."""
     pair = socket.socketpair()
-    KEPT.setdefault("sockets", []).extend(pair)  # type: ignore[attr-defined]  # a list
+    KEPT.setdefault("sockets", []).extend(pair)  # type: ignore[attr-defined] # a list
     return pair
 
 
@@ -95,7 +95,7 @@ def loop_with_streams(action: Callable[[bytes], bytes | None]) -> SelectorEventL
     handler = Does(action)
     streams = [add_stream(loop, sock, handler) for sock in socket.socketpair()]
     streams[0].write(b"x")
-    KEPT.setdefault("streams", []).extend(streams)  # type: ignore[attr-defined]  # a list
+    KEPT.setdefault("streams", []).extend(streams)  # type: ignore[attr-defined] # a list
     return loop
 
 
@@ -268,7 +268,7 @@ class ClosesTwice:
 def with_a_finalizer_that_closes_twice() -> None:
     KEPT["owner"] = ClosesTwice()
     KEPT["other"] = owner = ClosesTwice()
-    owner.owner = owner  # type: ignore[attr-defined]  # for the cycle
+    owner.owner = owner  # type: ignore[attr-defined] # for the cycle
 
 
 @ends_with(0)
@@ -432,7 +432,7 @@ def after_the_module_was_deleted() -> None:
 
 @ends_with(0)
 def mounted_on_a_loop_of_asyncio() -> None:
-    import asyncio  # noqa: PLC0415  # for this state alone
+    import asyncio  # noqa: PLC0415 - for this state alone
 
     async def main() -> None:
         KEPT["mounted"] = mount()
@@ -444,7 +444,7 @@ def mounted_on_a_loop_of_asyncio() -> None:
 
 async def transports_at_work() -> None:
     """A server of asyncio and a client, which stay open."""
-    import asyncio  # noqa: PLC0415  # for these states alone
+    import asyncio  # noqa: PLC0415 - for these states alone
 
     class Echo(asyncio.Protocol):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -482,7 +482,7 @@ def with_a_child_that_has_inherited_transports_of_asyncio() -> None:
 
 @ends_with(6)
 def by_sys_exit_in_a_protocol_of_asyncio() -> None:
-    import asyncio  # noqa: PLC0415  # for this state alone
+    import asyncio  # noqa: PLC0415 - for this state alone
 
     class Exits(asyncio.Protocol):
         def data_received(self, _data: bytes) -> None:

@@ -56,7 +56,7 @@ def main() -> None:
         parent = Parent(loop, count)
         loop.register_read(here, parent.on_readable)
         loop.call_later(LONG, loop.stop)
-        process = context.Process(target=serve, args=(there,))  # type: ignore[attr-defined]  # each context has it
+        process = context.Process(target=serve, args=(there,))  # type: ignore[attr-defined] # each context has it
         process.start()
         there.close()
         here.sendall(b"m")

@@ -11,9 +11,9 @@ import contextlib
 import os
 import socket
 import weakref
-from selectors import BaseSelector
 from typing import IO, TYPE_CHECKING
 
+from fdmux.checks import check_selector
 from fdmux.hosts.asyncio.private import (
     HAS_ITERATION,
     HAS_TRANSPORTS,
@@ -28,6 +28,7 @@ from fdmux.hosts.asyncio.transport import StreamTransport
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Iterator
+    from selectors import BaseSelector
 
     from fdmux.hosts.asyncio.private import ProtocolT
 
@@ -58,11 +59,7 @@ class EventLoop(LoopBase, SelectorEventLoop):
     transport_type: type[StreamTransport] = StreamTransport
 
     def __init__(self, selector: BaseSelector | None = None) -> None:
-        if not isinstance(selector, BaseSelector | None):
-            raise TypeError(
-                "EventLoop: selector must be a selectors.BaseSelector or None, "
-                f"not {selector!r}"
-            )
+        check_selector(selector)
         self._shared_sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         super().__init__(StreamSelector() if selector is None else selector)
         self._pid = os.getpid()

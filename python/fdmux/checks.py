@@ -1,12 +1,14 @@
 """Checks of arguments: each refuses at the call, and names the argument.
 
-Its one rule: a message says which argument, what it got and what it wants. Used by
-sockets, streams and the pool; opens nothing and knows no loop.
+Its one rule: a message says which argument, what it got and what it wants. Used by all
+parts of the package; opens nothing and knows no loop. The checks of handlers and limits
+are in streams/checks.py, the one of loops is in loop/event_loop.py.
 """
 
 from __future__ import annotations
 
 import operator
+import selectors
 from math import inf, isnan
 from typing import TYPE_CHECKING, SupportsFloat, SupportsIndex
 
@@ -29,19 +31,31 @@ def checked_timeout(timeout: Seconds | None, name: str = "timeout") -> float:
         TypeError: It is not a real number.
         ValueError: It is NaN.
     """
-    if type(timeout) is float and not isnan(timeout):  # the usual case
-        return timeout
     if timeout is None:
         return inf
-    wanted = "a number of seconds, or None"
-    if isinstance(timeout, (str, bytes, bytearray)):  # float() would parse them
-        raise TypeError(refusal(name, timeout, wanted))
+    return checked_seconds(timeout, name, "a number of seconds, or None")
+
+
+def checked_seconds(
+    given: Seconds, name: str, wanted: str = "a number of seconds"
+) -> float:
+    """Return ``given`` as a float; ``inf`` for what no float can hold.
+
+    Units:   seconds
+    Raises:
+        TypeError: It is not a real number.
+        ValueError: It is NaN.
+    """
+    if type(given) is float and not isnan(given):  # the usual case
+        return given
+    if isinstance(given, (str, bytes, bytearray)):  # float() would parse them
+        raise TypeError(refusal(name, given, wanted))
     try:
-        seconds = float(timeout)
+        seconds = float(given)
     except TypeError:
-        raise TypeError(refusal(name, timeout, wanted)) from None
-    except OverflowError:  # an integer of more than 308 digits
-        return inf if operator.index(timeout) > 0 else -inf  # type: ignore[arg-type] # only integers overflow
+        raise TypeError(refusal(name, given, wanted)) from None
+    except OverflowError:  # an integer or fraction of more than 308 digits
+        return inf if given > 0 else -inf  # type: ignore[operator] # a number, see above
     except ValueError:  # a signalling NaN of decimal
         seconds = float("nan")
     if isnan(seconds):
@@ -98,6 +112,27 @@ def check_host(host: str) -> None:
         host.encode("idna")  # what getaddrinfo would do, only later
     except UnicodeError as error:
         raise ValueError(f"host {host!r} cannot be a name: {error}") from error
+
+
+def check_callable(name: str, value: object) -> None:
+    """Refuse what cannot be called.
+
+    Raises:
+        TypeError: ``value`` is not callable.
+    """
+    if not callable(value):
+        raise TypeError(refusal(name, value, "callable"))
+
+
+def check_selector(selector: object) -> None:
+    """Refuse what is neither a selector nor None.
+
+    Raises:
+        TypeError: ``selector`` is something else.
+    """
+    if not isinstance(selector, selectors.BaseSelector | None):
+        wanted = "a selectors.BaseSelector, or None"
+        raise TypeError(refusal("selector", selector, wanted))
 
 
 def integer(name: str, value: SupportsIndex, bounds: str) -> int:
