@@ -12,10 +12,10 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
-from fdmux import sdk
 from fdmux.commands import demo, echo, info, ping
 from fdmux.commands.failure import Failure
 from fdmux.commands.output import write
+from fdmux.sdk import __version__, get_cmake_dir, get_include, get_pkgconfig_dir
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,13 +36,13 @@ Ctrl-C is how one ends "fdmux echo", which then exits with 0"""
 
 def cflags() -> str:
     """Return the compiler options for the headers, quoted for a shell."""
-    return shlex.quote(f"-I{sdk.get_include()}")
+    return shlex.quote(f"-I{get_include()}")
 
 
 ANSWERS: tuple[tuple[str, Answer, str], ...] = (
-    ("--include-dir", sdk.get_include, "print the folder of fdmux.h"),
-    ("--cmake-dir", sdk.get_cmake_dir, "print the folder for fdmux_DIR"),
-    ("--pkgconfig-dir", sdk.get_pkgconfig_dir, "print the folder of fdmux.pc"),
+    ("--include-dir", get_include, "print the folder of fdmux.h"),
+    ("--cmake-dir", get_cmake_dir, "print the folder for fdmux_DIR"),
+    ("--pkgconfig-dir", get_pkgconfig_dir, "print the folder of fdmux.pc"),
     ("--cflags", cflags, "print the compiler options for extensions"),
 )
 
@@ -56,9 +56,7 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     group = parser.add_mutually_exclusive_group()
-    group.add_argument(
-        "--version", action="version", version=f"fdmux {sdk.__version__}"
-    )
+    group.add_argument("--version", action="version", version=f"fdmux {__version__}")
     for option, answer, text in ANSWERS:
         group.add_argument(
             option, action="store_const", dest="answer", const=answer, help=text

@@ -15,7 +15,7 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 try:
-    from fdmux import _delivery
+    from fdmux._delivery import raise_error
     from fdmux._ffi import ffi, lib
 except ImportError as problem:
     # The word is from cffi's message: its modules have single-phase initialisation
@@ -111,7 +111,7 @@ def check_dispatch(c_loop: CLoop, result: int, attempted: str) -> int:
     if result >= 0:
         return result
     if result in STOPPED:
-        _delivery.raise_error(int(ffi.cast("uintptr_t", c_loop)))
+        raise_error(int(ffi.cast("uintptr_t", c_loop)))
     if not lib.fdmux_py_is_fn_error(c_loop, result):
         return check(result, attempted)
     name = errno.errorcode.get(-result, str(-result))

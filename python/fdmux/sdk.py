@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fdmux import _ffi
+from fdmux._ffi import __file__ as extension
 from fdmux._ffi import ffi, lib
 
-ROOT = Path(_ffi.__file__).parent
+ROOT = Path(extension).parent
 
 __version__ = ffi.string(lib.fdmux_py_version()).decode()
 

@@ -142,11 +142,6 @@ commands.ping
 __main__
 """.split()  # noqa: SIM905 - one name a line
 
-# Upward imports for annotations alone, each with its reason.
-ANNOTATIONS_ONLY = {
-    "streams.stream -> streams.frame_handler": "its handlers may take frames",
-}
-
 
 class Arrow(NamedTuple):
     """One import: ``source`` imports ``target``, in this line of its file."""
@@ -154,7 +149,6 @@ class Arrow(NamedTuple):
     source: str
     target: str
     line: int
-    is_for_types: bool
 
     def __str__(self) -> str:
         return f"{self.source} -> {self.target}"
@@ -174,20 +168,6 @@ def modules_of(root: Path) -> dict[str, Path]:
     return {module_name(path, root): path for path in paths}
 
 
-def lines_for_types(tree: ast.Module) -> set[int]:
-    """Return the lines below ``if TYPE_CHECKING``."""
-    return {
-        inner.lineno
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If)
-        and isinstance(node.test, ast.Name)
-        and node.test.id == "TYPE_CHECKING"
-        for statement in node.body
-        for inner in ast.walk(statement)
-        if isinstance(inner, ast.stmt)
-    }
-
-
 def imported_names(node: ast.AST) -> Iterator[tuple[str, int]]:
     """Return what a statement imports: modules, and names that may be modules."""
     if isinstance(node, ast.Import):
@@ -203,13 +183,11 @@ def arrows_of(root: Path, modules: dict[str, Path]) -> list[Arrow]:
     """Read every import of the tree, at any depth of its files."""
     found: list[Arrow] = []
     for source, path in sorted(modules.items()):
-        tree = ast.parse(path.read_text())
-        typing_lines = lines_for_types(tree)
-        for node in ast.walk(tree):
+        for node in ast.walk(ast.parse(path.read_text())):
             for name, line in imported_names(node):
                 target = target_of(name, root.name, modules)
                 if target is not None:
-                    found.append(Arrow(source, target, line, line in typing_lines))
+                    found.append(Arrow(source, target, line))
     return found
 
 
@@ -223,9 +201,7 @@ def target_of(name: str, package: str, modules: dict[str, Path]) -> str | None:
     return inside or package
 
 
-def broken(
-    root: Path, order: Sequence[str], annotations_only: Sequence[str] = ()
-) -> list[str]:
+def broken(root: Path, order: Sequence[str]) -> list[str]:
     """Return what is wrong with a tree, in sentences."""
     modules = modules_of(root)
     rank = {name: number for number, name in enumerate(order)}
@@ -237,22 +213,16 @@ def broken(
     ]
     if wrong:
         return wrong
-    excused: set[str] = set()
-    for arrow in arrows_of(root, modules):
-        if rank[arrow.target] < rank[arrow.source]:
-            continue
-        if arrow.is_for_types and str(arrow) in annotations_only:
-            excused.add(str(arrow))
-            continue
-        wrong.append(f"{arrow}: upwards, in line {arrow.line} of the first")
-    wrong += [
-        f"{name}: no such import" for name in annotations_only if name not in excused
+    upwards = [
+        f"{arrow}: upwards, in line {arrow.line} of the first"
+        for arrow in arrows_of(root, modules)
+        if rank[arrow.target] >= rank[arrow.source]
     ]
-    return list(dict.fromkeys(wrong))
+    return list(dict.fromkeys(upwards))
 
 
 def test_imports_run_downwards() -> None:
-    wrong = broken(ROOT, ORDER, list(ANNOTATIONS_ONLY))
+    wrong = broken(ROOT, ORDER)
     assert not wrong, "\n".join(wrong)
 
 
@@ -312,17 +282,10 @@ def test_name_of_the_whole_package_is_an_import_of_it(tmp_path: Path) -> None:
     ]
 
 
-def test_imports_for_types_count_unless_excused(tmp_path: Path) -> None:
+def test_imports_for_types_count(tmp_path: Path) -> None:
     typing = "if TYPE_CHECKING:\n    from package.high import x\n"
     root = make_tree(tmp_path, low=typing, high="")
-    order = ["low", "high", "package"]
-    assert len(broken(root, order)) == 1
-    assert broken(root, order, ["low -> high"]) == []
-    assert broken(root, order, ["low -> high", "high -> low"]) == [
-        "high -> low: no such import"
-    ]
-    (root / "low.py").write_text("from package.high import x\n")
-    assert len(broken(root, order, ["low -> high"])) == 2  # it runs, and is no excuse
+    assert len(broken(root, ["low", "high", "package"])) == 1
 
 
 def test_every_module_has_a_place(tmp_path: Path) -> None:

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 
 import _cffi_backend
 
-from fdmux import sdk
 from fdmux._native import ABI_VERSION, NativeLoop, backend_names
 from fdmux.commands.failure import Failure, reason
 from fdmux.commands.output import write
+from fdmux.sdk import __version__, get_include
 
 if TYPE_CHECKING:
     from fdmux.commands.arguments import Subparsers
@@ -88,7 +88,7 @@ def gather() -> Facts:
     features = find_features()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     return Facts(
-        version=sdk.__version__,
+        version=__version__,
         abi=ABI_VERSION,
         backend=next(iter(features)),
         features=features,
@@ -124,7 +124,7 @@ def try_backend(name: str | None) -> dict[str, list[str]]:
 def find_include() -> str | None:
     """Return the folder of the headers, if there is one."""
     try:
-        return sdk.get_include()
+        return get_include()
     except FileNotFoundError:
         return None
 

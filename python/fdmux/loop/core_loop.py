@@ -2,7 +2,7 @@
 
 A `fdmux.Selector` runs its core loop inside ``select``. For any other selector a core
 loop is made when somebody asks for it, and the selector watches its descriptor. Calls
-no callback of Python, but for `on_close` of the streams that `CoreLoop.close` aborts.
+no callback of Python except the `on_close` of streams, in `CoreLoop.abort_streams`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from fdmux._delivery import Delivery
 from fdmux._ffi import lib
@@ -26,6 +26,8 @@ from fdmux.selector import Selector, is_fn_error
 if TYPE_CHECKING:
     import selectors
     from collections.abc import Callable
+
+    from fdmux._delivery import Stream
 
 TIMER_IN_FD = FEATURES[lib.FDMUX_FEATURE_TIMER_IN_FD]
 
@@ -111,7 +113,9 @@ class CoreLoop:
         if self.delivery is None or native is None:
             return
         for stream in self.delivery.streams():
-            (stream._owner or stream).abort()  # type: ignore[attr-defined] # noqa: SLF001 - ours
+            # A transport of asyncio owns its stream, and ends with it.
+            owner = cast("Stream", stream._owner or stream)  # noqa: SLF001 - ours
+            owner.abort()
         with contextlib.suppress(LoopClosed):  # somebody else has closed it
             finish_streams(native)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from fdmux import _delivery
+from fdmux._delivery import delimited, length_prefixed
 from fdmux.checks import checked_integer, refusal
 from fdmux.streams.receive_buffer import FrameTooLongError
 
@@ -65,7 +65,7 @@ class LengthPrefixed:
         self._frame_max = min(
             checked_integer("frame_max", frame_max, 1), (1 << 8 * size) - 1
         )
-        self._framer = _delivery.length_prefixed(
+        self._framer = length_prefixed(
             size, byteorder == "little", min(self._frame_max, SIZE_MAX)
         )
 
@@ -107,7 +107,7 @@ class Delimited:
             raise ValueError("delimiter is empty")
         self._delimiter = delimiter
         self._frame_max = checked_integer("frame_max", frame_max, 1)
-        self._framer = _delivery.delimited(delimiter, min(self._frame_max, SIZE_MAX))
+        self._framer = delimited(delimiter, min(self._frame_max, SIZE_MAX))
 
     def __fdmux_framer__(self) -> object:
         """Return the framer in C."""
@@ -140,7 +140,7 @@ class FixedSize:
 
     def __init__(self, size: int) -> None:
         self._size = checked_integer("size", size, 1, SIZE_MAX)
-        self._framer = _delivery.length_prefixed(0, False, self._size)
+        self._framer = length_prefixed(0, False, self._size)
 
     def __fdmux_framer__(self) -> object:
         """Return the framer in C."""

@@ -15,23 +15,33 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Generic, Literal, cast
 
-from fdmux import _delivery
+from fdmux._delivery import Stream as CoreStream
 from fdmux._ffi import ffi, lib
 from fdmux._native import check
 from fdmux.streams.limits import c_options
 
 if TYPE_CHECKING:
     # At run time only Python 3.13 has defaults of type variables.
+    from typing import Protocol
+
     from typing_extensions import TypeVar
 
     from fdmux._delivery import Buffer, Delivery
     from fdmux.streams.address import InetAddress
-    from fdmux.streams.frame_handler import FrameHandler
     from fdmux.streams.limits import StreamLimits
     from fdmux.streams.receive_buffer import ReceiveBuffer
 
     Kind = Literal["add", "listen", "connect"]
     Taker = tuple[object | None, object]  # a framer, and what takes the data
+
+    class TakesFrames(Protocol):
+        """A `FrameHandler`."""
+
+        def frame_error(self, rest: bytes) -> Exception:
+            """Return the error for a frame that the framer has refused."""
+
+        def on_frame_error(self, stream: Stream, error: Exception) -> None:
+            """Called with that error."""
 
     # The type of `Stream.data`: a Session in Stream[Session]. Covariant, so that a
     # function which takes any Stream takes this one, and a server any handler.
@@ -89,7 +99,7 @@ class StreamHandler(Generic[Data_co]):
         """Called once, last. ``error`` is None if the stream closed as asked."""
 
 
-class SocketStream(_delivery.Stream):
+class SocketStream(CoreStream):
     """A stream or listener that takes over a socket."""
 
     __slots__ = ()
@@ -232,7 +242,7 @@ class Stream(SocketStream, Generic[Data_co]):
 
     def _frame_failed(self, _code: int) -> None:
         """Call `on_frame_error`: the framer has refused the bytes that arrived."""
-        handler = cast("FrameHandler", self._handler)
+        handler = cast("TakesFrames", self._handler)
         handler.on_frame_error(self, handler.frame_error(self._take_rest()))
 
     def _callback_failed(self, error: Exception, _what: str) -> None:

@@ -10,8 +10,7 @@ from __future__ import annotations
 import collections
 from typing import TYPE_CHECKING
 
-from fdmux import _delivery
-from fdmux._delivery import Delivery
+from fdmux._delivery import Delivery, is_main_interpreter, size_of
 from fdmux._ffi import ffi, lib
 from fdmux._native import check
 from fdmux.selector import Selector
@@ -48,8 +47,8 @@ def can_serve() -> bool:
     It can in the main interpreter, if it can read the lengths of asyncio's queues.
     """
     return (
-        _delivery.is_main_interpreter()
-        and _delivery.size_of(collections.deque((1, 2, 3))) == 3
+        is_main_interpreter()
+        and size_of(collections.deque((1, 2, 3))) == 3
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from fdmux import _delivery
+from fdmux._delivery import Stream
 from fdmux.hosts.asyncio.private import LOST_WRITES_MAX, FlowControl
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class WritingTransport(FlowControl):
         extra: dict[str, object] | None,
     ) -> None:
         self._streams = streams
-        self._core = _delivery.Stream()
+        self._core = Stream()
         self._core._bind(streams, None, self)  # noqa: SLF001 - ours
         self._closing = False
         self._conn_lost = 0
