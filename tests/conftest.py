@@ -98,7 +98,7 @@ def live_threads() -> set[str]:
 
 
 def threads_beyond(names: set[str]) -> set[str]:
-    """Name the threads that stay; one about to end, as asyncio's, may take a moment."""
+    """Name the threads that stay; a thread that is about to end may take a moment."""
     for thread in threading.enumerate():
         if thread.name not in names:
             thread.join(THREAD_ENDS_WITHIN)
@@ -116,7 +116,7 @@ def few_objects_to_look_through() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def no_leak() -> Iterator[None]:
-    """Fail a test that ends with a descriptor or thread more than it began with."""
+    """Fail a test that leaves a descriptor or a thread behind."""
     before, threads_before = open_descriptors(), live_threads()
     yield
     gc.collect()

@@ -1,4 +1,4 @@
-"""What pytest says at its head: the build under test, and the hosts that are here.
+"""What pytest prints in its header: the build under test, and installed hosts.
 
 Its one rule: it asks the library and the installed packages, so nothing can be claimed
 that is not there; it imports no host, since some change the process.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 
-# The distributions whose loops can carry ours; asyncio and selectors are always there.
+# Distributions whose loops can host ours; asyncio and selectors are always there.
 HOSTS = (
     *("uvloop", "trio", "anyio", "tornado", "gevent"),
     *("PySide6-Essentials", "PyQt6", "PyGObject"),

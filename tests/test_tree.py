@@ -11,7 +11,7 @@ OFTEN = {"conftest", "__init__"}
 
 
 def test_no_two_test_files_have_one_name() -> None:
-    """Of Python or of C, so that a name in a traceback or a report says which it is."""
+    """Python or C; then a name in a traceback or a report is unambiguous."""
     frozen = {path.parent for path in (ROOT / "tests" / "abi").glob("*/fdmux.h")}
     found = collections.defaultdict(list)
     for path in sorted((ROOT / "tests").rglob("*.[cp]*")):

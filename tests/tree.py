@@ -1,4 +1,4 @@
-"""Where things lie in the source tree, whatever folder a test is in."""
+"""Paths of the source tree, for tests in any folder."""
 
 from __future__ import annotations
 

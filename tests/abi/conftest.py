@@ -31,7 +31,7 @@ C_FLAGS += ["-Wno-missing-field-initializers"]
 
 
 class Consumer(Protocol):
-    """The module that consumer.c is."""
+    """The module compiled from consumer.c."""
 
     def start(self, owner: object, /) -> None: ...
     def counts(self) -> tuple[int, int, int, int, int, int]: ...
@@ -67,7 +67,7 @@ def build_consumer(headers: Path, folder: Path) -> Path:
 
 
 def load(library: Path) -> Consumer:
-    """Import one of several modules that all have the name ``consumer``."""
+    """Import one module; all of them are named ``consumer``."""
     loader = importlib.machinery.ExtensionFileLoader("consumer", str(library))
     spec = importlib.util.spec_from_loader("consumer", loader)
     assert spec is not None

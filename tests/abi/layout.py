@@ -2,9 +2,9 @@
 
     python -m tests.abi.layout tests/abi/1.0 > tests/abi/1.0/layout.txt
 
-One line a structure with its size, one a member with its offset and size. On machines
-with 64-bit pointers they are all alike; what stands in layout.txt was read by a person
-once, and is compared ever after.
+One line for each structure with its size, and one for each member with its offset and
+size. They are the same on all machines with 64-bit pointers. A person has read
+layout.txt; tests compare with it.
 """
 
 from __future__ import annotations

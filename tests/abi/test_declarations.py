@@ -27,7 +27,7 @@ def macro_value(macro: c_api.Declaration) -> str:
 
 
 def repeated_member(structure: str, name: str, field: str) -> list[str]:
-    """Declare a variable with the member's type of today, then with that of then."""
+    """Declare a variable with the member's present type, then with its old type."""
     variable = f"check_{structure}_{name}"
     then = re.sub(rf"\b{name}\b", variable, field, count=1)
     if field.endswith(name):
@@ -58,7 +58,7 @@ def program(release: Path) -> str:
 
 
 def check(text: str, folder: Path, headers: Path) -> str:
-    """Return what the compiler has to say against it."""
+    """Return what the compiler reports against it."""
     source = folder / "repeated.c"
     source.write_text(text, encoding="utf-8")
     return compile_c("-fsyntax-only", f"-I{headers}", source).stderr
@@ -103,7 +103,7 @@ def test_a_frozen_header_is_never_ahead_of_the_tree(frozen: Path) -> None:
 
 
 def test_every_function_is_forwarded_by_the_header_for_extensions() -> None:
-    """And each to the member of the table that has its name."""
+    """Each macro calls the member of the table with its name."""
     header = c_api.parse(CURRENT / "fdmux_python.h")
     forwarding = {
         one.name: macro_value(one) for one in header.declarations if one.is_forwarding

@@ -1,7 +1,7 @@
 """Structures keep their layout: a member stays at the offset of its first release.
 
-Members may be appended to a structure that says its own size, and to no other: arrays
-of the others are shared between code of different releases.
+Members may be appended only to a structure that holds its own size: code of different
+releases shares arrays of the others.
 """
 
 from __future__ import annotations

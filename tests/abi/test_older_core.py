@@ -1,7 +1,7 @@
 """A consumer that the core cannot serve gets an error that says what to do.
 
-The cores of other versions are impostors: tables whose first words say what a core of
-that version would say, and that hold nothing else.
+The cores of other versions are impostors: tables that have the version and size of such
+a core, and nothing else.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ HUGE = 1 << 20
 
 
 class TableHead(ctypes.Structure):
-    """How struct fdmux_api begins, in this and every other version."""
+    """The first members of struct fdmux_api, the same in every version."""
 
     _fields_: ClassVar = [
         ("abi_major", ctypes.c_uint32),
@@ -44,7 +44,7 @@ class LoopRef(ctypes.Structure):
 
 
 class Owner:
-    """An object with a loop, says its capsule."""
+    """An object whose capsule claims that it has a loop."""
 
     def __init__(self, capsule: object) -> None:
         self.capsule = capsule

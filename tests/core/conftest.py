@@ -73,7 +73,7 @@ class Build:
 
 @functools.cache
 def all_backends() -> list[str]:
-    """Return the backends of this system: what the compiler makes of their list."""
+    """Return the backends of this system, by compiling their list."""
     compiler = shutil.which("cc")
     if compiler is None:  # the cases fail for want of it, each with a message
         text = BACKENDS.read_text(encoding="utf-8")
@@ -86,7 +86,7 @@ def all_backends() -> list[str]:
 
 
 def backends_of(kind: str) -> list[str]:
-    """Return the backends that cases of a kind are for: ``EPOLL_`` says one itself."""
+    """Return the backends for a kind of case; ``EPOLL_`` cases name their own."""
     return all_backends() if kind in {"", "SLOW_"} else [kind.lower().rstrip("_")]
 
 
@@ -101,7 +101,7 @@ def build_once(build: Build) -> str:
 
 
 def programs(build: Build) -> Path:
-    """Find the folder of the test programs, built by now."""
+    """Return the folder of the test programs, after building them."""
     problem = build_once(build)
     if problem:
         raise CaseError(problem)

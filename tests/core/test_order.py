@@ -97,7 +97,7 @@ class Tree:
 
     @functools.cached_property
     def definitions(self) -> dict[str, Path]:
-        """Each function that other files can call, and the file that defines it."""
+        """Map each function that other files can call to the file that defines it."""
         return {
             name: file
             for file in self.files

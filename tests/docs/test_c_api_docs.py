@@ -83,7 +83,7 @@ def test_every_function_and_structure_has_a_comment(header: str) -> None:
 
 @pytest.mark.parametrize("header", HEADERS)
 def test_every_word_of_every_comment_is_on_the_page(header: str) -> None:
-    """Nothing that stands before a declaration is lost on the way."""
+    """No word of a comment before a declaration is lost."""
     page = re.sub(r"\]\([^)]*\)", "", page_text(header))
     page_words = set(re.findall(r"\w+", page.lower()))
     for comment in COMMENT.findall(header_text(header)):

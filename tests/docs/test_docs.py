@@ -201,7 +201,7 @@ def test_server_short_of_descriptors_goes_on(name: str, tmp_path: Path) -> None:
 
 
 def is_served(server: Server) -> bool:
-    """A server at its limit closes further clients, so ask a new one each time."""
+    """Ask with a new client each time: a server at its limit closes further clients."""
     try:
         with server.connect() as sock:
             return is_answered(sock)
@@ -210,7 +210,7 @@ def is_served(server: Server) -> bool:
 
 
 def compile_extension(name: str, text: str, folder: Path) -> None:
-    """Compile by header alone, against the fdmux that is installed."""
+    """Compile with only the headers of the installed fdmux."""
     source = folder / f"{name}.c"
     source.write_text(text, encoding="utf-8")
     includes = [sysconfig.get_path("include"), fdmux.get_include()]

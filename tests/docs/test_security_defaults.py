@@ -95,7 +95,7 @@ def test_echo_server_listens_on_loopback(stated: str) -> None:
 
 
 def listening_socket(server: StreamServer) -> socket.socket:
-    """A duplicate of what the server listens with."""
+    """A duplicate of the server's listening socket."""
     assert server._listener is not None
     return socket.socket(fileno=os.dup(server._listener.fileno()))
 
@@ -164,14 +164,14 @@ def test_clients_beyond_the_limit_are_closed_at_once(stated: int) -> None:
 
 
 def iterate(server: StreamServer) -> None:
-    """Do what there is to do."""
+    """Run the loop until nothing is ready."""
     assert server._loop is not None
     server._loop.run_once(0)
 
 
 @states("descriptors that clients leave to the program")
 def test_clients_leave_descriptors_to_the_program(stated: int) -> None:
-    """A process with 300 lets 300 less that many in."""
+    """With 300 descriptors, a server accepts 300 clients less the stated number."""
     program = f"""
         import resource, socket, sys
         resource.setrlimit(resource.RLIMIT_NOFILE, (300, 300))
@@ -233,7 +233,7 @@ def test_idle_client_is_closed(stated: int) -> None:
     with EchoServer(port=0) as server, contextlib.ExitStack() as stack:
         crowd(stack, server, 1)
         server.run(max_iters=1)
-        # Real time passes as well, and must not be what closes it.
+        # Real time passes as well, and must not close the stream.
         assert pass_time(server, stated - 3) == 0
         assert pass_time(server, 3.5) == 1
 
@@ -261,7 +261,7 @@ def test_stalled_client_is_closed(stated: int) -> None:
 
 
 def test_streams_of_ones_own_have_no_timeouts(loop: SelectorEventLoop) -> None:
-    """As the document says below its table."""
+    """The document says so below its table."""
     here, there = socket.socketpair()
     with there:
         stream = add_stream(loop, here, Fills())
@@ -277,7 +277,7 @@ def test_streams_of_ones_own_have_no_timeouts(loop: SelectorEventLoop) -> None:
 
 
 class Sizes(StreamHandler):
-    """Notes how much comes at once."""
+    """Records the size of each piece of data."""
 
     def __init__(self) -> None:
         self.seen: list[int] = []
@@ -331,7 +331,7 @@ def test_client_that_does_not_read_is_not_read(stated: int) -> None:
 
 
 class Queue(StreamHandler):
-    """Notes what is queued when it may be written again."""
+    """Records how much is queued at `on_writable`."""
 
     def __init__(self) -> None:
         self.queued: list[int] = []
@@ -346,7 +346,7 @@ class Queue(StreamHandler):
 
 @pytest.fixture
 def small_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Sockets between which the kernel keeps little."""
+    """A pair of sockets with small kernel buffers."""
     here, there = socket.socketpair()
     here.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * KIB)
     with here, there:
@@ -393,7 +393,7 @@ def test_client_with_too_much_queued_is_closed(
 @pytest.mark.slow
 @states("bytes queued for all clients, beyond which the longest queues are closed")
 def test_queues_of_all_clients_have_a_bound(stated: int, tmp_path: Path) -> None:
-    """They come one by one, and none of them reads."""
+    """The clients connect one by one, and none of them reads."""
 
     class FillsMore(Fills):
         def on_connect(self, stream: Stream) -> None:
@@ -427,7 +427,7 @@ def test_frames_have_a_bound(
     with pytest.raises(FrameTooLongError):
         framing.encode(bytes(stated + 1))
     buffer = ReceiveBuffer()
-    # As a peer may: the length alone, or bytes without an end.
+    # What a hostile peer sends: a length without data, or data without an end.
     is_prefixed = kind is LengthPrefixed
     buffer.feed((stated + 1).to_bytes(4, "big") if is_prefixed else bytes(stated + 1))
     with pytest.raises(FrameTooLongError):
@@ -454,7 +454,7 @@ def test_want_of_descriptors_does_not_fill_the_log(
 
 
 def test_bytes_of_a_peer_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """Not even those that made a callback fail."""
+    """Not even bytes that made a callback fail."""
 
     class Faulty(StreamHandler):
         def on_data(self, _stream: Stream, _data: bytes) -> None:
@@ -511,7 +511,7 @@ def test_pool_gives_up_in_time(stated: int, clock: FakeClock) -> None:
 @pytest.mark.slow
 @states("bytes in a reply to a `ClientPool`")
 def test_reply_to_a_pool_has_a_bound(stated: int) -> None:
-    """So much is taken; one byte more without an end is an error."""
+    """A reply of that size is accepted; one more byte without an end is an error."""
 
     def reply() -> None:
         sock, _ = server.accept()
@@ -540,11 +540,11 @@ def test_connect_has_a_timeout(stated: int, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 class TimeoutGivenError(Exception):
-    """Says with what timeout something was about to wait."""
+    """Carries the timeout with which something was about to wait."""
 
 
 def raising_timeout(monkeypatch: pytest.MonkeyPatch, module: str) -> int:
-    """Let `deadline_after` of a module tell what it gets; returns any port."""
+    """Make `deadline_after` of a module raise its argument; return any port."""
 
     def tell(timeout: float | None) -> float:
         raise TimeoutGivenError(timeout)

@@ -1,7 +1,7 @@
 """What a user has: a wheel of fdmux, installed in an environment with nothing else.
 
-Built once for all tests here, from a copy of the tree, without what a developer's tree
-has besides. The package under test elsewhere is not seen by these processes.
+The wheel is built once for all tests here, from a copy of the tree that has only the
+sources. These processes do not see the package that the other tests use.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Installation:
         return run(self.prefix / "bin" / program, *arguments)
 
     def install(self, *requirements: str | Path) -> None:
-        """Install with pip, by the build tools that are there."""
+        """Install with pip, with the build tools of this environment."""
         self.run(
             *("python", "-m", "pip", "install", "--quiet", "--no-build-isolation"),
             *("--disable-pip-version-check", *requirements),
@@ -68,7 +68,7 @@ class Installation:
 
 
 def run(*command: str | Path) -> str:
-    """Run a program of the outside world; fail with all that it said."""
+    """Run any program; if it fails, fail with its whole output."""
     environment = {
         name: value for name, value in os.environ.items() if name != "PYTHONPATH"
     }
@@ -89,13 +89,13 @@ def run(*command: str | Path) -> str:
 
 @pytest.fixture(scope="session")
 def tool() -> Tool:
-    """Run a program of the outside world, such as a compiler; see `run`."""
+    """Run any program, such as a compiler; see `run`."""
     return run
 
 
 @pytest.fixture(scope="session")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Installation:
-    """One for all folders of tests: tests/packaging asks for it as well."""
+    """One environment for all tests; tests/packaging uses it as well."""
     folder = tmp_path_factory.getbasetemp() / "installation"
     environment = folder / "environment"
     ready = folder / "ready"  # written last; holds the path of the wheel
@@ -245,7 +245,7 @@ def store() -> ModuleType:
 
 @pytest.fixture(scope="session")
 def resp_handler(request: pytest.FixtureRequest) -> ModuleType:
-    """Its server, with the module in C where that can be built."""
+    """The handler of examples/resp, with its framer in C if that can be built."""
     with contextlib.ExitStack() as stack:
         if shutil.which("cc") is not None:
             folder = str(request.getfixturevalue("resp_framer"))

@@ -1,4 +1,4 @@
-"""C programs that embed the Python which runs the tests: can they link it, and run?"""
+"""Compile and run C programs that embed the Python which runs the tests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def shared_python() -> Path | None:
-    """Find the libpython that programs link, where there is one."""
+    """Find the libpython to link, or skip."""
     name = sysconfig.get_config_var("LDLIBRARY") or ""
     folder = Path(sysconfig.get_config_var("LIBDIR") or "/")
     multiarch = sysconfig.get_config_var("MULTIARCH") or ""

@@ -1,6 +1,6 @@
 """The hosts in C: poll(2), libuv and GLib carry an fdmux loop, without a thread.
 
-Each program proves itself, and says so; here they are built against the wheel.
+Each program checks itself and prints the outcome. They are built against the wheel.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ CONSUMERS = (
     Consumer("ctypes-client", "sensor_ctypes"),
 )
 COMPILED = tuple(consumer for consumer in CONSUMERS if consumer.library)
-# nanobind compiles its own library too, which takes most of a minute.
+# nanobind also compiles its own library, which takes most of a minute.
 LONG_BUILDS = {"nanobind-extension"}
 
 
@@ -126,7 +126,7 @@ def rustc_version() -> tuple[int, ...]:
 
 @contextlib.contextmanager
 def package_index() -> Iterator[None]:
-    """Run pip in here: what it cannot find in the index, fdmux aside, is a skip."""
+    """Run pip inside the block; skip if the index lacks a package other than fdmux."""
     try:
         yield
     except AssertionError as error:
@@ -198,7 +198,7 @@ def output_of(*command: str) -> str:
 def test_package_is_built_in_isolation(
     installation: Installation, folder: Path, tmp_path: Path, name: str, library: str
 ) -> None:
-    """As a user's pip does it: in an environment of its own, with the wheel."""
+    """pip builds it in an environment of its own, as a user's pip does."""
     with package_index():
         installation.run(
             *("python", "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-cache-dir"),
@@ -234,7 +234,7 @@ except SystemExit as error:
 
 
 def test_ctypes_transcription_agrees_with_the_header(builds: Builds) -> None:
-    """Each member lies where cffi, which has read the header, says."""
+    """Each member has the offset that cffi reads from the header."""
     builds.build(CONSUMERS[-1])
     code = """
 import ctypes, fdmux, fdmux_table

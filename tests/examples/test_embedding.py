@@ -1,8 +1,8 @@
 """Python inside of C programs: what examples/embedding shows, built and run.
 
-By the C API of Python (`host.c`, also 20 times in one process), and by cffi's embedding
-mode (`library_host.c`, which has no Python.h). They use the installed fdmux.
-tests/test_docs.py compares the excerpts in docs/embedding.md with the programs.
+`host.c` uses the C API of Python (also 20 times in one process), `library_host.c` uses
+cffi's embedding mode, without Python.h. They use the installed fdmux.
+tests/docs/test_docs.py compares the excerpts in docs/embedding.md with the programs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow  # three C files are compiled for the first of the
 SOURCES = ROOT / "examples" / "embedding"
 CYCLES = 20
 
-# In place of the service: counts what the cycles before have left behind.
+# Replaces the service: counts what earlier cycles have left behind.
 COUNTING_SERVICE = """
 import importlib.util, os, pathlib
 from fdmux._ffi import lib
@@ -109,7 +109,7 @@ def test_host_without_python_h_uses_functions_written_in_python(programs: Path) 
 
 
 def test_library_says_so_where_python_cannot_start(programs: Path) -> None:
-    """As guest.h has it: guest_start returns 0, and C goes on."""
+    """guest_start returns 0, as guest.h says, and C goes on."""
     done = run(programs / "library_host", service=programs)
     assert done.returncode == 1
     assert "No module named 'service'" in done.stderr

@@ -77,7 +77,7 @@ def test_loop_of_a_desktop_drives_asyncio(host: str, module: str, package: str) 
 
 
 def test_example_uses_nothing_of_the_hosts() -> None:
-    """The asyncio program is one for all of them."""
+    """All hosts run the same asyncio program."""
     source = (SOURCES / "service.py").read_text(encoding="utf-8")
     imported = [line for line in source.splitlines() if "import" in line]
     assert imported == [

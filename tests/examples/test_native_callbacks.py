@@ -65,7 +65,7 @@ def example(
 
 
 def run_program(installation: Installation, *arguments: str | Path) -> str:
-    """Run Python; nothing may go wrong, and nothing be said about it."""
+    """Run Python; it must succeed and print nothing on standard error."""
     python = installation.prefix / "bin" / "python"
     done = subprocess.run(
         [python, "-I", "-W", "error", "-X", "faulthandler", *arguments],

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow  # the extension is compiled for the first of them
 
 DEADLINE = 20.0
 
-# What each program begins with: a loop, a service, and clients that are Python's.
+# How each program begins: a loop, a service, and clients in Python.
 PRELUDE = f"""
 import hashlib, json, native_echo, os, random, socket, struct, time
 from fdmux import SelectorEventLoop
@@ -118,7 +118,7 @@ with SelectorEventLoop() as loop:
 def test_what_the_kernel_does_not_take_is_kept_and_sent_in_order(
     native_echo: Installation,
 ) -> None:
-    """A client that only sends is stopped; once it reads, nothing is missing."""
+    """A client that only sends is not read; once it reads, no byte is missing."""
     program = """
 with SelectorEventLoop() as loop:
     server = native_echo.serve(loop)
@@ -191,7 +191,7 @@ print(json.dumps([ends == [b""] * 5, server.counts()["connections"],
 def test_python_timer_stays_in_turn_beside_the_traffic(
     native_echo: Installation,
 ) -> None:
-    """Echo does not pass through Python, and does not keep Python out either."""
+    """The echo runs in C, and does not keep Python from running."""
     program = """
 with SelectorEventLoop() as loop:
     server = native_echo.serve(loop)

@@ -39,7 +39,7 @@ INSTALLED = {
 
 @pytest.fixture(scope="module")
 def prefix(tool: Tool, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An installed core; moved since, as a package manager may do."""
+    """An installed core, moved after the install, as a package manager may do."""
     folder = tmp_path_factory.mktemp("plain")
     build = folder / "build"
     tool("cmake", "-S", ROOT, "-B", build, "-DFDMUX_PYTHON=OFF", "-DFDMUX_WERROR=ON")
@@ -111,7 +111,7 @@ def test_programs_run(programs: Path, tool: Tool) -> None:
 
 
 def check_echo(program: Path) -> None:
-    """Two clients, the second while the first is there; then the end by a signal."""
+    """Check two clients at once; then end the server by a signal."""
     with subprocess.Popen([program], stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None
@@ -130,7 +130,7 @@ def check_echo(program: Path) -> None:
 
 
 def echoed(port: int, data: bytes) -> bytes:
-    """Send all of ``data``, which fits on the way; return what came back."""
+    """Send all of ``data``, which fits the kernel's buffers; return what came back."""
     with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
         client.sendall(data)
         client.shutdown(socket.SHUT_WR)

@@ -59,7 +59,7 @@ def example(
 
 
 def run_program(installation: Installation, *arguments: str | Path) -> str:
-    """Run Python; nothing may go wrong, and nothing be said about it."""
+    """Run Python; it must succeed and print nothing on standard error."""
     python = installation.prefix / "bin" / "python"
     done = subprocess.run(
         [python, "-I", "-W", "error", "-X", "faulthandler", *arguments],
@@ -104,7 +104,7 @@ def test_example_links_nothing_of_fdmux(
 
 
 def test_batch_enters_a_hold_once(installation: Installation, example: Path) -> None:
-    """The one that counts, which is entered and left beside that of the GIL."""
+    """The counting hold is entered and left once, beside the hold of the GIL."""
     assert example.is_dir()
     code = """
     watch_all(seen.append)
@@ -137,7 +137,7 @@ def test_batch_without_data_enters_no_hold(
 def test_no_other_thread_runs_python_between_the_calls_of_a_batch(
     installation: Installation, example: Path
 ) -> None:
-    """It would, if the GIL were given back and taken again."""
+    """Another thread would run if the GIL were released between the calls."""
     assert example.is_dir()
     code = """
     turns = 0

@@ -61,7 +61,7 @@ class Installation(Protocol):
 
 
 class NativeParser:
-    """resp_framer with the face of ``resp.Parser``, through a stream."""
+    """resp_framer in a stream, with the interface of ``resp.Parser``."""
 
     PIECE = 32768
 
@@ -205,7 +205,7 @@ def test_parser_takes_as_many_words_and_as_long_a_line_as_it_says(
 def test_parser_fed_by_single_bytes_looks_at_a_large_value_once(
     resp: ModuleType,
 ) -> None:
-    """One that looked at all it keeps, at each byte, would be at it for minutes."""
+    """A parser that scanned its whole buffer for each byte would need minutes."""
     parser = resp.Parser()
     assert parser.feed(b"*1\r\n$%d\r\n" % LARGE) == []
     feed = parser.feed
@@ -275,7 +275,7 @@ def test_values_of_one_reply_are_bounded(store: ModuleType) -> None:
 
 
 class SlowStream:
-    """What a handler sees of a client that takes nothing for now."""
+    """A stand-in for the stream of a client that reads nothing for now."""
 
     def __init__(self) -> None:
         self.data: object = None
@@ -301,7 +301,7 @@ class SlowStream:
 def test_handler_reads_no_further_while_replies_wait(
     resp: ModuleType, resp_handler: ModuleType, kind: str
 ) -> None:
-    """Else requests pile up, and an end of the stream drops those that wait."""
+    """Otherwise requests pile up, and the end of the stream drops them."""
     handler = getattr(resp_handler, kind)()
     stream = SlowStream()
     handler.on_connect(stream)

@@ -65,7 +65,7 @@ def test_wheel_has_the_extension(installation: Installation) -> None:
 
 
 def test_wheel_has_nothing_else(installation: Installation) -> None:
-    """No tests, no sources: at top level the package and its metadata alone."""
+    """No tests and no sources: the top level has the package and its metadata alone."""
     found = names(installation)
     tops = {name.partition("/")[0] for name in found}
     info = {top for top in tops if top.endswith(".dist-info")}

@@ -1,4 +1,4 @@
-"""What is given away: the wheel of tests/examples, taken apart, and a source archive.
+"""What users get: the wheel of tests/examples, unpacked, and a source archive.
 
 The wheel is built once for both folders of tests (``installation``).
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["installation", "tool"]  # fixtures
 
 EXTENSIONS = ("_delivery", "_ffi")
-# What lies about in a tree that someone works in, and is in nobody's package.
+# Files of a developer's tree that belong in no package.
 LITTER = (
     ".hypothesis/examples/0",
     ".pytest_cache/README.md",
@@ -43,7 +43,7 @@ def sdist(
     installation: Installation,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
-    """A source archive of what the wheel was built from, made with litter about."""
+    """A source archive of the wheel's tree, made while such files were there."""
     folder = tmp_path_factory.mktemp("sdist")
     source = copy_tree(folder / "worked-in", installation.source)
     shutil.copy(ROOT / ".gitignore", source)

@@ -52,7 +52,7 @@ def test_wheel_and_sdist_pass_every_audit(
 def test_audit_fails_for_a_wheel_with_tests_in_it(
     installation: Installation, tmp_path: Path
 ) -> None:
-    """As it would be if they were packed by mistake."""
+    """The wheel is changed here as a mistake in packing would."""
     wheel = tmp_path / installation.wheel.name
     with (
         zipfile.ZipFile(installation.wheel) as good,

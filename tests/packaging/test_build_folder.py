@@ -30,7 +30,7 @@ def test_debug_information_would_not_name_it(
     tool: Tool,
     tmp_path: Path,
 ) -> None:
-    """For who builds with CFLAGS=-g, as distributions do."""
+    """Distributions build with CFLAGS=-g."""
     source = installation.source / "csrc" / "core" / "loop.c"
     built = tmp_path / "loop.o"
     tool(*compiler(commands["loop.c"]), "-g", "-o", built, "-c", source)

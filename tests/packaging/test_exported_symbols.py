@@ -1,4 +1,4 @@
-"""What other code can link to: the reviewed list, and names of our own alone."""
+"""Other code can link to the symbols of a reviewed list, all with our prefix."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_extension_exports_the_reviewed_list(extension: Path, tool: Tool) -> Non
 def test_static_core_exports_its_header_and_internal_names_alone(
     unpacked: Path, static_core: Path, tool: Tool
 ) -> None:
-    """Public ``fdmux_`` are those of the headers; all else is ``fdmux__``."""
+    """Names with ``fdmux_`` are in the headers; all others begin with ``fdmux__``."""
     exported = defined(tool, "--extern-only", static_core)
     public = {name for name in exported if not name.startswith("fdmux__")}
     headers = (unpacked / "fdmux" / "include").glob("*.h")

@@ -92,7 +92,7 @@ def test_every_file_is_compiled_with_the_flags(commands: dict[str, list[str]]) -
 def test_calls_of_the_c_library_are_fortified(
     commands: dict[str, list[str]], tool: Tool, tmp_path: Path, name: str
 ) -> None:
-    """With the command of a file of ours, of which none may have such a call."""
+    """Compile a file with the flags of our own, none of which has such a call."""
     source, built = tmp_path / "copy.c", tmp_path / "copy.o"
     source.write_text(COPY)
     tool(*compiler(commands[name]), "-o", built, "-c", source)
@@ -109,7 +109,7 @@ def test_every_object_of_the_core_has_cet(static_core: Path, tool: Tool) -> None
 
 @on_x86_64
 def test_entry_of_the_extension_has_cet(extension: Path, tool: Tool) -> None:
-    """The note of the whole needs a C library that has it; the code is ours."""
+    """The note of the whole file needs a C library with CET; our code has it anyway."""
     symbols = readelf(tool, "--dyn-syms", extension)
     found = re.search(r": (\w+) .* PyInit__\w+$", symbols, re.MULTILINE)
     assert found is not None

@@ -25,7 +25,7 @@ FOLDERS = ("include", "cmake", "pkgconfig")
 
 
 def use_sdk(environment: Installation, folder: Path) -> dict[str, Path]:
-    """Run it in an environment; return where it found what."""
+    """Run it in an environment; return the paths that it printed."""
     return paths(environment.run("python", "-W", "error", PROGRAM, folder))
 
 
@@ -45,7 +45,7 @@ def test_normal_install(installation: Installation, tmp_path: Path) -> None:
 
 @pytest.mark.builds
 def test_editable_install(installation: Installation, tmp_path: Path) -> None:
-    """Python files lie in the source tree there, and what CMake installs does not."""
+    """Python files are in the source tree then, but not what CMake installs."""
     source = copy_tree(tmp_path / "source", installation.source)
     environment = Installation(Path(), tmp_path / "environment")
     run(sys.executable, "-m", "venv", "--without-pip", environment.prefix)
@@ -63,7 +63,7 @@ def test_editable_install(installation: Installation, tmp_path: Path) -> None:
 
 @pytest.mark.builds
 def test_isolated_build(installation: Installation, tmp_path: Path) -> None:
-    """What a user's pip does for a package that requires fdmux to be built."""
+    """A user's pip does this for a package whose build requires fdmux."""
     shutil.copytree(HERE / "isolated", tmp_path / "isolated")
     shutil.copy(PROGRAM, tmp_path / "isolated")
     installation.run(

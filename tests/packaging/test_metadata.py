@@ -57,7 +57,7 @@ def test_classifiers_say_what_is_supported(metadata: Message) -> None:
 
 
 def test_links_lead_to_public_hosts_alone(metadata: Message) -> None:
-    """Neither the description nor the project's links name a machine of a developer."""
+    """Neither the description nor the links name a developer's machine."""
     hosts = set(HOST.findall(metadata.as_string()))
     assert hosts <= PUBLIC_HOSTS
 

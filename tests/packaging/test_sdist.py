@@ -40,7 +40,7 @@ TOP_LEVEL = {
 
 @pytest.fixture
 def source(sdist: Path, tmp_path: Path) -> Path:
-    """The archive, unpacked; anew for each test, since builds leave files."""
+    """The unpacked archive, new for each test, since builds leave files."""
     with tarfile.open(sdist) as archive:
         archive.extractall(tmp_path / "source", filter="data")
     return tmp_path / "source" / sdist.name.removesuffix(".tar.gz")

@@ -3,8 +3,8 @@
     python use_sdk.py FOLDER
 
 Compiles in FOLDER three lines of C that need the headers, and three that need the
-core, runs both, and prints as JSON where everything was. Its one rule: only what fdmux
-says of itself, by its functions and on its command line, leads to its files.
+core, runs both, and prints as JSON where everything was. Its one rule: it finds the
+files only through the functions and the command line of fdmux.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ PYTHON = sysconfig.get_path("include")
 
 
 def run(*command: str | Path, **variables: str) -> str:
-    """Run a program; end with all that it said if it fails."""
+    """Run a program; if it fails, exit with its output."""
     done = subprocess.run(
         list(map(str, command)),
         env={**os.environ, **variables},
@@ -65,7 +65,7 @@ def ask(option: str) -> str:
 
 
 def places() -> dict[str, str]:
-    """Ask for the folders in every way; all must say the same."""
+    """Ask for the folders in every way; all answers must be equal."""
     told = {name: ask(f"--{name}-dir") for name in ("include", "cmake", "pkgconfig")}
     assert told["include"] == fdmux.get_include()
     assert told["cmake"] == fdmux.get_cmake_dir()

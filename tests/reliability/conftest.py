@@ -5,7 +5,7 @@
     python -m pytest tests/reliability -m soak        rarely: three hours
 
 Without ``-m``, as in the whole suite, no tier runs (tests/conftest.py). `bars` enters a
-figure; the table stands at the end of the run, and goes to a file with ``--bars-to``.
+figure; the run prints the table at its end, and ``--bars-to`` writes it to a file.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def no_watchdog_at_night(request: pytest.FixtureRequest) -> None:
     """Keep pytest's dump of tracebacks for tests that hang, not for long ones.
 
-    It reads frames while they run, which has ended a night with a crash.
+    It reads frames while they run, and has crashed a nightly run.
     """
     if any(map(request.node.get_closest_marker, ("nightly", "soak"))):
         faulthandler.cancel_dump_traceback_later()

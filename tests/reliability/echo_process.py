@@ -27,7 +27,7 @@ POLL = 0.02
 
 
 class LineProcess:
-    """A program of the folder ``programs`` that is asked and answers in lines."""
+    """A program of the folder ``programs`` that answers each line with a line."""
 
     def __init__(self, program: str, *arguments: str) -> None:
         path = PROGRAMS / program
@@ -97,7 +97,7 @@ class EchoProcess(LineProcess):
         return facts
 
     def spare(self, count: int) -> None:
-        """Let it open ``count`` more descriptors; -1 lifts the limit."""
+        """Allow it ``count`` more descriptors; -1 lifts the limit."""
         self.say(f"spare {count}")
         self.hear()
 

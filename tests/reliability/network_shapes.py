@@ -48,7 +48,7 @@ class Books(StreamHandler):
         self.came_after_half: queue.SimpleQueue[int] = queue.SimpleQueue()
 
     def on_connect(self, stream: Stream) -> None:
-        # None: it answers; a number: the bytes that arrived after our shutdown.
+        # None while it answers; later, the bytes that arrived after our shutdown.
         stream.data = None
         self.begun.release()
 
@@ -131,7 +131,7 @@ class Network:
             goes_on.set()
 
     def accepted(self) -> socket.socket:
-        """Connect, and wait until the server knows."""
+        """Connect, and wait until the server has accepted."""
         for _ in range(self.connections):  # of earlier shapes
             self.books.begun.acquire(blocking=False)
         sock = self.connect()
@@ -139,7 +139,7 @@ class Network:
         return sock
 
     def wait_for_ends(self) -> None:
-        """Return when the server has told the end of each connection."""
+        """Return when the server has seen the end of each connection."""
         for _ in range(self.connections):
             if not self.books.ended.acquire(timeout=LONG):
                 return

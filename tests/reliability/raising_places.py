@@ -47,7 +47,7 @@ class Trap:
 
 
 class Place(NamedTuple):
-    """How to make its callbacks ready, and how often the victim is called in all."""
+    """How to make its callbacks ready, and how often the victim is called."""
 
     prepare: Prepare
     victim_calls: int = 1

@@ -117,7 +117,7 @@ def test_io_progresses_beside_calls_that_post_themselves(
 def test_io_progresses_beside_native_posts_without_end(
     bars: Bars, loop: SelectorEventLoop, echoes: Echoes, posts: ctypes.CDLL
 ) -> None:
-    """While native code is busy C iterates alone, until a Python callback is ready."""
+    """While native code is busy, C iterates alone until a Python callback is ready."""
     load = NativeLoad(posts, loop)
     assert load.call("storm_start") == 0
     for _ in range(1000):
@@ -157,7 +157,7 @@ def test_io_progresses_beside_threads_that_post(
         iterations += 1
     load.call("posts_end", faults)
     assert sum(faults) == 0
-    # Each thread wakes the loop once, at its end; that may end a wait early.
+    # Each thread wakes the loop once, when it ends; that may cut a wait short.
     bars.at_most(4, "iterations without io, of a post storm", iterations - echoes.turns)
 
 

@@ -1,7 +1,7 @@
 """Unreferenced objects are freed with their descriptors, and never called.
 
-The collector runs as often as it can, in the midst of everything; what is dropped while
-it is registered, waits or is called; finalizers and weak references call in.
+Objects are dropped while they are registered, wait or are called; finalizers and
+callbacks of weak references use the loop; the collector runs at any moment.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 LONG = 30.0
 
-# Python warns once of what is dropped without being closed.
+# Python warns once of an object that is dropped without being closed.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 
@@ -213,11 +213,11 @@ def finalizer_that_unregisters_and_closes(graveyard: Graveyard) -> None:
 
 
 class Owner:
-    """Whoever the loop was made for."""
+    """The owner of a loop."""
 
 
 def weak_reference_that_closes(graveyard: Graveyard) -> None:
-    """The loop ends with its owner, in whatever moment that goes."""
+    """The loop is closed when its owner is freed, at any moment."""
     loop = SelectorEventLoop()
     listener = Listener(loop, graveyard)
     for end in (weakref.ref, weakref.finalize):

@@ -1,7 +1,7 @@
-"""The interpreter ends in hostile states: at once, silent, with the code that is meant.
+"""The interpreter exits in hostile states: at once, silently, with the right code.
 
-The states are the functions of programs/exit_states.py. Each runs in
-processes of its own, a few at once, and a watchdog ends one that hangs.
+The states are the functions of programs/exit_states.py. Each runs in processes of its
+own, a few at once, and a watchdog ends one that hangs.
 """
 
 from __future__ import annotations

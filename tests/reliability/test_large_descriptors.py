@@ -1,7 +1,7 @@
 """Descriptors with large numbers, up to what the system allows: watched as any other.
 
-select(2) ends at 1,023, and writes beyond its sets; nothing here may. The limit of open
-files is raised as far as the system lets us, and the figure says how far that was.
+select(2) takes numbers up to 1,023, and writes beyond its sets for larger ones. The
+tests raise the limit of open files as far as the system allows, and report how far.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ ROOM = 40  # numbers below the highest, where nothing else is free
 SPREAD = 97  # one in so many numbers
 TABLE_MAX_KIB = 2048
 LONG = 30.0
-# Around these, tables of others end or grow.
+# Tables of other libraries end or grow at these numbers.
 EDGES = (1023, 1024, 1025, 2047, 2048, 4095, 4096, 8191, 8192, 16383, 16384)
 
 
@@ -227,7 +227,7 @@ def test_helpers_work_with_large_descriptors_of_their_own(
 
 @pytest.mark.commit
 def test_library_has_no_use_for_select(bars: Bars) -> None:
-    """The call itself would be in its list of symbols."""
+    """A call of select would be in its list of symbols."""
     try:
         symbols = subprocess.run(
             ["nm", "-D", library], capture_output=True, text=True, check=True

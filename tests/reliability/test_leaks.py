@@ -1,8 +1,8 @@
-"""Leaks: after any number of cycles there is as much of everything as after a few.
+"""Leaks: many cycles leave no more behind than a few.
 
-Each cycle makes something and takes it away again. What is left is counted:
-descriptors, registrations, blocks of Python, bytes of the C heap; and, over many
-cycles, what the process gains in resident memory, by a fitted line.
+Each cycle makes objects and removes them. The tests count what is left: descriptors,
+registrations, Python's memory blocks, bytes of the C heap. Over many cycles they fit a
+line to the resident memory.
 """
 
 from __future__ import annotations
@@ -184,7 +184,7 @@ class HeapFigures(ctypes.Structure):
 
 
 class Held(NamedTuple):
-    """What the process has at one moment."""
+    """What the process holds at one moment."""
 
     descriptors: int
     registrations: int
@@ -193,7 +193,7 @@ class Held(NamedTuple):
 
 
 def heap_bytes() -> int:
-    """Bytes that malloc has given out, to the byte."""
+    """Return how many bytes malloc has given out."""
     function = ctypes.CDLL(None).mallinfo2
     function.restype = HeapFigures
     figures: HeapFigures = function()
@@ -223,8 +223,7 @@ def held() -> Held:
 def resident_bytes() -> int:
     """Count the resident pages; the statm of proc(5) is only an estimate.
 
-    Pages that malloc keeps for later are given back first: they hold nothing, and
-    what is leaked next would be put there unseen.
+    First malloc gives back its free pages: a later leak would use those, unseen.
     """
     ctypes.CDLL(None).malloc_trim(0)
     rollup = Path("/proc/self/smaps_rollup").read_text(encoding="ascii")
@@ -287,7 +286,7 @@ def test_slope_is_of_the_line() -> None:
 
 
 def test_leak_would_be_seen() -> None:
-    """Blocks of 4 KiB that are kept show in the heap and in resident memory."""
+    """A leak of 4 KiB blocks shows in the heap and in resident memory."""
     heap, resident = heap_bytes(), resident_bytes()
     kept = [os.urandom(4096) for _ in range(1000)]
     assert heap_bytes() - heap > len(kept) * 4096

@@ -1,8 +1,9 @@
 """The selector and the loop agree with their models on random operations.
 
-A million random operations in lock-step with the standard library's EpollSelector and
-with a dict; and a loop whose callbacks call back, against a model of what is owed.
-Every run has new seeds, which are printed; FDMUX_MODEL_SEED=N repeats one.
+The selector makes a million random operations in lock-step with the standard library's
+EpollSelector and with a dict. The loop, whose callbacks use it, is compared with a
+model of the calls that are due. Every run prints its new seeds; FDMUX_MODEL_SEED=N
+repeats one.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ SEEDS_AT_NIGHT = 10
 
 
 class Modelled(Selector):
-    """A selector beside a dict of what must be registered."""
+    """A selector with a dict of what must be registered."""
 
     def __init__(self, backend: str) -> None:
         super().__init__(backend)
@@ -95,7 +96,7 @@ def quiet_collector() -> Iterator[None]:
 
 
 def run_worlds(bars: Bars, counts: dict[str, int]) -> None:
-    """Run so many operations on each backend, and enter how it went."""
+    """Run the operations on each backend, and enter the result."""
     seed = pick_seed()
     print(f"FDMUX_MODEL_SEED={seed}")  # noqa: T201 - shown when the test fails
     for backend, count in counts.items():
@@ -185,14 +186,14 @@ class LoopMachine(RuleBasedStateMachine):
         self.serial += 1
         return self.serial
 
-    # What callbacks do; each may also be done from outside.
+    # What callbacks do; the test may do the same outside of callbacks.
 
     def act(self, wanted: list[tuple[str, int]]) -> None:
         for name, index in wanted:
             getattr(self, f"do_{name}")(index)
 
     def do_nothing(self, _index: int) -> None:
-        """As most callbacks."""
+        """Do nothing, as most callbacks."""
 
     def do_leave(self, index: int) -> None:
         place = self.places[index]
@@ -217,7 +218,7 @@ class LoopMachine(RuleBasedStateMachine):
             timer.handle.cancel()
 
     def do_nest(self, _index: int) -> None:
-        """Run the loop in its own callback: refused, and nothing else."""
+        """Running the loop in its own callback is refused, and has no effect."""
         with pytest.raises(RuntimeError, match="running already"):
             self.loop.run_once(0)
 

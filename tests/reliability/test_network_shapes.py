@@ -1,8 +1,9 @@
 """A server loses no byte and no end, in whatever way its clients use a connection.
 
-Bytes one by one and in bursts, closed windows, ends and resets at every place, storms.
-Whatever comes back is what was sent; every byte of a server is answered, or counted as
-dropped; every connection has one end. Our own clients are told of each end as well.
+Clients send bytes one by one and in bursts, close their windows, end or reset at every
+point, and come in storms. What comes back is what was sent; every byte that a server
+received is answered, or counted as dropped; every connection ends once. Our own clients
+get `on_close` for each end as well.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ FAMILIES = {
     "Unix": socket.AF_UNIX,
 }
 BACKENDS = backend_names()
-# What a peer can do to a connection, by the name the kernel has for it.
+# What a peer can do to a connection, by the kernel's name for it.
 OF_THE_PEER = {errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN}
 
 
@@ -187,7 +188,7 @@ def answers_byte_by_byte(sock: socket.socket) -> None:
 
 
 def ends_its_side(sock: socket.socket) -> None:
-    """And sees that the client then ends its own, after what it had to say."""
+    """End this side; then the client sends the rest and ends its own."""
     sock.shutdown(socket.SHUT_WR)
     assert receive_all(sock) == GREETING
     sock.close()
@@ -203,8 +204,8 @@ def answers_and_resets(sock: socket.socket) -> None:
     reset(sock)
 
 
-# What comes at most, at least, and how it may end. A Unix socket knows no reset unless
-# something was left unread.
+# For each peer: the most and the least that arrives, and how the stream may end. A Unix
+# socket is reset only if something was left unread.
 PEERS: list[tuple[Peer, bytes, bytes, set[type | None]]] = [
     (ends, b"", b"", {None}),
     (ends_without_reading, b"", b"", {None, ConnectionResetError, BrokenPipeError}),
@@ -227,7 +228,7 @@ def listen(family: str, path: str) -> socket.socket:
 
 
 def meet(loop: SelectorEventLoop, listener: socket.socket, peer: Peer) -> Client:
-    """Let a client of ours connect to ``peer``, until it is told the end."""
+    """Connect a client of ours to ``peer``, and wait for its `on_close`."""
     client = Client()
     name = listener.getsockname()
     connect_stream(loop, name if isinstance(name, str) else name[:2], client)

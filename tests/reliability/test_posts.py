@@ -33,7 +33,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
 
 
 class PythonPosters:
-    """Threads of Python that post numbers, and what arrived of them."""
+    """Python threads that post numbers, and the numbers that arrived."""
 
     def __init__(self, loop: SelectorEventLoop, count: int) -> None:
         self._loop = loop
@@ -58,7 +58,7 @@ class PythonPosters:
             thread.join(LONG)
 
     def faults(self) -> tuple[int, int, int]:
-        """Return how many were lost, came twice, were overtaken."""
+        """Return how many were lost, came twice, or were overtaken."""
         lost = sum(self._count - len(set(one)) for one in self.arrived)
         twice = sum(len(one) - len(set(one)) for one in self.arrived)
         pairs = [itertools.pairwise(one) for one in self.arrived]
@@ -108,7 +108,7 @@ def test_ten_million_posts_run_once_and_in_order(
 
 
 def wake_ups(library: ctypes.CDLL) -> list[float]:
-    """Post to a loop that sleeps; return the latencies in ms, from the shortest on."""
+    """Post to a loop that sleeps; return the sorted latencies in ms."""
     latencies = (ctypes.c_int64 * NAPS)()
     deadline = time.monotonic() + LONG
     with SelectorEventLoop() as loop:

@@ -1,8 +1,8 @@
 """Callbacks that raise: reported once, the others are called, the loop goes on.
 
-An ordinary exception is given to the error hook, leaves `run` if there is none, or, of
-a stream, ends that stream and is logged. Ctrl-C and its like leave `run` from
-anywhere. The rest of the batch is called in any case; then the loop serves as before.
+The error hook gets an ordinary exception; without a hook, `run` raises it. That of a
+stream ends the stream and is logged. `run` raises Ctrl-C and SystemExit from any
+callback. The rest of the batch is called in any case, and the loop goes on.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ TURNS = 10_000  # of asyncio, which do not wait
 
 
 class OddError(BaseException):
-    """A BaseException, which no code on its way may catch."""
+    """A BaseException, which no code in between may catch."""
 
 
 def endless() -> RecursionError:
@@ -117,7 +117,7 @@ def reports() -> Iterator[Reports]:
 
 
 def run_until_all(loop: SelectorEventLoop, trap: Trap, taker: Reports) -> None:
-    """Iterate until each was called, and once more to find a call too many."""
+    """Iterate until each was called, and once more to find an extra call."""
     for _ in range(TRIES):
         is_over = all(trap.counts)
         try:
@@ -137,7 +137,7 @@ class Answers(StreamHandler):
 
 
 def is_usable(loop: SelectorEventLoop) -> bool:
-    """Whether each kind of callback comes, and a stream echoes."""
+    """Whether each kind of callback is called, and a stream echoes."""
     called: set[str] = set()
     here, there = socket.socketpair()
     left, right = socket.socketpair()
@@ -166,7 +166,7 @@ def is_usable(loop: SelectorEventLoop) -> bool:
 
 
 def go(place: Place, error: BaseException, *, has_hook: bool) -> Outcome:
-    """Raise in a place; return where it was reported and who was called."""
+    """Raise in a place; return where it was reported and what was called."""
     trap = Trap(error)
     with reports() as taker, contextlib.ExitStack() as stack:
         loop = SelectorEventLoop(error_hook=taker.hook if has_hook else None)
@@ -334,7 +334,7 @@ class Crowd:
     def run(
         self, iterate: Callable[[float], object], told: list[BaseException]
     ) -> Self:
-        """Iterate until each was called; what leaves is told."""
+        """Iterate until each was called; report what `run` raises."""
         for _ in range(TRIES):
             if not self.missed:
                 break
@@ -381,7 +381,7 @@ def by_a_loop(library: ctypes.CDLL, told: list[BaseException]) -> Crowd:
 
 
 def by_a_loop_on_a_stranger(library: ctypes.CDLL, told: list[BaseException]) -> Crowd:
-    """A selector that is not ours: the native loop is one descriptor in it."""
+    """On another selector the native loop is one descriptor."""
     with SelectorEventLoop(selectors.DefaultSelector()) as loop:
         crowd = Crowd(library, loop).run(loop.run_once, told)
         assert is_usable(loop)

@@ -47,14 +47,14 @@ MEMCHECK = (
 )
 HELGRIND = ("valgrind", "--tool=helgrind", "--quiet", f"--error-exitcode={REPORT}")
 # helgrind does not know the atomics of C11, so it calls every use of them a race;
-# ThreadSanitizer does know them. What helgrind adds is locks: their order and misuse.
+# ThreadSanitizer does know them. helgrind adds checks of locks: their order and misuse.
 RACE = re.compile(r"Possible data race during (read|write)")
 LOCKS = re.compile(
     r"lock order|unlocked a|lock held|pthread_\w+ failed|destroy of|exiting"
 )
-# Cases that count what fits into milliseconds, where valgrind takes twenty times as
-# long; and those whose child ends by _exit(2) with the loop alive, or with the stack of
-# a thread that it does not have, which are leaks to memcheck.
+# Cases with limits in milliseconds, which valgrind exceeds, being twenty times as slow;
+# and cases whose child calls _exit(2) with the loop alive, or has a copy of the stack
+# of a thread that does not exist there: memcheck takes these for leaks.
 UNFIT = {
     "removed_but_dup_ed_descriptor_is_silenced_by_a_rebuild",
     "dup_of_the_old_file_does_not_speak_for_the_new_one",

@@ -1,8 +1,8 @@
 """A hundred thousand signals while a loop works, with a handler that raises at times.
 
-The storm is in a process of its own (programs/signal_storm.py), as signals are for a
-whole process. Another sends them; it lets the loop breathe after every few, since
-signal(7) keeps only one of a kind waiting.
+Signals go to a whole process, so the loop is in a process of its own
+(programs/signal_storm.py). Another one sends them, and pauses after every few, since
+only one signal of a kind can be pending (signal(7)).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Clients that send and never read cost no more than the limits say.
 
-Bytes wait in the server's queues up to a cap for each client and one for all; then
-nothing more is read. Others are served as before, who reads after all gets every byte,
-and who never does is closed. What the kernel buffers beside that is the kernel's cap.
+Bytes wait in the server's queues up to a cap for each client and a cap for all; then
+the server reads no more. It serves other clients as before. A client that reads late
+gets every byte, and one that never reads is closed. The kernel limits its own buffers.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ if TYPE_CHECKING:
 KIB = 1024
 QUEUE_MAX = 256 * KIB
 TOTAL_MAX = 64 * KIB * KIB
-# Of the kernel, on the client's side: small, so that the server has to queue.
+# The kernel's buffers of the client: small, so that the server has to queue.
 CLIENT_BUFFER = 32 * KIB
-# Of the kernel, on the server's side, in MiB; Linux grows a send buffer up to this.
+# The kernel's send buffer of the server in MiB; Linux grows it up to this.
 SEND_BUFFER_MAX = 4
-# What C has for a client besides its queue, and Python for its objects.
+# Memory for a client besides its queue, in C and for Python's objects.
 BESIDES = 64 * KIB
-# No longer: a client that cannot send for so long is not read.
+# A client that cannot send for this long is not read any more.
 QUIET = 0.5
 LONG = 60.0
 PINGS = 300
 
 
 class Sender:
-    """One that only sends; what the kernel took of it is hashed."""
+    """A client that only sends; it hashes what the kernel took."""
 
     def __init__(self, address: tuple[str, int], pattern: bytes) -> None:
         self.sock = socket.socket()
@@ -56,7 +56,7 @@ class Sender:
         self.hash = hashlib.sha256()
 
     def send(self) -> bool:
-        """Send what the kernel takes; returns whether the connection stands."""
+        """Send what the kernel takes; return whether the connection is open."""
         try:
             while True:
                 chunk = self._pattern[self._place :]
@@ -111,7 +111,7 @@ def ping_p99(server: EchoProcess) -> float:
 
 
 def kernel_memory() -> float:
-    """Return what the kernel has for all TCP sockets, in MiB; /proc/net/sockstat."""
+    """Return the kernel's memory of all TCP sockets in MiB; /proc/net/sockstat."""
     lines = Path("/proc/net/sockstat").read_text(encoding="ascii").splitlines()
     words = next(line for line in lines if line.startswith("TCP:")).split()
     return int(words[words.index("mem") + 1]) * resource.getpagesize() / KIB**2
@@ -178,7 +178,7 @@ def test_slow_readers_are_held_to_the_caps(bars: Bars) -> None:
 @pytest.mark.nightly
 def test_two_hundred_slow_readers_are_held_to_the_caps(bars: Bars) -> None:
     kernel = check_held(bars, count=200, seconds=10.0, latency_max=2)
-    # tcp(7): tcp_wmem is a cap for each socket; what is counted has overhead in it.
+    # tcp(7): tcp_wmem is a cap for each socket; the count includes overhead.
     title = "200 clients that never read: beside it, the kernel's memory"
     bars.at_most(200 * 2 * SEND_BUFFER_MAX, title, kernel, "MiB")
 

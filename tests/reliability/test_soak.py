@@ -40,7 +40,7 @@ CLIENTS_IN_A_DIP = 5
 
 @dataclasses.dataclass
 class Course:
-    """What was seen so far: (time since the start, figure)."""
+    """The figures so far: (time since the start, figure)."""
 
     latencies: list[tuple[float, float]] = dataclasses.field(default_factory=list)
     memory: list[tuple[float, float]] = dataclasses.field(default_factory=list)
@@ -119,7 +119,7 @@ class Soak:
         self.course.latencies.append((self.age, (time.monotonic() - begin) * 1000))
 
     def _feed_slow(self) -> None:
-        """Keep some who send and never read; the server ends the stalled ones."""
+        """Keep some clients that send and never read; the server ends stalled ones."""
         while len(self._slow) < SLOW_CLIENTS:
             sock = self._connect()
             sock.setblocking(False)

@@ -51,7 +51,7 @@ def echo_verified(bars: Bars, title: str, server: EchoProcess, count: int) -> Fa
 
 
 def warmed_up(server: EchoProcess, seed: str) -> Facts:
-    """Its facts after a client; what a loop opens once, it has by then."""
+    """The facts after a first client, when the loop has opened what it needs."""
     arguments = map(str, (server.address[1], 1, 20, 10, seed))
     with LineProcess("many_clients.py", *arguments) as client:
         assert client.hear(LONG) == "open"

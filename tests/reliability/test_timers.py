@@ -1,7 +1,7 @@
 """Timers fire never early, never after a cancel, and in order; lateness is measured.
 
-30 % are cancelled before their time, 10 % inside the callback of another, and 10 % are
-armed anew there. The same is done with timers of the core, in C, and of Python's loop.
+30 % are cancelled before their time, 10 % in the callback of another timer, and 10 %
+are armed again there. Timers of the core, in C, and of Python's loop get the same test.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 LONG = 100.0
 NS_PER_S = 1_000_000_000
-# Looks at every structure of the loop; O(timers), so not at each step.
+# Checks every structure of the loop; O(timers), so not at each step.
 VERIFICATIONS = 20
 
 
@@ -110,7 +110,7 @@ def check_native(
 
 
 class PythonCrowd:
-    """As in native_timers.c: each timer checks its own call."""
+    """Each timer checks its own call, as in native_timers.c."""
 
     def __init__(
         self, loop: SelectorEventLoop, seed: str, count: int, span: float
@@ -216,7 +216,7 @@ def bare_sleep_lateness() -> float:
 
 @pytest.mark.nightly
 def test_few_timers_are_hardly_late(bars: Bars, library: ctypes.CDLL) -> None:
-    """A loop with little to do: 2,000 timers in 5 s."""
+    """The loop has little to do: 2,000 timers in 5 s."""
     lateness, result = (ctypes.c_int64 * 2000)(), (ctypes.c_int64 * 7)()
     counts = (ctypes.c_int64(2000), ctypes.c_uint64(7))
     times = (ctypes.c_int64(NS_PER_S // 10), ctypes.c_int64(NS_PER_S * 5 // 2))

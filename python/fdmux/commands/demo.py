@@ -1,6 +1,6 @@
 """``fdmux demo``: a tour of fdmux on loopback, each step checked.
 
-Its one rule: a step that fails is reported, the tour goes on, and the exit code is 1.
+After a step that fails the tour goes on, and the exit code is 1.
 The steps are in tour/; each is short enough to be read as an example.
 """
 

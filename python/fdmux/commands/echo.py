@@ -1,6 +1,6 @@
 """``fdmux echo``: run an `EchoServer` until Ctrl-C or SIGTERM, then report.
 
-Its one rule: the first line is the address, printed once clients can connect; the last
+The first line of its output is the address, printed once clients can connect; the last
 line is the report. In between, a terminal shows one line that is rewritten. A pipe or a
 file gets nothing in between, so programs can read the output.
 """

@@ -1,6 +1,6 @@
 """Failure: how a command reports that it did not work.
 
-Its one rule: the user reads one line, which names what was attempted and what happened.
+The user reads one line, which names what was attempted and what happened.
 Any other exception that leaves a command is a bug of ours and shows its traceback.
 """
 

@@ -1,10 +1,10 @@
 """Guest: a `SelectorEventLoop` inside a loop of another kind, which waits for it.
 
-Its one rule: the descriptor polls readable whenever `Guest.dispatch` has something to
-do, so a host that watches it misses nothing, and sleeps while there is nothing to do.
-Sockets, native watchers and calls from other threads make the descriptor readable by
-themselves. This file adds two things: a timer of the core for the loop's next Python
-timer, and a wake-up for calls that an exception has left in their queues.
+Sockets, native watchers and calls from other threads make the descriptor of the guest
+readable by themselves. This file adds two things: a timer of the core for the loop's
+next Python timer, and a wake-up for calls that an exception has left in their queues.
+So a host that watches the descriptor misses nothing, and sleeps while there is nothing
+to do.
 """
 
 from __future__ import annotations

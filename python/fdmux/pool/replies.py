@@ -1,7 +1,7 @@
 """Finders: functions that tell when a reply is whole.
 
-Its one rule: a finder gets all bytes so far, and returns the length of the first whole
-reply, or None. No socket, no clock.
+A finder gets all bytes so far, and returns the length of the first whole reply, or
+None. This file uses no socket and no clock.
 """
 
 from __future__ import annotations

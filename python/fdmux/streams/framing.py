@@ -1,6 +1,6 @@
 """Framings: how a stream of bytes is divided into frames, that is, whole messages.
 
-Its one rule: the length of a frame has a bound. Knows no sockets and no streams;
+Its one rule: the length of a frame is limited. Knows no sockets and no streams;
 `FrameHandler` (frame_handler.py) uses framings on streams.
 """
 

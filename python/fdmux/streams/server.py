@@ -331,7 +331,7 @@ class StreamServer:
 
 
 def check_iterations(max_iters: int | None) -> None:
-    """Refuse what is no count of iterations."""
+    """Refuse an argument that is no number of iterations."""
     if max_iters is not None:
         checked_integer("max_iters", max_iters, 0)
 

@@ -120,7 +120,7 @@ def fd_reuse(kind: type[Host]) -> None:
 
 
 def half_close(kind: type[Host]) -> None:
-    """A peer that shuts down its writing side is not reported as one that closed."""
+    """A peer that shuts down its writing side is not reported as closed."""
     seen: list[int] = []
     with session_of(kind) as session, socket_pair() as (left, right):
 

@@ -1,7 +1,7 @@
 """Host: what the kit needs from a loop to test it as a host.
 
-Its one rule: it knows nothing of fdmux but what to mount on. To test another loop,
-write such a class, of about thirty lines, and run the same cases.
+It knows nothing of fdmux except what to mount on. To test another loop, write such a
+class, of about thirty lines, and run the same cases.
 """
 
 from __future__ import annotations

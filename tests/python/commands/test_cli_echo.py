@@ -114,7 +114,7 @@ def test_terminal_sees_the_counters_live() -> None:
 
 
 def read_until(terminal: IO[bytes], text: bytes) -> bytes:
-    """Read what the terminal shows until ``text`` was among it."""
+    """Read what the terminal shows, up to ``text``."""
     shown = b""
     while text not in shown:
         piece = terminal.read(4096)

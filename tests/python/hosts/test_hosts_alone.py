@@ -79,7 +79,7 @@ def test_attaching_to_our_loop_does_nothing() -> None:
 
 
 class Idle(Watched):
-    """Has no work, and no host that takes its errors."""
+    """A mount without work, whose host takes no errors."""
 
     def fileno(self) -> int:
         return -1

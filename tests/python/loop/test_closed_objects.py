@@ -186,7 +186,7 @@ def test_stranger_under_the_number_of_a_closed_object_calls_nobody(
 def test_stranger_under_a_number_is_known_to_epoll_alone(
     backend: str, *, is_silent: bool
 ) -> None:
-    """As docs/special-problems.md says: poll(2) knows numbers alone."""
+    """poll(2) knows only numbers, as docs/special-problems.md says."""
     port = Port(ValueError())
     with port.far, Selector(backend) as selector:
         key = selector.register(port.fileno(), EVENT_READ)

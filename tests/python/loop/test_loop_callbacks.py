@@ -1,4 +1,4 @@
-"""Which callback is called for a descriptor, and which no longer."""
+"""Which callbacks are called for a descriptor, and when they end."""
 
 from __future__ import annotations
 
@@ -286,7 +286,7 @@ def test_object_that_connected_again_is_watched_under_its_new_number(
 
 
 def test_closed_file_object_is_dropped(loop: SelectorEventLoop) -> None:
-    """Unlike a socket's, its fileno() raises when it is closed."""
+    """The fileno() of a closed file raises; that of a closed socket returns -1."""
     read_fd, write_fd = os.pipe()
     with open(read_fd, "rb", buffering=0) as reader:  # noqa: PTH123 - a descriptor
         loop.register_read(reader, fail)

@@ -211,7 +211,7 @@ def test_ctrl_c_leaves_run_and_loses_nothing(
 
 
 def test_signals_wake_a_run_and_only_a_run(loop: SelectorEventLoop) -> None:
-    """Without this, one that lands just before the wait is seen only after it."""
+    """Without this, a signal just before the wait is seen only after it."""
     seen: list[int] = []
 
     def look() -> None:
@@ -456,7 +456,7 @@ def test_clock_can_be_given(clock: FakeClock) -> None:
 def test_exception_out_of_a_thread_s_run_has_no_context(
     loop: SelectorEventLoop,
 ) -> None:
-    """Only the main thread can have a wakeup fd; that it has none is no error."""
+    """Only the main thread can have a wakeup fd; its absence is no error."""
     caught: list[Exception] = []
 
     def run() -> None:

@@ -31,7 +31,7 @@ ASKS: dict[str, Callable[[SelectorEventLoop, Callable[[], object]], object]] = {
 
 
 def run_until_asked(loop: SelectorEventLoop) -> None:
-    """Run; what was asked for stops the loop, and nothing else may."""
+    """Run the loop; only the requested call may stop it."""
     guard = loop.call_later(LONG, pytest.fail, "nothing has woken the loop")
     loop.run(timeout=None)
     guard.cancel()
@@ -87,7 +87,7 @@ def test_native_function_may_stop_the_loop(loop: SelectorEventLoop) -> None:
 def test_native_function_may_write_to_a_stream(
     loop: SelectorEventLoop, pair: Pair
 ) -> None:
-    """It leaves at once, and not when the loop has something else to do."""
+    """The write is sent at once, not when the loop has something else to do."""
     code = NativeCode(loop)
     stream = add_stream(loop, pair[0], StreamHandler())
     pair[1].settimeout(LONG)

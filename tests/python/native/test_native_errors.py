@@ -32,7 +32,7 @@ BACKENDS = pytest.mark.parametrize("backend", backend_names())
 
 
 def fail_with(native: NativeUser, name: str, pair: Pair) -> None:
-    """Let a function be called that returns an error."""
+    """Watch with a native function that returns an error."""
     native.counts.result = -getattr(errno, name)
     pair[1].send(b"x")
     native.watch(pair[0].fileno())
@@ -131,7 +131,7 @@ def test_error_hook_gets_it_while_only_streams_are_busy(
     seen: list[BaseException] = []
 
     class Chatting(StreamHandler):
-        """Is sent another byte for each, until a native function has failed."""
+        """Gets another byte for each one it receives, until a native function fails."""
 
         count = 0
 

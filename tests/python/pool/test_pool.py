@@ -332,7 +332,7 @@ def test_no_deadline(echo: EchoServer, timeout: float | None) -> None:
 def test_deadline_counts_from_when_a_connection_takes_the_message(
     clock: FakeClock,
 ) -> None:
-    """Three requests in a row take longer together than one may."""
+    """Three requests in a row take longer than the timeout of one."""
 
     def slow(sock: socket.socket) -> None:
         for _ in range(3):

@@ -1,8 +1,8 @@
-"""CPython's own test.test_selectors, with our class in the slots of the stdlib's.
+"""CPython's own test.test_selectors, run with our class in place of the stdlib's.
 
-Run in a subprocess of this very interpreter, as the slots are filled before the tests
-are imported. They skip what they recognise by the name of the class: our own copy of
-that, test_modify_unregister, is in test_selector_faults.py.
+It runs in a subprocess of the same interpreter, since the classes are replaced before
+the tests are imported. It skips one test by the name of the class; our copy of that,
+test_modify_unregister, is in test_selector_faults.py.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class PollSelector(fdmux.Selector):
         raise AttributeError("fileno")
 
 
-# Not the name that the stdlib's has: tests that reach into that class go by it.
+# Not the name of the stdlib's class: tests of that class's internals look for it.
 PollSelector.__name__ = "Selector"
 selectors.EpollSelector = selectors.DefaultSelector = fdmux.Selector
 selectors.PollSelector = PollSelector

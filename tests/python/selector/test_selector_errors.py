@@ -52,7 +52,7 @@ def test_bad_events(
 
 
 class Silent:
-    """Its fileno is whatever it was told."""
+    """An object whose `fileno` returns what it was given."""
 
     def __init__(self, answer: object) -> None:
         self._answer = answer

@@ -26,7 +26,7 @@ BACKENDS = pytest.mark.parametrize("backend", backend_names())
 
 @pytest.fixture
 def many_allowed() -> Iterator[int]:
-    """How many descriptors may be opened, after asking for as many as there may be."""
+    """Raise the limit of open files; return how many descriptors may be opened."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     yield hard
@@ -178,7 +178,7 @@ class LateUser:
 def test_finalizer_may_use_the_selector_that_goes_with_it(
     backend: str, is_first: bool
 ) -> None:
-    """In a cycle finalizers run in any order: no call may reach freed memory."""
+    """Finalizers of a cycle run in any order; no call may reach freed memory."""
     for _ in range(20):
         left, right = socket.socketpair()
         with left, right:

@@ -155,7 +155,7 @@ class World:
             self.close_socket(sock)
 
     def open_file(self) -> None:
-        """Put a new pair in the place of one that was closed."""
+        """Replace a closed pair by a new one."""
         for index, pair in enumerate(self.pairs):
             if pair.near.fileno() < 0:
                 with contextlib.suppress(KeyError, ValueError):
@@ -241,7 +241,7 @@ def pick_seed() -> int:
 
 
 def run_model(world: World, steps: int) -> None:
-    """Make so many random steps in lock-step, and close both selectors."""
+    """Make ``steps`` random steps on both, and close both selectors."""
     verify = getattr(lib, "fdmux_testing_verify", None)
     operations = world.random.choices(
         list(OPERATIONS), list(OPERATIONS.values()), k=steps

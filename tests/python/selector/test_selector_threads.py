@@ -71,7 +71,7 @@ def ready_fds() -> Iterator[list[int]]:
 
 
 def check_select(selector: Selector, timeout: float | None) -> None:
-    """Each was reported for the events it was registered for, even if removed since."""
+    """Check that each was reported for its own events, even if removed since."""
     names = {EVENT_READ: "read", EVENT_WRITE: "write"}
     ready = selector.select(timeout)
     assert all(names[events] == key.data for key, events in ready)
@@ -267,7 +267,7 @@ def test_wake_before_the_wait_is_kept(selector: Selector) -> None:
 
 @pytest.mark.slow
 def test_no_wake_is_lost(selector: Selector) -> None:
-    """Each wake is answered before the next one: a lost one would hang."""
+    """Each wake is answered before the next one, so a lost wake would hang."""
     turn = threading.Semaphore(0)
 
     def serve() -> None:

@@ -65,7 +65,7 @@ def test_a_dispatch_is_never_too_short(selector: Selector) -> None:
 
 
 def test_short_waits_are_not_rounded_up_to_milliseconds(selector: Selector) -> None:
-    """Of many waits of 0.2 ms the shortest is well below 1 ms, on any machine."""
+    """The shortest of many waits of 0.2 ms is well below 1 ms, on any machine."""
 
     def measure() -> float:
         started = time.monotonic()

@@ -46,7 +46,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[Recorded]:
 
 @pytest.fixture
 def resolves_to(monkeypatch: pytest.MonkeyPatch) -> SetAnswer:
-    """Give a function that makes every name stand for these IPv4 addresses."""
+    """Return a function that makes every name resolve to its IPv4 addresses."""
 
     def set_answer(*addresses: SocketAddress) -> None:
         def getaddrinfo(*_: object, type: int, flags: int) -> list[object]:  # noqa: A002 - the stdlib's name
@@ -247,7 +247,7 @@ def test_hanging_resolver_does_not_break_the_deadline(
 def test_time_spent_resolving_is_not_given_again(
     monkeypatch: pytest.MonkeyPatch, resolves_to: SetAnswer
 ) -> None:
-    """An answer that comes with the deadline is too late for any attempt."""
+    """An answer at the deadline is too late for any attempt."""
     now = 1000.0
     resolves_to(("127.0.0.1", 80))
     answer = socket.getaddrinfo

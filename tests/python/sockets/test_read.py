@@ -35,7 +35,7 @@ def tcp_pair() -> Iterator[Pair]:
 
 
 def told(error: BaseException) -> tuple[bytes, int]:
-    """Return what an error of any class says about the bytes."""
+    """Return what an error says about the bytes."""
     return error.__dict__["partial"], error.__dict__["expected"]
 
 

@@ -170,7 +170,7 @@ def test_descriptor_of_a_path_is_named(
 
 
 class ClosedPort:
-    """As pyserial has them."""
+    """A closed port as pyserial has it."""
 
     def fileno(self) -> int:
         raise OSError("Attempting to use a port that is not open")

@@ -28,7 +28,7 @@ Pair = tuple[socket.socket, socket.socket]
 
 @pytest.fixture
 def on_alarm() -> Iterator[OnAlarm]:
-    """Give a function that lets SIGALRM call another, again and again."""
+    """Return a function that makes SIGALRM call another one repeatedly."""
 
     def start(action: Callable[[], object], interval: float) -> None:
         signal.signal(signal.SIGALRM, lambda *_: action())
@@ -74,7 +74,7 @@ def test_text_is_a_type_error(pair: Pair) -> None:
 
 
 class Scalar:
-    """Has what a scalar of NumPy has."""
+    """Has the methods of a NumPy scalar."""
 
     def __float__(self) -> float:
         return 0.01

@@ -237,7 +237,7 @@ def iterate(server: EchoServer) -> None:
 
 
 def clog(server: EchoServer, sock: socket.socket) -> None:
-    """Send without reading, until the server has stopped to read."""
+    """Send without reading, until the server has stopped reading."""
     while server.stats.bytes_queued < ServerLimits().queue_high:
         with contextlib.suppress(BlockingIOError):
             sock.send(b"x" * 65536)

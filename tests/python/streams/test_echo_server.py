@@ -238,5 +238,5 @@ def test_descriptors_return_to_what_they_were(
         while server.stats.open > 1:
             sock.sendall(b"x")
             receive(sock, 1)
-        # The loop may have made itself a timer by now, once.
+        # The loop may have opened its timer by now.
         assert count_descriptors() - before in (0, 1)

@@ -387,7 +387,7 @@ def test_streams_that_end_in_a_frame_leave_nothing() -> None:
 
 
 class NativeFramer(Protocol):
-    """The module that native_framer.c is."""
+    """The module compiled from native_framer.c."""
 
     def make(self, kind: str, /) -> object: ...
     def calls(self) -> tuple[int, int]: ...
@@ -509,7 +509,7 @@ def test_frame_that_comes_byte_by_byte_costs_few_calls(
 
 
 def test_framer_is_told_what_it_has_seen(native_framer: NativeFramer) -> None:
-    """Not what has come since while it was not asked."""
+    """It is not told of bytes that came while it was not asked."""
     data = b"".join(len(it).to_bytes(4, "big") + it for it in (b"x" * 9, b"", b"yy"))
     for size in (1, 2, 3, 5, 7):
         native_framer.calls()

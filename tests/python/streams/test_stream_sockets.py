@@ -108,7 +108,7 @@ def test_connection_that_was_reset_is_taken_and_told(
 
 
 class Asks(Recorder):
-    """Asks in `on_close` who it was."""
+    """Asks for the peer's address in `on_close`."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -121,7 +121,7 @@ def test_call_in_the_server_s_thread_takes_arguments_and_can_be_cancelled(
     def note(*args: object, key: object = None) -> None:
         called.append((*args, key))
 
-    # The server cannot get there before the last of these was given to it.
+    # The server gets there only after the last of these calls was posted.
     held = threading.Event()
     server.call_soon_threadsafe(held.wait, LONG)
     server.call_soon_threadsafe(note, 1, key=2)

@@ -99,7 +99,7 @@ def check_types(text: str, folder: Path) -> str:
     program = folder / "program.py"
     program.write_text(text)
     root = Path(fdmux.__file__).parent.parent
-    # mypy finds what lies in site-packages by itself, and refuses to be told of it.
+    # mypy finds site-packages by itself, and refuses to be given their path.
     path = {} if root.name == "site-packages" else {"MYPYPATH": str(root)}
     command = [sys.executable, "-m", "mypy", "--strict", "--no-incremental"]
     done = subprocess.run(

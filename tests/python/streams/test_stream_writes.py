@@ -1,4 +1,4 @@
-"""Writes: in order, of whatever holds bytes, and within bounds."""
+"""Writes: in order, of any bytes-like object, and within limits."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def test_host_that_fails_makes_the_command_fail(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(HOSTS, "failing", Failing)
-    # The child, which knows nothing of this file, ends before it has said anything.
+    # The child, which does not have this file, ends before it prints anything.
     assert main(["--host", "failing", "--case", "fd_ready"]) == 1
     printed = capsys.readouterr().out
     assert re.search(r"^\| failing \| .* \| FAIL \|$", printed, re.MULTILINE)

@@ -1,9 +1,9 @@
 """Plans of what fails, and how one attempt under a plan is judged.
 
 A plan: the n-th call of one kind fails with one errno, once or from then on. A
-scenario is a context manager that prepares everything, gives out what is to be
-attempted while the plan is on, and afterwards uses what the attempt has left. The rule:
-an exception says just what failed, and everything else is as if nothing had happened.
+scenario is a context manager that prepares everything, yields the function to attempt
+while the plan is on, and afterwards uses what the attempt has left. The rule: an
+exception says exactly what failed, and has no other effect.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 HANGS_AFTER = 10.0  # ends the run; the bar is lower
 SCENARIOS: dict[str, Scenario] = {}
 
-# What each kind of call can fail with, and mean it: see the manual page of each.
+# The errors that each kind of call can fail with; see its manual page.
 ERRORS: dict[str, tuple[int, ...]] = {
     "MEMORY": (errno.ENOMEM,),
     "CLOSE": (errno.EIO, errno.EINTR),
@@ -94,7 +94,7 @@ CURRENT: list[Plan] = []
 
 
 class Tally:
-    """What all plans together have shown."""
+    """The counts of all plans together."""
 
     def __init__(self) -> None:
         self.injections = 0

@@ -1,7 +1,7 @@
 """Scenarios of streams, servers and pools, each for a failing call.
 
-As fault_scenarios.py. A stream may end for what failed, and then says so to `on_close`,
-once; if it does not end, no byte is lost.
+As fault_scenarios.py. A stream may end with the error of the failed call, which
+`on_close` gets, once; if it does not end, no byte is lost.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ ROUNDS = 200
 
 
 class Witness(StreamHandler):
-    """Remembers what it was told."""
+    """Records its callbacks."""
 
     def __init__(self) -> None:
         self.data = bytearray()
@@ -285,10 +285,10 @@ def streams_on_a_stdlib_selector(_backend: str) -> Iterator[Attempt]:
 
 
 def check_server(loop: SelectorEventLoop, server: EchoServer) -> None:
-    """It serves a client that comes now.
+    """Check that the server serves a new client.
 
-    Should the listener itself have failed, as where the kernel does not watch it any
-    more, the server can be started again.
+    If the listener itself has failed (the kernel does not watch it any more), the
+    server can be started again.
     """
     if server._listener is not None and server._listener.is_spent:
         explain(server._listener.failure)

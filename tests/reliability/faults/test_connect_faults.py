@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Faulty(socket.socket):
-    """A socket whose calls can be told to fail; remembers every one made."""
+    """A socket whose calls can be made to fail; it keeps every socket made."""
 
     made: list[Faulty]
     connect_status: Callable[[Faulty, tuple[str, int]], int] | None

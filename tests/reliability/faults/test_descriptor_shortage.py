@@ -1,7 +1,8 @@
-"""No descriptor is left, in the process or the system: errors say so; then recovery.
+"""The process or the system has no descriptor left: errors say so, and all recovers.
 
-What exists goes on without any: waits, timers, wake-ups, streams. What needs one raises
-at once and leaves nothing behind. A server waits, at rest, until one is free.
+Waits, timers, wake-ups and streams need no new descriptor and go on. A call that needs
+one raises at once and leaves nothing behind. A server waits, without spinning, until
+one is free.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ LATENESS_MAX = 0.5  # the machine may be busy with other things
 
 @contextlib.contextmanager
 def free_descriptors(count: int) -> Iterator[None]:
-    """Let this process open ``count`` more descriptors, and none beyond."""
+    """Allow this process exactly ``count`` more descriptors."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     highest = max(map(int, os.listdir("/proc/self/fd")))
     resource.setrlimit(resource.RLIMIT_NOFILE, (highest + HEADROOM, hard))
@@ -265,7 +266,7 @@ def test_whatever_needs_a_descriptor_says_that_the_system_has_none(
 
 
 class Echo(StreamHandler):
-    """Answers."""
+    """Echoes."""
 
     def on_data(self, _stream: Stream, data: bytes) -> bytes:
         return data
@@ -404,7 +405,7 @@ def check_server(bars: Bars, held: int, spare: int, seconds: float) -> None:
         late = echo_all(new[2 * taken :])
         end = service.ask()
     wall = last["now"] - first["now"]
-    # Of which the questions and the echoes beside are a part.
+    # The questions and the echoes cost a part of it.
     cpu = (last["cpu"] - first["cpu"]) / wall * 100
     bars.at_most(spare, f"{title}: accepted", taken)
     # The loop may have opened its timer meanwhile.

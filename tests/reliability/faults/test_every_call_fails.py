@@ -114,7 +114,7 @@ def test_each_call_of_the_c_tests(request: pytest.FixtureRequest, bars: Bars) ->
 
 
 def cases_of(program: str) -> list[tuple[str, str]]:
-    """Each case, with the backends that it is for."""
+    """Yield each case with its backends."""
     text = (ROOT / "tests" / "core" / f"{program}.c").read_text(encoding="utf-8")
     found = re.findall(r"^(|EPOLL_|SLOW_)TEST\((\w+)\)", text, re.MULTILINE)
     return [(case, backend) for kind, case in found for backend in backends_of(kind)]
@@ -140,7 +140,7 @@ def run_case(program: str, case: str, backend: str) -> str:
 @pytest.mark.usefixtures("quiet")
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_waking_that_is_forbidden_is_said_to_who_wakes(backend: str) -> None:
-    """A loop in a sandbox would otherwise hang without an explanation."""
+    """Otherwise a loop in a sandbox would hang without an explanation."""
     ran: list[str] = []
     with SelectorEventLoop(Selector(backend)) as loop:
         thread = threading.Thread(target=loop.run, args=(None,))

@@ -194,7 +194,7 @@ def test_select_survives_each_failing_call(
                         failures += 1
                     is_reached = was_reached(nth)
                 assert lib.fdmux_testing_verify(selector._c_loop) == 0
-                # An error that came after something was collected is still to come.
+                # An error that followed a collected event is returned by the next call.
                 with contextlib.suppress(OSError, MemoryError):
                     selector.select(0)
                 assert selector.select(0) == [(key, EVENT_READ)]

@@ -35,7 +35,7 @@ TURN = 64  # iterations with the same trouble
 
 
 class Sender(StreamHandler):
-    """Sends so many random bytes, and hashes what comes back."""
+    """Sends random bytes, and hashes what comes back."""
 
     def __init__(self, size: int, seed: int) -> None:
         self._random = random.Random(seed)
@@ -46,7 +46,7 @@ class Sender(StreamHandler):
         self.errors: list[Exception | None] = []
 
     def feed(self, stream: Stream) -> None:
-        """Keep so many bytes under way."""
+        """Keep some bytes under way."""
         room = QUEUE - stream.buffered
         size = min(room, self._left)
         if size > 0:
@@ -64,7 +64,7 @@ class Sender(StreamHandler):
 
 
 def disturb(rng: random.Random) -> None:
-    """Choose a length, and a call that finds nothing or is interrupted."""
+    """Choose a length, and which call gets EAGAIN or EINTR."""
     lib.fdmux_testing_short(rng.choice(LENGTHS))
     kind = rng.choice((lib.FDMUX_CALL_RECV, lib.FDMUX_CALL_SEND))
     lib.fdmux_testing_fail(kind, rng.randrange(1, 50), rng.choice(TROUBLES), 0)

@@ -32,7 +32,7 @@ LONG = 60.0
 
 
 class Received(StreamHandler):
-    """Notes what arrives on a stream."""
+    """Records what arrives on a stream."""
 
     def __init__(self, traffic: Traffic, number: int) -> None:
         self._traffic = traffic

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     Situation = Callable[[Traffic], bool]
 
-# Forking beside threads, as some situations do, is what Python warns of.
+# Some situations fork beside threads, of which Python warns.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 PROGRAM = PROGRAMS / "process_echo.py"
@@ -180,7 +180,7 @@ def in_a_signal_handler(traffic: Traffic) -> bool:
 
 
 def with_a_wake_pending(traffic: Traffic) -> bool:
-    """The child may not take the wake-up out."""
+    """The child must not consume the wake-up."""
     traffic.loop.native.wake()
     return succeeded(fork(lambda: expect_closed(traffic.loop)))
 
@@ -226,7 +226,7 @@ def the_child_uses_it_as_it_is(traffic: Traffic) -> bool:
 
 
 def the_child_adopts_it(traffic: Traffic) -> bool:
-    """The child unregisters all in its copy. It reads nothing, as the parent must."""
+    """The child unregisters everything in its copy; only the parent reads."""
     selector = cast("Selector", traffic.loop._iteration.table.selector)
 
     def adopt() -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class Service(Protocol):
-    """What serves, and what it says of itself."""
+    """A server, and the facts about it."""
 
     def port(self) -> int: ...
     def facts(self) -> Facts: ...
@@ -130,7 +130,7 @@ def process_facts(loop: SelectorEventLoop) -> Facts:
 
 
 class Commands:
-    """Standard input, line by line; each is answered on the loop's thread."""
+    """Reads lines of standard input; the loop's thread answers each."""
 
     def __init__(self, loop: SelectorEventLoop, service: Service) -> None:
         self._loop = loop
@@ -143,7 +143,7 @@ class Commands:
         self.signals_seen += 1
 
     def read(self) -> None:
-        """Pass on what comes in; the end of it ends the program."""
+        """Pass on each line; the end of the input ends the program."""
         for line in sys.stdin:
             self._loop.call_soon_threadsafe(self._answer, line.split())
         self._loop.call_soon_threadsafe(self._loop.stop)

@@ -2,9 +2,9 @@
 
     python exit_states.py in_a_reference_cycle [native_exit.so]
 
-Each state is a function here, and says the exit code that is expected of it. Its one
-rule: nothing is tidied up. Without a name it prints the states. Needs fdmux, and
-nothing of the tests.
+Each state is a function here, with the exit code that is expected of it. Its one rule:
+no state cleans up. Without a name it prints the states. Needs fdmux, and nothing of the
+tests.
 """
 
 from __future__ import annotations
@@ -252,7 +252,7 @@ def with_a_finalizer_that_unregisters() -> None:
 
 
 class ClosesTwice:
-    """Its finalizer closes all it has, and again."""
+    """Its finalizer closes everything twice."""
 
     def __init__(self) -> None:
         self._loop = busy_loop()
@@ -346,8 +346,9 @@ def in_a_storm_of_keyboard_interrupts() -> None:
             is_armed = False
         except KeyboardInterrupt:
             count += 1
-    # They go on to the end, ignored: Python ends with the handlers of the kernel. Not
-    # before the last was handled, or Python says that it had nobody for it.
+    # From here to the end the signals are ignored, since Python restores the kernel's
+    # handlers when it exits. The timer stops first, so that the last signal is handled:
+    # Python complains about one that has no handler any more.
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, signal.SIG_IGN)
     signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)

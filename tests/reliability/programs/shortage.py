@@ -36,7 +36,7 @@ class Records(logging.Handler):
 
 
 class Service:
-    """The server, its loop, and a timer in that."""
+    """The server, its loop, and a timer of the loop."""
 
     def __init__(self, loop: SelectorEventLoop, records: Records) -> None:
         self._loop = loop

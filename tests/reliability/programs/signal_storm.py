@@ -68,7 +68,7 @@ class Receiver:
 
 
 def send(shared: mmap.mmap, count: int, target: int) -> None:
-    """Send signals in small groups, the next after some of the last were handled."""
+    """Send signals in groups, each after some of the one before were handled."""
     for number in range(count):
         if number % EVERY == 0:
             before = shared[:8]

@@ -29,7 +29,7 @@ def connected() -> str:
 
 
 def refused() -> str:
-    """Nobody listens: the error is the kernel's, with the address."""
+    """Connect to a port that refuses: the error is the kernel's, with the address."""
     with socket.socket() as taken:
         taken.bind((HOST, 0))
         try:

@@ -1,6 +1,6 @@
 """asyncio on our selector, with transports that are streams of the C core.
 
-Its one rule: it is asyncio. `EventLoop` is an `asyncio.SelectorEventLoop` with another
+It is still asyncio: `EventLoop` is an `asyncio.SelectorEventLoop` with another
 selector, and another transport for connections; tasks, futures, timers, signals, child
 processes, datagrams and TLS are asyncio's own. On a Python whose asyncio lacks a name
 that our transports need (private.py), asyncio's own transports are used. `Guest` is the

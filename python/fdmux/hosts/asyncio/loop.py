@@ -1,7 +1,7 @@
 """EventLoop: the loop of asyncio on the C core, and how such a loop is ended.
 
-Its one rule: it is asyncio's. It overrides only the methods that make transports. If
-asyncio calls one with arguments that 3.11 to 3.13 do not use, asyncio's method runs.
+Its one rule: it overrides only the methods that make transports. If asyncio calls one
+with arguments that 3.11 to 3.13 do not use, asyncio's method runs.
 """
 
 from __future__ import annotations

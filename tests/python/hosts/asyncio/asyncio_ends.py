@@ -135,7 +135,7 @@ async def receive_all(far: socket.socket) -> bytes:
 
 
 async def turns(count: int = 3) -> None:
-    """Let the loop do some iterations."""
+    """Let the loop run some iterations."""
     for _ in range(count):
         await asyncio.sleep(0)
 

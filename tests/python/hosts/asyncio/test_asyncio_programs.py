@@ -196,7 +196,7 @@ def test_pytest_asyncio_runs_the_conftest_of_the_documentation(tmp_path: Path) -
 
 
 def check_loop_of_tests(folder: Path, *options: str) -> None:
-    """Run a test that looks which loop it is run by, with the folder's conftest.py."""
+    """Run a test that checks which loop runs it, with the folder's conftest.py."""
     (folder / "test_it.py").write_text(
         "import asyncio\n"
         "async def test_it():\n"
