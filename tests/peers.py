@@ -1,9 +1,14 @@
-"""What the peer of a connection does, on a plain blocking socket."""
+"""What peers do, on plain sockets; and an address that does not answer."""
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 Pair = tuple[socket.socket, socket.socket]
 
@@ -20,3 +25,16 @@ def reset(sock: socket.socket) -> None:
     """Close with RST instead of FIN (a Unix socket: at once)."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     sock.close()
+
+
+@contextlib.contextmanager
+def deaf_address(host: str = "127.0.0.1") -> Iterator[tuple[str, int]]:
+    """Listen with a full backlog: the kernel drops each SYN to this address."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server((host, 0)))
+        listener.listen(0)
+        for _ in range(4):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        yield listener.getsockname()

@@ -164,7 +164,7 @@ def test_clients_beyond_the_limit_are_closed_at_once(stated: int) -> None:
 
 
 def iterate(server: StreamServer) -> None:
-    """Run the loop until nothing is ready."""
+    """Run an iteration of the loop, without waiting."""
     assert server._loop is not None
     server._loop.run_once(0)
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 NOT_COPIED = (".*", "build", "dist", "__pycache__", "*.so", "*.egg-info")
+SOON = 30.0  # no program of the tests runs longer
 # What the examples' pyproject.toml files ask for, besides fdmux.
 BUILD_TOOLS = ("setuptools>=70.1", "scikit-build-core>=1.1")
 LONG = 300.0
@@ -62,9 +63,33 @@ class Installation:
             *("--disable-pip-version-check", *requirements),
         )
 
+    def install_copy(self, source: Path, folder: Path) -> Path:
+        """Install an example from a copy in ``folder``, since builds leave files."""
+        copy = folder / source.name
+        shutil.copytree(source, copy, ignore=shutil.ignore_patterns(*NOT_COPIED))
+        self.install("--no-deps", copy)
+        return copy
+
     def python(self, code: str) -> str:
         """Run some code in it; return what it printed."""
         return self.run("python", "-c", code).strip()
+
+    def run_silently(self, *arguments: str | Path) -> str:
+        """Run Python; it must succeed and print nothing on standard error."""
+        done = subprocess.run(
+            [
+                *(self.prefix / "bin" / "python", "-I", "-W", "error"),
+                *("-X", "faulthandler", *arguments),
+            ],
+            cwd="/",
+            capture_output=True,
+            text=True,
+            timeout=SOON,
+            check=False,
+        )
+        assert done.stderr == ""
+        assert done.returncode == 0, done.stdout
+        return done.stdout
 
 
 def run(*command: str | Path) -> str:

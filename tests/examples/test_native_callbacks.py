@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import textwrap
 from typing import TYPE_CHECKING
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow  # an extension is compiled for the first of them
 
 SOURCE = ROOT / "examples" / "native-callbacks"
-NOT_COPIED = ("build", "__pycache__", "*.so", "*.egg-info")
-SOON = 30.0
 
 # The thread has thousands of jobs of some 50 us left whenever this program ends.
 BEGIN = """
@@ -57,31 +54,13 @@ WAYS_TO_END = {
 def example(
     installation: Installation, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """The example, copied, since builds leave files, and installed."""
-    folder = tmp_path_factory.mktemp("native-callbacks") / SOURCE.name
-    shutil.copytree(SOURCE, folder, ignore=shutil.ignore_patterns(*NOT_COPIED))
-    installation.install("--no-deps", folder)
-    return folder
-
-
-def run_program(installation: Installation, *arguments: str | Path) -> str:
-    """Run Python; it must succeed and print nothing on standard error."""
-    python = installation.prefix / "bin" / "python"
-    done = subprocess.run(
-        [python, "-I", "-W", "error", "-X", "faulthandler", *arguments],
-        cwd="/",
-        capture_output=True,
-        text=True,
-        timeout=SOON,
-        check=False,
+    return installation.install_copy(
+        SOURCE, tmp_path_factory.mktemp("native-callbacks")
     )
-    assert done.stderr == ""
-    assert done.returncode == 0, done.stdout
-    return done.stdout
 
 
 def test_example_runs(installation: Installation, example: Path) -> None:
-    printed = run_program(installation, example / "run.py")
+    printed = installation.run_silently(example / "run.py")
     assert "10,000 callbacks" in printed
     assert "one exception" in printed
     assert "WRONG" not in printed
@@ -110,7 +89,7 @@ def test_interpreter_ends_well_while_the_thread_works(
     assert attempt >= 0  # the same again: the thread is never at the same point
     in_callback, at_the_end = WAYS_TO_END[way]
     program = BEGIN.format(in_callback=in_callback, at_the_end=at_the_end)
-    assert run_program(installation, "-c", program) == ""
+    assert installation.run_silently("-c", program) == ""
 
 
 def test_exception_reaches_the_error_hook_and_every_other_function_is_called(
@@ -141,4 +120,4 @@ def test_exception_reaches_the_error_hook_and_every_other_function_is_called(
             loop.run_once()
     assert seen == [n if n % 100 else -n for n in range(1, 1001)]
     """
-    assert run_program(installation, "-c", textwrap.dedent(program)) == ""
+    assert installation.run_silently("-c", textwrap.dedent(program)) == ""

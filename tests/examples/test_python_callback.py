@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import textwrap
 from typing import TYPE_CHECKING
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow  # an extension is compiled for the first of them
 
 SOURCE = ROOT / "examples" / "python-callback"
-NOT_COPIED = ("build", "__pycache__", "*.so", "*.egg-info")
-SOON = 30.0
 COUNT = 10
 
 # Ten descriptors are ready at once; `called` is called for each.
@@ -51,36 +48,16 @@ for here, there in pairs:
 def example(
     installation: Installation, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """The example, copied, since builds leave files, and installed."""
-    folder = tmp_path_factory.mktemp("python-callback") / SOURCE.name
-    shutil.copytree(SOURCE, folder, ignore=shutil.ignore_patterns(*NOT_COPIED))
-    installation.install("--no-deps", folder)
-    return folder
-
-
-def run_program(installation: Installation, *arguments: str | Path) -> str:
-    """Run Python; it must succeed and print nothing on standard error."""
-    python = installation.prefix / "bin" / "python"
-    done = subprocess.run(
-        [python, "-I", "-W", "error", "-X", "faulthandler", *arguments],
-        cwd="/",
-        capture_output=True,
-        text=True,
-        timeout=SOON,
-        check=False,
-    )
-    assert done.stderr == ""
-    assert done.returncode == 0, done.stdout
-    return done.stdout
+    return installation.install_copy(SOURCE, tmp_path_factory.mktemp("python-callback"))
 
 
 def run_code(installation: Installation, code: str) -> None:
     program = BEGIN + textwrap.dedent(code) + END
-    assert run_program(installation, "-c", program) == ""
+    assert installation.run_silently("-c", program) == ""
 
 
 def test_example_runs(installation: Installation, example: Path) -> None:
-    lines = run_program(installation, example / "run.py").splitlines()
+    lines = installation.run_silently(example / "run.py").splitlines()
     assert [line for line in lines if not line.startswith("ok ")] == [
         "on fdmux.SelectorEventLoop",
         "on fdmux.hosts.asyncio.EventLoop",
@@ -240,5 +217,5 @@ def test_program_may_end_while_functions_are_watched(
     sys.stdout.write("over")
     """
     code = "import warnings; warnings.simplefilter('ignore', ResourceWarning)"
-    said = run_program(installation, "-c", f"{code}\n{textwrap.dedent(program)}")
+    said = installation.run_silently("-c", f"{code}\n{textwrap.dedent(program)}")
     assert said == "over"

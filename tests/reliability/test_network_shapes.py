@@ -18,11 +18,10 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.peers import receive, reset
+from tests.peers import deaf_address, receive, reset
 from tests.reliability.network_shapes import (
     KIB,
     LONG,
-    QUIET,
     SHAPES,
     Network,
     burst,
@@ -39,7 +38,6 @@ from fdmux import (
     StreamLimits,
     connect_stream,
     connect_with_timeout,
-    wait_writable,
 )
 from fdmux._native import backend_names
 
@@ -279,18 +277,8 @@ def test_clients_are_told_how_it_ended(
 
 @pytest.fixture
 def deaf() -> Iterator[tuple[str, int]]:
-    """An address that does not answer: its backlog is full."""
-    with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(socket.socket())
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        while True:
-            sock = stack.enter_context(socket.socket())
-            sock.setblocking(False)
-            sock.connect_ex(listener.getsockname())
-            if not wait_writable([sock], QUIET):
-                break
-        yield listener.getsockname()
+    with deaf_address() as address:
+        yield address
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ import signal
 import socket
 import threading
 import time
-from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.peers import deaf_address
 
 from fdmux.sockets.connect import connect_with_timeout
 
@@ -28,15 +28,8 @@ def server() -> Iterator[socket.socket]:
 
 @pytest.fixture
 def deaf_port() -> Iterator[int]:
-    """A port whose backlog is full, so that the kernel drops each new SYN."""
-    with ExitStack() as stack:
-        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-        listener.listen(0)
-        for _ in range(4):
-            filler = stack.enter_context(socket.socket())
-            filler.setblocking(False)
-            assert filler.connect_ex(listener.getsockname()) == errno.EINPROGRESS
-        yield listener.getsockname()[1]
+    with deaf_address() as (_, port):
+        yield port
 
 
 @pytest.fixture

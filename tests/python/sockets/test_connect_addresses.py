@@ -7,10 +7,10 @@ import signal
 import socket
 import threading
 import time
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
+from tests.peers import deaf_address
 
 import fdmux.sockets.connect
 import fdmux.sockets.schedule
@@ -74,15 +74,8 @@ def refusing() -> Iterator[SocketAddress]:
 
 @pytest.fixture
 def silent() -> Iterator[SocketAddress]:
-    """An address whose backlog is full, so that no connect to it ever ends."""
-    with ExitStack() as stack:
-        server = stack.enter_context(socket.create_server(("127.0.0.4", 0)))
-        server.listen(0)
-        for _ in range(4):
-            filler = stack.enter_context(socket.socket())
-            filler.setblocking(False)
-            filler.connect_ex(server.getsockname())
-        yield server.getsockname()
+    with deaf_address("127.0.0.4") as address:
+        yield address
 
 
 def test_next_address_is_tried_after_a_refusal(

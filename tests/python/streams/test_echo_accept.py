@@ -94,7 +94,7 @@ def fail() -> Iterator[Fail]:
 
 
 def iterate(server: EchoServer, times: int = 1) -> None:
-    """Run the loop until nothing is ready, without waiting."""
+    """Run iterations of the loop, without waiting."""
     assert server._loop is not None
     for _ in range(times):
         server._loop.run_once(0)

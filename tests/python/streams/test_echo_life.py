@@ -231,7 +231,7 @@ def test_given_loop_stays_open(selector_factory: SelectorFactory) -> None:
 
 
 def iterate(server: EchoServer) -> None:
-    """Run the loop until nothing is ready, without waiting."""
+    """Run an iteration of the loop, without waiting."""
     assert server._loop is not None
     server._loop.run_once(0)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import math
 import socket
@@ -11,7 +10,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.peers import receive
+from tests.peers import deaf_address, receive
 from tests.python.streams.recorder import LONG, Recorder, run_until
 
 from fdmux.loop.event_loop import iteration_of
@@ -92,37 +91,29 @@ def test_wrong_addresses(loop: SelectorEventLoop, handler: Recorder) -> None:
 
 
 @pytest.fixture
-def full() -> Iterator[tuple[str, int]]:
-    """A listener that answers no SYN any more, since its backlog is full."""
-    with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(socket.socket())
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        for _ in range(8):
-            sock = stack.enter_context(socket.socket())
-            sock.setblocking(False)
-            sock.connect_ex(listener.getsockname())
-        yield listener.getsockname()
+def deaf() -> Iterator[tuple[str, int]]:
+    with deaf_address() as address:
+        yield address
 
 
 def test_unanswered_connect_ends_at_its_timeout(
-    loop: SelectorEventLoop, handler: Recorder, full: tuple[str, int]
+    loop: SelectorEventLoop, handler: Recorder, deaf: tuple[str, int]
 ) -> None:
     started = time.monotonic()
-    stream = connect_stream(loop, full, handler, timeout=Fraction(1, 20))
+    stream = connect_stream(loop, deaf, handler, timeout=Fraction(1, 20))
     run_until(loop, lambda: handler.errors)
     assert time.monotonic() - started >= 0.05
     assert handler.calls == ["close"]
     assert isinstance(handler.errors[0], TimeoutError)
     assert handler.errors[0].errno == errno.ETIMEDOUT
-    assert f"connect to {full} timed out after 0.05 s" in str(handler.errors[0])
+    assert f"connect to {deaf} timed out after 0.05 s" in str(handler.errors[0])
     assert stream.fileno() == -1
 
 
 def test_close_of_a_stream_that_connects_waits_no_longer_than_its_timeout(
-    loop: SelectorEventLoop, handler: Recorder, full: tuple[str, int]
+    loop: SelectorEventLoop, handler: Recorder, deaf: tuple[str, int]
 ) -> None:
-    connect_stream(loop, full, handler, timeout=0.05).close()
+    connect_stream(loop, deaf, handler, timeout=0.05).close()
     run_until(loop, lambda: handler.errors)
     assert handler.calls == ["close"]
 

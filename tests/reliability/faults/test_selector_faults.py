@@ -10,13 +10,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
-import gc
 import itertools
 import socket
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
+from tests.reliability.faults.fault_plans import balance
 
 from fdmux import (
     EVENT_READ,
@@ -40,7 +39,6 @@ FAULTS = pytest.mark.parametrize(
     [(False, errno.EMFILE), (True, errno.EMFILE), (True, errno.ENOSYS)],
     ids=["once", "from-then-on", "unsupported"],
 )
-FD_DIRECTORY = Path("/proc/self/fd")
 NAMES = backend_names()
 BACKENDS = pytest.mark.parametrize("backend", NAMES)
 
@@ -93,12 +91,6 @@ CONSTRUCTORS: dict[str, Callable[[], Closable]] = {
     "EchoServer.start": StartedServer,
     "ClientPool": functools.partial(ClientPool, "127.0.0.1", 9),
 }
-
-
-def balance() -> tuple[int, int]:
-    """Count the open descriptors and the blocks of memory."""
-    gc.collect()
-    return len(list(FD_DIRECTORY.iterdir())), lib.fdmux_testing_allocations()
 
 
 @contextlib.contextmanager
