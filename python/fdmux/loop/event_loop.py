@@ -177,7 +177,9 @@ class SelectorEventLoop:
     ) -> TimerHandle:
         """Call ``callback(*args, **kwargs)`` after ``delay`` seconds; see `call_at`."""
         when = self._iteration.clock() + checked_seconds(delay, "delay")
-        return self.call_at(when, callback, *args, **kwargs)
+        check_callable("callback", callback)
+        call = functools.partial(callback, *args, **kwargs)
+        return self._add_timer(when, call, callback)
 
     def call_at(
         self,
@@ -200,13 +202,15 @@ class SelectorEventLoop:
         Order:   Never early. By time, then in the order of the calls to `call_at`.
         Threads: Loop thread only.
         """
-        self._iteration.check_usable()
         check_callable("callback", callback)
-        return self._iteration.timers.add(
-            checked_seconds(when, "when"),
-            functools.partial(callback, *args, **kwargs),
-            callback,
-        )
+        call = functools.partial(callback, *args, **kwargs)
+        return self._add_timer(checked_seconds(when, "when"), call, callback)
+
+    def _add_timer(
+        self, when: float, call: Callable[[], object], source: object
+    ) -> TimerHandle:
+        self._iteration.check_usable()
+        return self._iteration.timers.add(when, call, source)
 
     def call_soon_threadsafe(
         self,

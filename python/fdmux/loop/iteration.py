@@ -315,6 +315,8 @@ def wait_limit(timeout: Seconds | None) -> float | None:
         ValueError: ``timeout`` is NaN.
         TypeError: ``timeout`` is not a real number.
     """
+    if type(timeout) is int and 0 <= timeout <= WAIT_MAX:  # usual, and fast
+        return timeout
     seconds = checked_timeout(timeout)
     return None if seconds > WAIT_MAX else max(seconds, 0.0)
 
