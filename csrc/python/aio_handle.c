@@ -10,6 +10,7 @@
 #include <structmember.h>
 
 #define FREE_MAX 256
+#define WORD ((Py_ssize_t)sizeof(void *))
 
 struct aio_python aio_python;
 Py_ssize_t aio_offsets[AIO_SLOT_COUNT];
@@ -421,8 +422,7 @@ static Py_ssize_t find_slot(PyObject *handle, const char *name, Py_ssize_t size)
         Py_XDECREF(mark);
         return -1;
     }
-    for (Py_ssize_t at = (Py_ssize_t)sizeof(PyObject);
-         at + (Py_ssize_t)sizeof mark <= size; at += (Py_ssize_t)sizeof mark) {
+    for (Py_ssize_t at = (Py_ssize_t)sizeof(PyObject); at + WORD <= size; at += WORD) {
         if (*(PyObject **)((char *)handle + at) == mark) {
             offset = at;
             found++;

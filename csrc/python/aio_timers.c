@@ -24,6 +24,7 @@ struct aio_timers {
 };
 
 #define CAPACITY_MIN 16
+#define CAPACITY_SMALL 64 /* is not shrunk */
 
 static PyTypeObject *timers_type;
 
@@ -102,7 +103,7 @@ static PyObject *take(struct aio_timers *timers, Py_ssize_t index)
         sift_up(timers, index);
     }
     /* A burst of timers is not to be paid for ever. Shrinking cannot fail badly. */
-    if (timers->capacity > CAPACITY_MIN * 4 && timers->count < timers->capacity / 8 &&
+    if (timers->capacity > CAPACITY_SMALL && timers->count < timers->capacity / 8 &&
         resize(timers, timers->capacity / 4) < 0)
         PyErr_Clear();
     return handle;

@@ -46,10 +46,7 @@ def can_serve() -> bool:
 
     It can in the main interpreter, if it can read the lengths of asyncio's queues.
     """
-    return (
-        is_main_interpreter()
-        and size_of(collections.deque((1, 2, 3))) == 3
-    )
+    return is_main_interpreter() and size_of(collections.deque((1, 2, 3))) == 3
 
 
 def transport_options() -> CStreamOptions:
