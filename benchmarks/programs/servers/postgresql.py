@@ -81,7 +81,7 @@ def main() -> None:
     os.dup2(log, sys.stdout.fileno())
     os.dup2(log, sys.stderr.fileno())
     postgres = str(programs / "postgres")
-    os.execv(postgres, [postgres, "-D", data, *arguments])  # noqa: S606
+    os.execv(postgres, [postgres, "-D", data, *arguments])  # noqa: S606 - no shell is wanted
 
 
 if __name__ == "__main__":

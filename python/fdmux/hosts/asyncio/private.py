@@ -207,7 +207,7 @@ def run_timed(loop: SelectorEventLoop, handle: asyncio.Handle) -> None:
         if duration >= loop.slow_callback_duration:
             base_events.logger.warning(  # type: ignore[attr-defined] # a program may replace it
                 "Executing %s took %.3f seconds",
-                base_events._format_handle(handle),  # type: ignore[attr-defined] # noqa: SLF001 - this is the place
+                base_events._format_handle(handle),  # type: ignore[attr-defined] # private # noqa: SLF001 - private names belong here
                 duration,
             )
     finally:
