@@ -57,8 +57,13 @@ static void release(struct fdmux_loop *loop, struct fdmux__hub *hub,
     uint32_t slot = fdmux__hub_slot(stream);
 
     fdmux__stream_release_fd(loop, stream);
-    fdmux__count(&stream->limits->totals.dropped, stream->queue_count);
+    fdmux__count(&stream->limits->totals.dropped, fdmux__stream_queued(stream));
     fdmux__stream_drop_queue(hub, stream);
+    if ((stream->state & FDMUX__STREAM_LAYERED) != 0) {
+        stream->layer->hooks->release(loop, stream);
+        stream->state &= ~(uint32_t)FDMUX__STREAM_LAYERED;
+        stream->layer = NULL;
+    }
     if (fdmux__stream_has_timeout(stream))
         fdmux__hub_count_timed(loop, -1);
     if ((stream->state & FDMUX__STREAM_NO_BUFFERS) != 0)

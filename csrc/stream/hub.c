@@ -55,7 +55,15 @@ static struct fdmux__stream *take_first(struct fdmux__hub *hub)
     return stream;
 }
 
-/* Finish the streams that were pending when this began, in order. */
+static int run_pending(struct fdmux_loop *loop, struct fdmux__stream *stream)
+{
+    if ((stream->state & FDMUX__STREAM_FAILED) != 0)
+        return fdmux__stream_finish(loop, stream);
+    return stream->layer->hooks->proceed(loop, stream);
+}
+
+/* Finish the streams that were pending when this began, in order, and let layers go on
+ * with those that have not failed. */
 static int finish_pending(struct fdmux_loop *loop, struct fdmux__batch *batch)
 {
     struct fdmux__hub *hub = fdmux__hub_of(loop);
@@ -66,7 +74,7 @@ static int finish_pending(struct fdmux_loop *loop, struct fdmux__batch *batch)
     while (!is_last && r >= 0 && !atomic_load(&loop->is_closed)) {
         is_last = hub->first_pending == last;
         batch->called++;
-        r = fdmux__fn_result(loop, fdmux__stream_finish(loop, take_first(hub)));
+        r = fdmux__fn_result(loop, run_pending(loop, take_first(hub)));
     }
     return r;
 }
@@ -107,7 +115,7 @@ int fdmux__hub_deliver(struct fdmux_loop *loop, struct fdmux__stream *stream,
  * timeout does. */
 static bool is_overdue(const struct fdmux__hub *hub, const struct fdmux__stream *stream)
 {
-    bool is_stall = stream->queue_count > 0 && stream->limits->stall_ticks > 0;
+    bool is_stall = fdmux__stream_queued(stream) > 0 && stream->limits->stall_ticks > 0;
     uint32_t quiet = hub->tick - (is_stall ? stream->stall_tick : stream->tick);
     uint32_t limit =
         is_stall ? stream->limits->stall_ticks : stream->limits->idle_ticks;
@@ -126,6 +134,13 @@ static void tick_listener(struct fdmux_loop *loop, struct fdmux__stream *listene
                             listener); /* retries; a failure doubles the back-off */
 }
 
+static void tick_stream(struct fdmux_loop *loop, struct fdmux__stream *stream)
+{
+    fdmux__stream_retry_send(loop, stream);
+    if ((stream->state & FDMUX__STREAM_LAYERED) != 0)
+        stream->layer->hooks->tick(loop, stream);
+}
+
 void fdmux__hub_tick(struct fdmux_loop *loop, uint32_t ticks)
 {
     struct fdmux__hub *hub = fdmux__hub_of(loop);
@@ -142,7 +157,7 @@ void fdmux__hub_tick(struct fdmux_loop *loop, uint32_t ticks)
         else if ((stream->state & FDMUX__STREAM_LISTENER) != 0)
             tick_listener(loop, stream);
         else
-            fdmux__stream_retry_send(loop, stream);
+            tick_stream(loop, stream);
     }
 }
 
@@ -185,6 +200,7 @@ static void hub_close(struct fdmux_loop *loop)
         (void)fdmux__stream_finish(loop, stream); /* no dispatch is left to return it */
     }
     fdmux__slots_free(&hub->streams);
+    fdmux__sys_free(hub->layer_data);
     fdmux__sys_free(hub->memory);
     fdmux__sys_free(hub);
     loop->extension_data = NULL;

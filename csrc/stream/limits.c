@@ -11,7 +11,7 @@
 #define TICKS_PER_S 4
 
 /* Rounded up: a timeout comes late, never early. */
-static uint32_t ticks_of(int64_t timeout_ns)
+uint32_t fdmux__ticks_of(int64_t timeout_ns)
 {
     int64_t ticks;
 
@@ -49,8 +49,8 @@ fdmux__stream_create_limits(const struct fdmux_stream_options *options)
     limits->queue_high = or_default(options->queue_high, 64 << 10);
     limits->queue_low = or_default(options->queue_low, 16 << 10);
     limits->connection_max = options->connection_max;
-    limits->idle_ticks = ticks_of(options->idle_timeout_ns);
-    limits->stall_ticks = ticks_of(options->stall_timeout_ns);
+    limits->idle_ticks = fdmux__ticks_of(options->idle_timeout_ns);
+    limits->stall_ticks = fdmux__ticks_of(options->stall_timeout_ns);
     return limits;
 }
 

@@ -8,8 +8,7 @@
 
 #include "../platform/sys.h"
 
-/* The peer sends no more. The stream stays open for what is still to be sent. */
-static int deliver_end(struct fdmux_loop *loop, struct fdmux__stream *stream)
+int fdmux__stream_deliver_end(struct fdmux_loop *loop, struct fdmux__stream *stream)
 {
     stream->state |= FDMUX__STREAM_PEER_ENDED;
     fdmux__stream_watch(loop, stream);
@@ -17,23 +16,23 @@ static int deliver_end(struct fdmux_loop *loop, struct fdmux__stream *stream)
                               (struct fdmux_stream_event){.kind = FDMUX_STREAM_END});
 }
 
-static int deliver_data(struct fdmux_loop *loop, struct fdmux__hub *hub,
-                        struct fdmux__stream *stream, const void *data, uint32_t length)
+int fdmux__stream_deliver_data(struct fdmux_loop *loop, struct fdmux__stream *stream,
+                               const void *data, uint32_t length)
 {
     stream->received += length;
     fdmux__count(&stream->limits->totals.received, length);
-    stream->tick = hub->tick;
+    stream->tick = fdmux__hub_of(loop)->tick;
     return fdmux__hub_deliver(loop, stream,
                               (struct fdmux_stream_event){.kind = FDMUX_STREAM_DATA,
                                                           .data = data,
                                                           .length = length});
 }
 
-/* The buffer to receive into. A size of 0 means: receive nothing now. */
-static int find_buffer(struct fdmux_loop *loop, struct fdmux__hub *hub,
-                       struct fdmux__stream *stream, void **ret_buffer,
-                       size_t *ret_size)
+int fdmux__stream_find_buffer(struct fdmux_loop *loop, struct fdmux__stream *stream,
+                              void **ret_buffer, size_t *ret_size)
 {
+    struct fdmux__hub *hub = fdmux__hub_of(loop);
+    uint32_t layered = stream->state & FDMUX__STREAM_LAYERED;
     int r;
 
     *ret_buffer = hub->scratch;
@@ -46,14 +45,27 @@ static int find_buffer(struct fdmux_loop *loop, struct fdmux__hub *hub,
     r = fdmux__fn_result(loop, r);
     if (*ret_size > stream->limits->receive_max)
         *ret_size = stream->limits->receive_max;
-    if (!fdmux__stream_is_reading(loop, stream)) /* buffer_fn has paused or closed it */
+    /* buffer_fn may have paused or closed it, or started TLS. */
+    if (!fdmux__stream_is_reading(loop, stream) ||
+        (stream->state & FDMUX__STREAM_LAYERED) != layered)
         *ret_size = 0;
     return r;
 }
 
+int fdmux__stream_recv(struct fdmux_loop *loop, struct fdmux__stream *stream,
+                       void *buffer, size_t size)
+{
+    int count;
+
+    do {
+        count = fdmux__sys_recv(stream->fd, buffer, size);
+    } while (count == -EINTR);
+    fdmux__stream_count_receive(loop, stream, count, size);
+    return count;
+}
+
 int fdmux__stream_receive(struct fdmux_loop *loop, struct fdmux__stream *stream)
 {
-    struct fdmux__hub *hub = fdmux__hub_of(loop);
     void *buffer;
     size_t size;
     int count;
@@ -64,19 +76,16 @@ int fdmux__stream_receive(struct fdmux_loop *loop, struct fdmux__stream *stream)
     __builtin_prefetch(stream->base.userdata, 1);
     __builtin_prefetch((const char *)stream->base.userdata + 64, 1);
     __builtin_prefetch((const char *)stream->base.userdata + 128, 1);
-    count = find_buffer(loop, hub, stream, &buffer, &size);
+    count = fdmux__stream_find_buffer(loop, stream, &buffer, &size);
     if (count < 0 || size == 0) {
         fdmux__stream_leave_edge(loop, stream); /* no edge reports these bytes again */
         return count;
     }
-    do {
-        count = fdmux__sys_recv(stream->fd, buffer, size);
-    } while (count == -EINTR);
-    fdmux__stream_count_receive(loop, stream, count, size);
+    count = fdmux__stream_recv(loop, stream, buffer, size);
     if (count > 0)
-        return deliver_data(loop, hub, stream, buffer, (uint32_t)count);
+        return fdmux__stream_deliver_data(loop, stream, buffer, (uint32_t)count);
     if (count == 0)
-        return deliver_end(loop, stream);
+        return fdmux__stream_deliver_end(loop, stream);
     if (count != -EAGAIN)
         fdmux__stream_fail(loop, stream, -count);
     return 0;

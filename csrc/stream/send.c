@@ -67,28 +67,29 @@ static struct fdmux__stream *longest_queue(struct fdmux__hub *hub,
         struct fdmux__stream *stream = fdmux__hub_at(hub, i);
 
         if (fdmux__slot_is_live(&stream->base.slot) &&
-            stream->queue_count > longest->queue_count)
+            fdmux__stream_queued(stream) > fdmux__stream_queued(longest))
             longest = stream;
     }
     return longest;
 }
 
-/* Close the streams with the longest queues until `length` bytes more fit under the
- * common limit. Returns -ENOBUFS when `stream` has the longest: the caller closes it.
- */
-static int make_room(struct fdmux_loop *loop, struct fdmux__stream *stream,
-                     size_t length)
+int fdmux__stream_make_room(struct fdmux_loop *loop, struct fdmux__stream *stream,
+                            size_t length)
 {
     struct fdmux__hub *hub = fdmux__hub_of(loop);
 
+    if (length > stream->limits->queue_max - fdmux__stream_queued(stream))
+        return -ENOBUFS;
     while (hub->queued_total > hub->queued_total_max ||
            length > hub->queued_total_max - hub->queued_total) {
         struct fdmux__stream *longest = longest_queue(hub, stream);
 
         if (longest == stream)
             return -ENOBUFS;
-        fdmux__count(&longest->limits->totals.dropped, longest->queue_count);
+        fdmux__count(&longest->limits->totals.dropped, fdmux__stream_queued(longest));
         fdmux__stream_drop_queue(hub, longest);
+        if ((longest->state & FDMUX__STREAM_LAYERED) != 0)
+            longest->layer->hooks->drop(hub, longest);
         fdmux__stream_fail(loop, longest, ENOBUFS);
     }
     return 0;
@@ -99,8 +100,7 @@ static int append(struct fdmux_loop *loop, struct fdmux__stream *stream,
 {
     struct fdmux__hub *hub = fdmux__hub_of(loop);
 
-    if (length > stream->limits->queue_max - stream->queue_count ||
-        make_room(loop, stream, length) < 0)
+    if (fdmux__stream_make_room(loop, stream, length) < 0)
         return -ENOBUFS;
     if (reserve(stream, (uint32_t)length) < 0)
         return -ENOMEM;
@@ -163,7 +163,7 @@ static int send_parts(struct fdmux_loop *loop, struct fdmux__stream *stream,
         wait_for_buffers(loop, stream);
     if (r == -EAGAIN || r == -ENOBUFS || r == -ENOMEM)
         return 0;
-    if (r > 0) {
+    if (r > 0 && (stream->state & FDMUX__STREAM_LAYERED) == 0) {
         stream->sent += (uint32_t)r;
         fdmux__count(&stream->limits->totals.sent, (uint32_t)r);
     }
@@ -179,25 +179,21 @@ static size_t total_of(const struct iovec *parts, int count)
     return total;
 }
 
-/* Stop reading while too much is queued: the peer gets no answers, so it must wait. */
-static void check_high_water(const struct fdmux_loop *loop,
-                             struct fdmux__stream *stream)
+void fdmux__stream_check_high_water(const struct fdmux_loop *loop,
+                                    struct fdmux__stream *stream)
 {
-    if (stream->queue_count >= stream->limits->queue_high ||
+    if (fdmux__stream_queued(stream) >= stream->limits->queue_high ||
         is_total_over_high_water(fdmux__hub_of(loop)))
         stream->state |= FDMUX__STREAM_OVER_HIGH_WATER;
 }
 
-static int send_or_queue(struct fdmux_loop *loop, struct fdmux__stream *stream,
-                         struct iovec *parts, int count)
+int fdmux__stream_put(struct fdmux_loop *loop, struct fdmux__stream *stream,
+                      struct iovec *parts, int count)
 {
     struct fdmux__hub *hub = fdmux__hub_of(loop);
     int sent = 0;
     int r;
 
-    if ((stream->state & (FDMUX__STREAM_SHUTTING | FDMUX__STREAM_CLOSING |
-                          FDMUX__STREAM_LISTENER | FDMUX__STREAM_FAILED)) != 0)
-        return -EPIPE;
     if (stream->queue_count == 0 && (stream->state & FDMUX__STREAM_CONNECTING) == 0)
         sent = send_parts(loop, stream, parts, count);
     if (sent < 0) {
@@ -214,9 +210,18 @@ static int send_or_queue(struct fdmux_loop *loop, struct fdmux__stream *stream,
         return r;
     }
     stream->state |= FDMUX__STREAM_SENDING;
-    check_high_water(loop, stream);
+    fdmux__stream_check_high_water(loop, stream);
     fdmux__stream_watch(loop, stream);
     return 0;
+}
+
+static int send_or_queue(struct fdmux_loop *loop, struct fdmux__stream *stream,
+                         struct iovec *parts, int count)
+{
+    if ((stream->state & (FDMUX__STREAM_SHUTTING | FDMUX__STREAM_CLOSING |
+                          FDMUX__STREAM_LISTENER | FDMUX__STREAM_FAILED)) != 0)
+        return -EPIPE;
+    return fdmux__stream_put(loop, stream, parts, count);
 }
 
 /* Counts as dropped whatever is neither sent nor queued. */
@@ -224,8 +229,11 @@ int fdmux__stream_send(struct fdmux_loop *loop, struct fdmux__stream *stream,
                        struct iovec *parts, int count)
 {
     uint64_t before = stream->sent + stream->queue_count;
-    int r = send_or_queue(loop, stream, parts, count);
+    int r;
 
+    if ((stream->state & FDMUX__STREAM_LAYERED) != 0)
+        return stream->layer->hooks->send(loop, stream, parts, count);
+    r = send_or_queue(loop, stream, parts, count);
     if (r < 0 || (stream->state & FDMUX__STREAM_FAILED) != 0)
         fdmux__count(&stream->limits->totals.dropped,
                      total_of(parts, count) -
@@ -240,6 +248,8 @@ static int finish_queue(struct fdmux_loop *loop, struct fdmux__stream *stream)
 
     fdmux__stream_drop_queue(hub, stream);
     stream->state &= ~(uint32_t)FDMUX__STREAM_SENDING;
+    if ((stream->state & FDMUX__STREAM_LAYERED) != 0)
+        return stream->layer->hooks->drained(loop, stream);
     if ((stream->state & FDMUX__STREAM_SHUTTING) != 0)
         (void)fdmux__sys_shutdown(stream->fd); /* ENOTCONN: the peer has reset it */
     if ((stream->state & FDMUX__STREAM_CLOSING) != 0) {
@@ -257,8 +267,9 @@ static int check_low_water(struct fdmux_loop *loop, struct fdmux__stream *stream
         FDMUX__STREAM_OVER_HIGH_WATER | FDMUX__STREAM_WRITABLE_WANTED;
 
     if ((stream->state & waiting) == 0 ||
-        stream->queue_count > stream->limits->queue_low ||
-        (stream->queue_count > 0 && is_total_over_high_water(fdmux__hub_of(loop))))
+        fdmux__stream_queued(stream) > stream->limits->queue_low ||
+        (fdmux__stream_queued(stream) > 0 &&
+         is_total_over_high_water(fdmux__hub_of(loop))))
         return 0;
     stream->state &= ~waiting;
     return fdmux__hub_deliver(

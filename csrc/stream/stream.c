@@ -166,6 +166,8 @@ static int finish_connecting(struct fdmux_loop *loop, struct fdmux__stream *stre
     stream->state &= ~(uint32_t)FDMUX__STREAM_CONNECTING;
     if (stream->queue_count > 0) /* written before it was connected */
         stream->state |= FDMUX__STREAM_SENDING;
+    else if ((stream->state & FDMUX__STREAM_LAYERED) != 0)
+        ; /* it begins below, and shuts down in its own way */
     else if ((stream->state & FDMUX__STREAM_SHUTTING) != 0)
         (void)fdmux__sys_shutdown(stream->fd); /* ENOTCONN: the peer has reset it */
     fdmux__stream_watch(loop, stream);
@@ -173,8 +175,12 @@ static int finish_connecting(struct fdmux_loop *loop, struct fdmux__stream *stre
     note_peer(stream);
     r = fdmux__hub_deliver(loop, stream,
                            (struct fdmux_stream_event){.kind = FDMUX_STREAM_CONNECTED});
-    if (r < 0 || (stream->state & FDMUX__STREAM_FAILED) != 0 || loop->is_closed ||
-        stream->queue_count == 0)
+    if (fdmux__loop_is_forked(loop) || (stream->state & FDMUX__STREAM_FAILED) != 0 ||
+        loop->is_closed)
+        return r;
+    if ((stream->state & FDMUX__STREAM_LAYERED) != 0)
+        fdmux__hub_add_pending(loop, stream);
+    if (r < 0 || stream->queue_count == 0)
         return r;
     return fdmux__stream_flush(loop, stream); /* a new connection is writable */
 }
@@ -199,5 +205,7 @@ int fdmux__stream_ready(struct fdmux_loop *loop, uint64_t io, uint32_t events,
         r = fdmux__stream_flush(loop, stream);
     if (r < 0 || (events & FDMUX_READ) == 0)
         return r;
+    if ((stream->state & FDMUX__STREAM_LAYERED) != 0)
+        return stream->layer->hooks->receive(loop, stream);
     return fdmux__stream_receive(loop, stream);
 }

@@ -19,6 +19,7 @@
 #include "../core/hold.h"
 #include "../core/host.h"
 #include "../core/io.h"
+#include "layer.h"
 
 struct iovec;
 
@@ -44,6 +45,10 @@ enum {
     FDMUX__STREAM_BORROWED = 0x2000, /* the caller closes the descriptor */
     FDMUX__STREAM_WRITABLE_WANTED = 0x4000, /* by fdmux_stream_await_writable */
     FDMUX__STREAM_CLOSED_DELIVERED = 0x8000,
+    FDMUX__STREAM_LAYERED = 0x10000, /* `layer` is set */
+    FDMUX__STREAM_LAYER_READS =
+        0x20000, /* even if paused, over high water or closing */
+    FDMUX__STREAM_LEFTOVER = 0x40000, /* the layer has bytes that no event reports */
 };
 
 /* Of a listener and all streams that it has accepted. The dispatching thread writes
@@ -86,6 +91,7 @@ struct fdmux__stream {
     uint64_t received; /* of a listener: connections accepted */
     uint64_t sent; /* of a listener: connections refused */
     uint64_t io;
+    struct fdmux__layer *layer; /* NULL, unless LAYERED */
     unsigned char *queue;
     uint32_t queue_first;
     uint32_t queue_capacity;
@@ -113,6 +119,7 @@ struct fdmux__hub {
     bool has_edges; /* the backend has FDMUX_FEATURE_EDGE */
     size_t queued_total;
     size_t queued_total_max;
+    void *layer_data; /* one allocation that the layers of all streams share */
 };
 
 /* hub.c */
@@ -135,6 +142,8 @@ struct fdmux__stream_limits *
 fdmux__stream_create_limits(const struct fdmux_stream_options *options);
 /* Any thread. */
 void fdmux__stream_release_limits(struct fdmux__stream_limits *limits);
+
+uint32_t fdmux__ticks_of(int64_t timeout_ns);
 
 /* watch.c */
 /* The events that the state of the stream asks for. */
@@ -173,6 +182,16 @@ void fdmux__stream_count_receive(struct fdmux_loop *loop, struct fdmux__stream *
 void fdmux__stream_leave_edge(struct fdmux_loop *loop, struct fdmux__stream *stream);
 
 /* receive.c, accept.c, send.c */
+/* The buffer to receive into. A size of 0 means: receive nothing now. */
+int fdmux__stream_find_buffer(struct fdmux_loop *loop, struct fdmux__stream *stream,
+                              void **ret_buffer, size_t *ret_size);
+/* recv(2), and note for the edge what it returned, which is the result. */
+int fdmux__stream_recv(struct fdmux_loop *loop, struct fdmux__stream *stream,
+                       void *buffer, size_t size);
+int fdmux__stream_deliver_data(struct fdmux_loop *loop, struct fdmux__stream *stream,
+                               const void *data, uint32_t length);
+/* The peer sends no more. The stream stays open for what is still to be sent. */
+int fdmux__stream_deliver_end(struct fdmux_loop *loop, struct fdmux__stream *stream);
 int fdmux__stream_receive(struct fdmux_loop *loop, struct fdmux__stream *stream);
 int fdmux__stream_accept(struct fdmux_loop *loop, struct fdmux__stream *listener);
 /* Stop watching a listener that is out of descriptors, until a retry. */
@@ -183,9 +202,22 @@ void fdmux__listeners_retry(struct fdmux_loop *loop);
 void fdmux__stream_retry_send(struct fdmux_loop *loop, struct fdmux__stream *stream);
 /* Send from the queue as much as the kernel takes. */
 int fdmux__stream_flush(struct fdmux_loop *loop, struct fdmux__stream *stream);
-/* Send the parts, and queue what the kernel does not take. Returns 0 or -errno. */
+/* Put the user's parts on their way, through the layer if there is one. Returns 0 or
+ * -errno. */
 int fdmux__stream_send(struct fdmux_loop *loop, struct fdmux__stream *stream,
                        struct iovec *parts, int count);
+/* Send the parts as they are, and queue what the kernel does not take. Returns 0 or
+ * -errno. */
+int fdmux__stream_put(struct fdmux_loop *loop, struct fdmux__stream *stream,
+                      struct iovec *parts, int count);
+/* May `length` bytes more be queued? Closes the streams with the longest queues until
+ * they fit under the common limit. Returns 0, or -ENOBUFS: the caller closes `stream`.
+ */
+int fdmux__stream_make_room(struct fdmux_loop *loop, struct fdmux__stream *stream,
+                            size_t length);
+/* Stop reading while too much is queued: the peer gets no answers, so it must wait. */
+void fdmux__stream_check_high_water(const struct fdmux_loop *loop,
+                                    struct fdmux__stream *stream);
 void fdmux__stream_drop_queue(struct fdmux__hub *hub, struct fdmux__stream *stream);
 
 /* ---- inline: called for each message ------------------------------------------- */
@@ -206,6 +238,14 @@ static inline struct fdmux__stream *fdmux__hub_at(const struct fdmux__hub *hub,
 static inline uint32_t fdmux__hub_slot(const struct fdmux__stream *stream)
 {
     return stream->base.slot.next_free;
+}
+
+/* Bytes queued for the kernel, and those that the layer cannot send yet. */
+static inline uint32_t fdmux__stream_queued(const struct fdmux__stream *stream)
+{
+    return stream->queue_count + ((stream->state & FDMUX__STREAM_LAYERED) != 0
+                                      ? stream->layer->held_count
+                                      : 0);
 }
 
 /* Does the idle or the stall timeout of this stream run? */

@@ -15,6 +15,11 @@ int fdmux_stream_shutdown(struct fdmux_loop *loop, uint64_t token)
 
     if (r < 0)
         return r;
+    if ((stream->state & FDMUX__STREAM_LAYERED) != 0) {
+        stream->state |= FDMUX__STREAM_SHUTTING;
+        stream->layer->hooks->shutdown(loop, stream);
+        return 0;
+    }
     /* Linux aborts a connection attempt on a socket that is shut down. */
     if ((stream->state & (FDMUX__STREAM_SHUTTING | FDMUX__STREAM_CONNECTING)) == 0 &&
         stream->queue_count == 0 && stream->fd >= 0)
@@ -58,7 +63,10 @@ int fdmux_stream_close(struct fdmux_loop *loop, uint64_t token, uint32_t flags)
     if ((flags & ~(uint32_t)FDMUX_STREAM_DROP) != 0)
         return -EINVAL;
     stream->state |= FDMUX__STREAM_CLOSING;
-    if (stream->queue_count == 0 || (flags & FDMUX_STREAM_DROP) != 0)
+    if ((flags & FDMUX_STREAM_DROP) == 0 &&
+        (stream->state & FDMUX__STREAM_LAYERED) != 0)
+        stream->layer->hooks->close(loop, stream);
+    else if (stream->queue_count == 0 || (flags & FDMUX_STREAM_DROP) != 0)
         fdmux__stream_fail(loop, stream, 0);
     else
         fdmux__stream_watch(loop, stream);
@@ -153,8 +161,8 @@ int fdmux_stream_stats(struct fdmux_loop *loop, uint64_t token,
     is_listener = (stream->state & FDMUX__STREAM_LISTENER) != 0;
     stats->received = is_listener ? stream->limits->totals.received : stream->received;
     stats->sent = is_listener ? stream->limits->totals.sent : stream->sent;
-    stats->queued =
-        is_listener ? (uint32_t)stream->limits->totals.queued : stream->queue_count;
+    stats->queued = is_listener ? (uint32_t)stream->limits->totals.queued
+                                : fdmux__stream_queued(stream);
     stats->connections = stream->connections;
     stats->accepted = is_listener ? stream->received : 0;
     stats->refused = is_listener ? stream->sent : 0;

@@ -19,8 +19,11 @@ uint32_t fdmux__stream_wanted(const struct fdmux__stream *stream)
     uint32_t no_reading = FDMUX__STREAM_PAUSED | FDMUX__STREAM_OVER_HIGH_WATER |
                           FDMUX__STREAM_PEER_ENDED | FDMUX__STREAM_CLOSING |
                           FDMUX__STREAM_CONNECTING;
-    uint32_t events = (state & no_reading) == 0 ? FDMUX_READ : 0;
+    uint32_t events;
 
+    if ((state & FDMUX__STREAM_LAYER_READS) != 0)
+        no_reading = FDMUX__STREAM_PEER_ENDED | FDMUX__STREAM_CONNECTING;
+    events = (state & no_reading) == 0 ? FDMUX_READ : 0;
     if ((state & FDMUX__STREAM_FAILED) != 0)
         return 0;
     if ((state & (FDMUX__STREAM_SENDING | FDMUX__STREAM_CONNECTING)) != 0 &&
@@ -38,6 +41,8 @@ void fdmux__stream_watch(struct fdmux_loop *loop, struct fdmux__stream *stream)
     /* A listener out of descriptors is not watched until its back-off has passed. */
     if (stream->backoff_ticks > 0 && hub->tick - stream->tick < stream->backoff_ticks)
         events = 0;
+    if ((events & FDMUX_READ) != 0 && (stream->state & FDMUX__STREAM_LEFTOVER) != 0)
+        fdmux__hub_add_pending(loop, stream); /* reads again: no event reports them */
     if (events == stream->interest || stream->fd < 0)
         return;
     r = fdmux_io_update(loop, stream->io, events);

@@ -175,10 +175,11 @@ static void verify_stream(struct fdmux__hub *hub, const struct fdmux__stream *st
 {
     const struct fdmux__stream_limits *limits = stream->limits;
 
-    CHECK(stream->queue_count <= limits->queue_max);
+    CHECK(fdmux__stream_queued(stream) <= limits->queue_max);
     CHECK(stream->queue_first + stream->queue_count <= stream->queue_capacity);
     CHECK((stream->state & FDMUX__STREAM_FAILED) == 0 ||
           (stream->state & FDMUX__STREAM_PENDING) != 0);
+    CHECK_EQ((stream->state & FDMUX__STREAM_LAYERED) != 0, stream->layer != NULL);
     CHECK(stream->queue_count == 0 || (stream->state & FDMUX__STREAM_LISTENER) == 0);
     /* Only a stream on a borrowed descriptor gives it up before it is closed. */
     CHECK(stream->fd >= 0 || ((stream->state & FDMUX__STREAM_BORROWED) != 0 &&
@@ -203,7 +204,7 @@ void verify_streams(struct fdmux_loop *loop)
         if ((fdmux__load(&stream->base.slot.generation) & 1) == 0)
             continue;
         verify_stream(hub, stream);
-        queued_total += stream->queue_count;
+        queued_total += fdmux__stream_queued(stream);
         live++;
     }
     CHECK_EQ(live, hub->streams.live_count);
