@@ -1,8 +1,9 @@
 /* api.c: the function table that consumers find at run time. Append only.
  *
- * The only file that knows both the core and streams. */
+ * The only file that knows the core, streams and TLS. */
 #include "fdmux.h"
 #include "fdmux_stream.h"
+#include "fdmux_tls.h"
 
 static const struct fdmux_stream_api stream_api = {
     .struct_size = sizeof(struct fdmux_stream_api),
@@ -23,6 +24,12 @@ static const struct fdmux_stream_api stream_api = {
     .stats = fdmux_stream_stats,
     .await_writable = fdmux_stream_await_writable,
     .peer = fdmux_stream_peer,
+};
+
+static const struct fdmux_tls_api tls_api = {
+    .struct_size = sizeof(struct fdmux_tls_api),
+    .start_tls = fdmux_stream_start_tls,
+    .tls_error = fdmux_stream_tls_error,
 };
 
 static const struct fdmux_api api = {
@@ -63,6 +70,7 @@ static const struct fdmux_api api = {
     .queue_put = fdmux_queue_put,
     .queue_take = fdmux_queue_take,
     .queue_close = fdmux_queue_close,
+    .tls = &tls_api,
 };
 
 const struct fdmux_api *fdmux_get_api(void)

@@ -20,7 +20,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 HEADERS = ROOT / "csrc" / "include"
 PAGES = ROOT / "docs" / "c-api"
-NAMES = ("fdmux.h", "fdmux_stream.h", "fdmux_frame.h", "fdmux_python.h")
+NAMES = (
+    "fdmux.h",
+    "fdmux_stream.h",
+    "fdmux_tls.h",
+    "fdmux_frame.h",
+    "fdmux_python.h",
+)
 
 # One declaration or comment at the left edge; the first that matches is taken.
 TOKENS = re.compile(

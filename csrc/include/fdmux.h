@@ -44,7 +44,7 @@ extern "C" {
 /* cffi:begin */
 
 #define FDMUX_ABI_MAJOR 1
-#define FDMUX_ABI_MINOR 0
+#define FDMUX_ABI_MINOR 1
 
 /* Readiness. READ and WRITE have the numbers of Python's selectors. */
 #define FDMUX_READ 0x01        /* reading does not block */
@@ -428,6 +428,7 @@ FDMUX_API int fdmux_queue_close(struct fdmux_queue *queue);
 /* ---- the function table -------------------------------------------------------- */
 
 struct fdmux_stream_api;
+struct fdmux_tls_api;
 
 /* The functions above, for callers that do not link the core. Within one abi_major it
  * only grows: a caller needs the same abi_major and at least its own struct_size. */
@@ -477,6 +478,7 @@ struct fdmux_api {
     int (*queue_put)(struct fdmux_queue *queue, void *item);
     int (*queue_take)(struct fdmux_queue *queue, void **items, int capacity);
     int (*queue_close)(struct fdmux_queue *queue);
+    const struct fdmux_tls_api *tls; /* fdmux_tls.h */
 };
 
 /* The table of this core, which is static. */

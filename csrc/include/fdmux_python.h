@@ -1,7 +1,7 @@
 /* fdmux_python.h: use fdmux from a Python extension that does not link it.
  *
  * Call fdmux_import() once, in the init function of your module. After that the
- * functions of fdmux.h and fdmux_stream.h can be called by their names.
+ * functions of fdmux.h, fdmux_stream.h and fdmux_tls.h can be called by their names.
  * fdmux_from_object() gets the loop of a Python object, fdmux_queue_from_object() the
  * queue. These three need the GIL; nothing else here does.
  *
@@ -17,6 +17,7 @@
 
 #include "fdmux.h"
 #include "fdmux_stream.h"
+#include "fdmux_tls.h"
 
 #ifndef Py_PYTHON_H
 #error "include Python.h before fdmux_python.h"
@@ -110,7 +111,8 @@ static inline struct fdmux_queue *fdmux_queue_from_object(PyObject *object)
     return queue;
 }
 
-/* The functions of fdmux.h and fdmux_stream.h, called through the table. */
+/* The functions of fdmux.h, fdmux_stream.h and fdmux_tls.h, called through the table.
+ */
 #define fdmux_loop_create(...) fdmux_table->loop_create(__VA_ARGS__)
 #define fdmux_loop_destroy(...) fdmux_table->loop_destroy(__VA_ARGS__)
 #define fdmux_loop_fd(...) fdmux_table->loop_fd(__VA_ARGS__)
@@ -162,6 +164,8 @@ static inline struct fdmux_queue *fdmux_queue_from_object(PyObject *object)
 #define fdmux_stream_await_writable(...)                                               \
     fdmux_table->stream->await_writable(__VA_ARGS__)
 #define fdmux_stream_peer(...) fdmux_table->stream->peer(__VA_ARGS__)
+#define fdmux_stream_start_tls(...) fdmux_table->tls->start_tls(__VA_ARGS__)
+#define fdmux_stream_tls_error(...) fdmux_table->tls->tls_error(__VA_ARGS__)
 
 /* Take the GIL, with PyGILState_Ensure: so a thread that Python has never seen may
  * dispatch too. */

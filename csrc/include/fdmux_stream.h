@@ -31,6 +31,7 @@ extern "C" {
 #define FDMUX_STREAM_DRAINED 6 /* the queue is empty again */
 #define FDMUX_STREAM_CLOSED 7 /* the stream has ended; its last event */
 #define FDMUX_STREAM_REFUSED 8 /* a listener cannot accept now; it will retry */
+#define FDMUX_STREAM_TLS 9 /* the handshake of fdmux_stream_start_tls is done */
 
 /* An event of one stream; valid during the call, like `data`. A stream receives once in
  * a batch, so that a busy one does not delay the others. */

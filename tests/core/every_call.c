@@ -305,6 +305,71 @@ static int call_peer(struct fdmux_loop *loop, uint64_t token)
     return fdmux_stream_peer(loop, token, address, sizeof address);
 }
 
+/* A library that always wants more bytes. */
+static int want(void *ssl)
+{
+    (void)ssl;
+    return -1;
+}
+
+static int want_to_read(void *object, void *buffer, int size)
+{
+    (void)object, (void)buffer, (void)size;
+    return -1;
+}
+
+static int want_to_write(void *object, const void *data, int length)
+{
+    (void)object, (void)data, (void)length;
+    return -1;
+}
+
+static int say_want_read(const void *ssl, int result)
+{
+    (void)ssl, (void)result;
+    return 2; /* SSL_ERROR_WANT_READ */
+}
+
+static int take_all(void *bio, const void *data, int length)
+{
+    (void)bio, (void)data;
+    return length;
+}
+
+static void clear_error(void)
+{
+}
+
+static unsigned long no_error(void)
+{
+    return 0;
+}
+
+static int call_start_tls(struct fdmux_loop *loop, uint64_t token)
+{
+    static const struct fdmux_tls_functions functions = {
+        sizeof functions, want,         want_to_read, want_to_write, want,
+        say_want_read,    want_to_read, take_all,     clear_error,   no_error,
+    };
+    static char object;
+    struct fdmux_tls_options options = {
+        .struct_size = sizeof options,
+        .functions = &functions,
+        .ssl = &object,
+        .read_bio = &object,
+        .write_bio = &object,
+    };
+
+    return fdmux_stream_start_tls(loop, token, &options);
+}
+
+static int call_tls_error(struct fdmux_loop *loop, uint64_t token)
+{
+    uint64_t code;
+
+    return fdmux_stream_tls_error(loop, token, &code);
+}
+
 const struct call every_call[] = {
     {"loop_fd", KINDLESS, call_fd},
     {"loop_next_deadline", KINDLESS, call_next_deadline},
@@ -344,6 +409,8 @@ const struct call every_call[] = {
     {"stream_set_handler", STREAM, call_set_handler},
     {"stream_await_writable", STREAM, call_await_writable},
     {"stream_peer", STREAM, call_peer},
+    {"stream_start_tls", STREAM, call_start_tls},
+    {"stream_tls_error", STREAM, call_tls_error},
 };
 
 const size_t every_call_count = sizeof every_call / sizeof *every_call;

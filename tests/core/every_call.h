@@ -5,13 +5,14 @@
 #ifndef FDMUX_TESTS_EVERY_CALL_H
 #define FDMUX_TESTS_EVERY_CALL_H
 
+#include "fdmux_tls.h"
 #include "stream_fixtures.h"
 
 /* What a token is for; KINDLESS functions take none. */
 enum kind { KINDLESS, IO, TIMER, HOOK, STREAM, TOKEN_KINDS };
 
 struct call {
-    const char *name; /* as in fdmux.h or fdmux_stream.h, without fdmux_ */
+    const char *name; /* as in the public headers, without fdmux_ */
     enum kind kind;
     int (*call)(struct fdmux_loop *loop, uint64_t token);
 };

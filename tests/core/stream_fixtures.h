@@ -8,7 +8,7 @@
 #include "fdmux_stream.h"
 #include "fixtures.h"
 
-#define KINDS 9
+#define KINDS 10
 
 struct witness {
     struct fdmux_loop *loop;

@@ -42,6 +42,7 @@ core/fork
 core/loop
 core/verify
 stream/*
+tls/*
 api
 python/*
 """

@@ -28,6 +28,7 @@ INSTALLED = {
     "include/fdmux_frame.h",
     "include/fdmux_python.h",
     "include/fdmux_stream.h",
+    "include/fdmux_tls.h",
     "lib/cmake/fdmux/fdmuxConfig.cmake",
     "lib/cmake/fdmux/fdmuxConfigVersion.cmake",
     "lib/cmake/fdmux/fdmuxTargets-relwithdebinfo.cmake",

@@ -31,16 +31,17 @@ extern "C" {
 #define FDMUX_STREAM_DRAINED 6 /* the queue is empty again */
 #define FDMUX_STREAM_CLOSED 7 /* the stream has ended; its last event */
 #define FDMUX_STREAM_REFUSED 8 /* a listener cannot accept now; it will retry */
+#define FDMUX_STREAM_TLS 9 /* the handshake of fdmux_stream_start_tls is done */
 
 /* An event of one stream; valid during the call, like `data`. A stream receives once in
  * a batch, so that a busy one does not delay the others. */
 struct fdmux_stream_event {
     uint64_t stream;
     uint64_t listener; /* ACCEPTED: the listener that has accepted it; else 0 */
-    const void *data;  /* DATA: the bytes; else NULL */
-    uint32_t length;   /* DATA: how many bytes; else 0 */
-    uint32_t kind;     /* FDMUX_STREAM_ACCEPTED and so on */
-    int error;         /* CLOSED and REFUSED: an errno; 0 if it was closed as asked */
+    const void *data; /* DATA: the bytes; else NULL */
+    uint32_t length; /* DATA: how many bytes; else 0 */
+    uint32_t kind; /* FDMUX_STREAM_ACCEPTED and so on */
+    int error; /* CLOSED and REFUSED: an errno; 0 if it was closed as asked */
     uint32_t reserved;
 };
 
