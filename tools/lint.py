@@ -44,6 +44,7 @@ FROZEN_OR_BUILT = {"build", *(path.name for path in ROOT.glob("tests/abi/[0-9]*"
 # Files that include one of these are skipped where it is not installed.
 OPTIONAL_HEADERS = {
     "uv.h": "libuv",
+    "openssl/ssl.h": "openssl",
     "ev.h": "libev",
     "event2/event.h": "libevent",
     "glib.h": "glib-2.0",
