@@ -1,8 +1,9 @@
 /* test_tls_ends.c: how a stream with TLS ends: close_notify both ways, truncation,
- * errors, timeouts, and ends inside functions. */
+ * errors, timeouts, ends inside functions, and fork. */
 #include "tls_fixtures.h"
 
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "stream.h"
@@ -484,4 +485,45 @@ TEST(every_function_may_end_the_stream_or_the_loop)
         for (int action = 0; action < 5; action++)
             run_plan((struct plan){kinds[i], action});
     }
+}
+
+/* ---- fork ---------------------------------------------------------------------- */
+
+static int fork_in_data(struct witness *witness, const struct fdmux_stream_event *event)
+{
+    pid_t *child = witness->extra;
+
+    if (event->kind != FDMUX_STREAM_DATA)
+        return 0;
+    CHECK_EQ(fdmux_stream_write(witness->loop, event->stream, SECRET, 16), 0);
+    *child = fork();
+    return 0;
+}
+
+/* The child must not send what the parent sends too. */
+TEST(a_child_that_returns_from_a_function_sends_nothing)
+{
+    pid_t child = -1;
+    struct scene scene = {.witness = {.reaction = fork_in_data, .extra = &child}};
+    int status = 0;
+    int r;
+
+    open_scene(&scene);
+    shake_hands(scene.loop, &scene.peer, &scene.witness);
+    peer_write(&scene.peer, "x", 1);
+    fdmux_testing_fail(FDMUX_CALL_SEND, 0, 0, 0);
+    r = fdmux_loop_dispatch(scene.loop, 0, NULL, 0);
+    if (child == 0)
+        _exit(r == -ECHILD && fdmux_testing_calls() == 0 ? 0 : 1);
+    CHECK(child > 0);
+    CHECK_EQ(r, 0);
+    CHECK_EQ(waitpid(child, &status, 0), child);
+    CHECK_EQ(status, 0);
+    pump_until_read(scene.loop, &scene.peer, 16);
+    CHECK_EQ(fdmux_stream_close(scene.loop, scene.stream, 0), 0);
+    serve_until(scene.loop, &scene.witness.destroyed, 1);
+    pump(&scene.peer);
+    CHECK_EQ(scene.peer.read, 16);
+    CHECK(scene.peer.is_notified);
+    close_scene(&scene);
 }
