@@ -101,6 +101,7 @@ static int serve(struct fdmux_loop *loop, SSL_CTX *context, uint16_t port)
 int main(int count, char **arguments)
 {
     SSL_CTX *context = SSL_CTX_new(TLS_server_method());
+    uint16_t port = (uint16_t)(count > 3 ? strtol(arguments[3], NULL, 10) : 0);
     struct fdmux_loop *loop = NULL;
     int r = -EINVAL;
 
@@ -109,7 +110,7 @@ int main(int count, char **arguments)
         r = fdmux_loop_create(NULL, &loop);
     (void)SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS); /* 34 KiB less each */
     if (r == 0)
-        r = serve(loop, context, (uint16_t)(count > 3 ? atoi(arguments[3]) : 0));
+        r = serve(loop, context, port);
     fdmux_loop_destroy(loop); /* ends the streams, which free their sessions */
     SSL_CTX_free(context);
     if (r < 0)
