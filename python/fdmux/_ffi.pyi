@@ -249,6 +249,7 @@ class Lib(Protocol):
     FDMUX_CALL_MEMORY: int
     FDMUX_CALL_PWAIT2: int
     FDMUX_CALL_EVENTFD: int
+    FDMUX_CALL_TIMERFD: int
     FDMUX_CALL_ANY: int
     def fdmux_testing_fail(
         self, kinds: int, nth: int, error: int, persistent: int

@@ -408,7 +408,7 @@ def check_server(bars: Bars, held: int, spare: int, seconds: float) -> None:
     # The questions and the echoes cost a part of it.
     cpu = (last["cpu"] - first["cpu"]) / wall * 100
     bars.at_most(spare, f"{title}: accepted", taken)
-    # The loop may have opened its timer meanwhile.
+    # Without a test build the loop may have opened its timer meanwhile.
     bars.at_least(spare - 1, f"{title}: accepted of what there is", taken)
     bars.at_most(5, f"{title}: CPU of a core meanwhile", cpu, "%")
     turns = (last["iterations"] - first["iterations"]) / wall
