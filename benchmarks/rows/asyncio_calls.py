@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from benchmarks.availability import Unavailable, load_fdmux, require
 from benchmarks.loop_calls import OPERATIONS
 from benchmarks.programs.servers.asyncio_protocol import LOOPS
-from benchmarks.result import Table
+from benchmarks.result import Limit, Table
 from benchmarks.rounds import interleave, progress
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 BASELINE = "uvloop"
 CONTENDERS = {BASELINE: "uvloop", "asyncio": "asyncio", "fdmux-asyncio": "fdmux"}
+LIMITS = (Limit("fdmux-asyncio", 1.0, of=BASELINE),)
 COUNT = 10_000  # 3 ms of the cheapest, 0.2 s of the dearest
 COUNT_QUICK = 1_000
 
@@ -46,7 +47,7 @@ def measure(options: Options) -> Iterator[Table]:
                 warm_up()
             samples = interleave(contenders, options.rounds)
             heading = (situation, "CPU ns per operation", BASELINE)
-            yield Table("asyncio-calls", *heading, samples, left_out)
+            yield Table("asyncio-calls", *heading, samples, left_out, LIMITS)
 
 
 def _loops(

@@ -18,7 +18,7 @@ from benchmarks.availability import Unavailable, require
 from benchmarks.contenders import Program, find, start
 from benchmarks.http_load import require_wrk, run_wrk
 from benchmarks.processes import Failed, cores
-from benchmarks.result import Table
+from benchmarks.result import Limit, Table
 from benchmarks.rounds import column, interleave_figures, progress
 from benchmarks.rows.echo import on_asyncio, start_servers
 from benchmarks.rows.program_peers import PEERS, start_peer
@@ -52,6 +52,8 @@ WRK_SECONDS, WRK_SECONDS_QUICK = 1.0, 0.15
 MESSAGES, MESSAGES_QUICK = 5_000, 500
 OPERATIONS, OPERATIONS_QUICK = 3_000, 300
 END_SECONDS = 15.0
+OURS = "fdmux-asyncio"
+CPU_MAX, P99_MAX = 0.95, 1.0  # of uvloop's
 ROUNDS_MAX = 7  # a round of one program is some seconds
 
 
@@ -70,7 +72,7 @@ def _commands(
     def command(loop: str) -> Command:
         require(*libraries)
         on_asyncio(loop)  # raises what is missing
-        return [sys.executable, "-m", f"benchmarks.{module}", loop, name]
+        return [sys.executable, "-m", f"benchmarks.programs.{module}", loop, name]
 
     return {
         contender: functools.partial(command, loop)
@@ -87,7 +89,8 @@ def _tables(
         (f"{kind} CPU us per operation", "us, p99 of a round")
     ):
         samples = column(figures, index)
-        yield Table("programs", situation, unit, BASELINE, samples, left_out)
+        limits = (Limit(OURS, (CPU_MAX, P99_MAX)[index], of=BASELINE),)
+        yield Table("programs", situation, unit, BASELINE, samples, left_out, limits)
 
 
 def _rounds(options: Options, contenders: Mapping[str, Round]) -> Figures:

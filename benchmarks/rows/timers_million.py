@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from benchmarks.availability import load_fdmux, require
 from benchmarks.contenders import Program, find
 from benchmarks.processes import cores
-from benchmarks.result import Table
+from benchmarks.result import Limit, Table
 from benchmarks.rounds import column, interleave_figures, progress
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from benchmarks.options import Options
 
 BASELINE = "uvloop"
+LIMITS = (Limit("fdmux-asyncio", 1.0, of=BASELINE),)
 CONTENDERS = {BASELINE: "uvloop", "asyncio": "asyncio", "fdmux-asyncio": "fdmux"}
 TIMERS = 1_000_000
 TIMERS_QUICK = 20_000
@@ -53,7 +54,8 @@ def measure(options: Options) -> Iterator[Table]:
     figures = interleave_figures(contenders, rounds)
     for index, (phase, unit) in enumerate(PHASES.items()):
         heading = (f"{count:,} timers, {phase}", unit, BASELINE)
-        yield Table("timers-million", *heading, column(figures, index), left_out)
+        samples = column(figures, index)
+        yield Table("timers-million", *heading, samples, left_out, LIMITS)
 
 
 def _command(loop: str, count: int) -> Command:
