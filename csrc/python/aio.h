@@ -60,6 +60,8 @@ extern PyTypeObject *aio_handle_type;
 extern PyTypeObject *aio_timer_type;
 
 /* aio_handle.c */
+/* A tuple of args[0] to args[count - 1], or NULL with an exception. */
+PyObject *aio_pack(PyObject *const *args, Py_ssize_t count);
 /* A Handle for callback(*args), args[0] to args[count - 1]; `context` may be NULL or
  * None: a copy of the current one. New reference, or NULL with an exception. */
 PyObject *aio_handle_new(PyObject *loop, PyObject *callback, PyObject *const *args,

@@ -52,7 +52,7 @@ static PyObject *allocate(PyTypeObject *type, struct pool *pool)
     return ((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
 }
 
-static PyObject *pack(PyObject *const *args, Py_ssize_t count)
+PyObject *aio_pack(PyObject *const *args, Py_ssize_t count)
 {
     PyObject *tuple = PyTuple_New(count);
 
@@ -65,7 +65,7 @@ static PyObject *pack(PyObject *const *args, Py_ssize_t count)
 static int fill_slots(PyObject *handle, PyObject *loop, PyObject *callback,
                       PyObject *const *args, Py_ssize_t count, PyObject *context)
 {
-    PyObject *packed = pack(args, count);
+    PyObject *packed = aio_pack(args, count);
 
     *aio_slot(handle, AIO_ARGS) = packed;
     *aio_slot(handle, AIO_CALLBACK) = delivery_new_ref(callback);

@@ -7,7 +7,6 @@
 
 #include <math.h>
 
-#define NS_PER_S 1000000000
 /* asyncio's MAXIMUM_SELECT_TIMEOUT. */
 #define WAIT_MAX (24 * 3600.0)
 #define EVENT_READ 1

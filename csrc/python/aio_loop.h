@@ -5,6 +5,8 @@
 
 #include "aio.h"
 
+#define NS_PER_S 1000000000
+
 struct fdmux_py_batch;
 typedef int (*select_fn)(struct fdmux_py_batch *batch, int64_t timeout_ns);
 

@@ -5,8 +5,6 @@
 
 #include <time.h>
 
-#define NS_PER_S 1000000000
-
 /* ---- scheduling ------------------------------------------------------------------ */
 
 /* [when,] callback, *args, context=None, as METH_FASTCALL gives them. */
@@ -107,11 +105,9 @@ static int check_debug(PyObject *self, PyObject *callback, const char *method,
 static PyObject *make_in_debug(PyTypeObject *type, PyObject *self, PyObject *when,
                                const struct call *call)
 {
-    PyObject *args = PyTuple_New(call->count);
+    PyObject *args = aio_pack(call->args, call->count);
     PyObject *handle;
 
-    for (Py_ssize_t i = 0; args != NULL && i < call->count; i++)
-        (void)PyTuple_SetItem(args, i, delivery_new_ref(call->args[i]));
     if (args == NULL)
         return NULL;
     handle = when == NULL ? PyObject_CallFunctionObjArgs(
@@ -173,6 +169,15 @@ PyObject *aio_call_soon_threadsafe(PyObject *self, PyObject *const *args,
     return handle;
 }
 
+/* Name the argument that is no number; other exceptions stay as they are. */
+static PyObject *refuse_number(const char *name, PyObject *value)
+{
+    if (PyErr_ExceptionMatches(PyExc_TypeError))
+        PyErr_Format(PyExc_TypeError, "%s is %R; it must be a real number", name,
+                     value);
+    return NULL;
+}
+
 static PyObject *schedule_at(PyObject *self, PyObject *when, const struct call *call)
 {
     struct aio_loop *loop = (struct aio_loop *)self;
@@ -187,7 +192,7 @@ static PyObject *schedule_at(PyObject *self, PyObject *when, const struct call *
         return NULL;
     deadline = PyFloat_AsDouble(when);
     if (deadline == -1.0 && PyErr_Occurred() != NULL)
-        return NULL;
+        return refuse_number("when", when);
     if (loop->debug == Py_False)
         handle = aio_timer_new(self, when, call->callback, call->args, call->count,
                                call->context);
@@ -287,7 +292,7 @@ static PyObject *add_delay(PyObject *self, PyObject *delay)
     start = PyFloat_FromDouble(now);
     when = start == NULL ? NULL : PyNumber_Add(start, delay);
     Py_XDECREF(start);
-    return when;
+    return when == NULL ? refuse_number("delay", delay) : when;
 }
 
 PyObject *aio_call_later(PyObject *self, PyObject *const *args, Py_ssize_t count,

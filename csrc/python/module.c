@@ -26,22 +26,7 @@ static int make_names(void)
     return 0;
 }
 
-static PyObject *size_of(PyObject *module, PyObject *object)
-{
-    (void)module;
-    return PyLong_FromSsize_t(Py_SIZE(object));
-}
-
-static PyObject *is_main_interpreter(PyObject *module, PyObject *unused)
-{
-    (void)module, (void)unused;
-    return PyBool_FromLong(PyInterpreterState_GetID(PyInterpreterState_Get()) == 0);
-}
-
 static PyMethodDef methods[] = {
-    {"is_main_interpreter", is_main_interpreter, METH_NOARGS,
-     "is_main_interpreter($module, /)\n--\n\n"
-     "Return whether this is the main interpreter, the only one with streams."},
     {"asyncio_types", aio_setup, METH_VARARGS,
      "asyncio_types($module, handle, timer_handle, deque, context, copy_context, "
      "report_error, run_timed, write_to_self, /)\n--\n\n"
@@ -55,9 +40,6 @@ static PyMethodDef methods[] = {
     {"raise_error", delivery_raise_error, METH_O,
      "raise_error($module, loop_address, /)\n--\n\n"
      "Raise the exception that has ended a batch of this loop, if there is one."},
-    {"size_of", size_of, METH_O,
-     "size_of($module, object, /)\n--\n\n"
-     "Return the size of a deque or a list as has_work of delivery.c reads it."},
     {NULL, NULL, 0, NULL},
 };
 

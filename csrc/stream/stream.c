@@ -22,6 +22,21 @@ int fdmux__stream_find(struct fdmux_loop *loop, uint64_t token,
     return *ret_stream == NULL ? -ENOENT : 0;
 }
 
+int fdmux__stream_find_until_closed(struct fdmux_loop *loop, uint64_t token,
+                                    struct fdmux__stream **ret_stream)
+{
+    const struct fdmux__hub *hub;
+    int r = fdmux__loop_check(loop);
+
+    if (r < 0 && r != -ESTALE)
+        return r;
+    hub = loop->extension_data;
+    *ret_stream = hub == NULL ? NULL : fdmux__slots_find(&hub->streams, token);
+    if (*ret_stream != NULL)
+        return 0;
+    return r < 0 ? r : -ENOENT;
+}
+
 static int watch_first(struct fdmux_loop *loop, struct fdmux__stream *stream)
 {
     struct fdmux_io_options options = {

@@ -154,6 +154,9 @@ void fdmux__stream_watch(struct fdmux_loop *loop, struct fdmux__stream *stream);
 /* stream.c; nothing in csrc/stream calls verbs.c */
 int fdmux__stream_find(struct fdmux_loop *loop, uint64_t token,
                        struct fdmux__stream **ret_stream);
+/* The same, also while the loop closes: it keeps each stream until it is CLOSED. */
+int fdmux__stream_find_until_closed(struct fdmux_loop *loop, uint64_t token,
+                                    struct fdmux__stream **ret_stream);
 int fdmux__stream_create(struct fdmux_loop *loop, int fd, uint32_t state,
                          const struct fdmux__stream *parent,
                          const struct fdmux_stream_options *options,

@@ -131,16 +131,12 @@ int fdmux_stream_await_writable(struct fdmux_loop *loop, uint64_t token,
 int fdmux_stream_peer(struct fdmux_loop *loop, uint64_t token, void *address,
                       size_t size)
 {
-    const struct fdmux__stream *stream;
-    const struct fdmux__hub *hub;
-    int r = address == NULL ? -EINVAL : fdmux__loop_check(loop);
+    struct fdmux__stream *stream;
+    int r = address == NULL ? -EINVAL
+                            : fdmux__stream_find_until_closed(loop, token, &stream);
 
-    if (r < 0 && r != -ESTALE)
+    if (r < 0)
         return r;
-    hub = loop->extension_data; /* a loop that closes has it until all are CLOSED */
-    stream = hub == NULL ? NULL : fdmux__slots_find(&hub->streams, token);
-    if (stream == NULL)
-        return r < 0 ? r : -ENOENT;
     if (stream->peer_size > size)
         return -ENOSPC;
     memcpy(address, stream->peer, stream->peer_size);

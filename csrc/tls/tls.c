@@ -247,16 +247,12 @@ int fdmux_stream_start_tls(struct fdmux_loop *loop, uint64_t token,
 
 int fdmux_stream_tls_error(struct fdmux_loop *loop, uint64_t token, uint64_t *ret_code)
 {
-    const struct fdmux__stream *stream;
-    const struct fdmux__hub *hub;
-    int r = ret_code == NULL ? -EINVAL : fdmux__loop_check(loop);
+    struct fdmux__stream *stream;
+    int r = ret_code == NULL ? -EINVAL
+                             : fdmux__stream_find_until_closed(loop, token, &stream);
 
-    if (r < 0 && r != -ESTALE)
+    if (r < 0)
         return r;
-    hub = loop->extension_data; /* a loop that closes has it until all are CLOSED */
-    stream = hub == NULL ? NULL : fdmux__slots_find(&hub->streams, token);
-    if (stream == NULL)
-        return r < 0 ? r : -ENOENT;
     if ((stream->state & FDMUX__STREAM_LAYERED) == 0)
         return -EINVAL;
     *ret_code = fdmux__tls_of(stream)->error_code;

@@ -303,3 +303,20 @@ def wrk() -> str:
 @pytest.fixture(scope="session")
 def curl() -> str:
     return real_client("curl", "curl")
+
+
+def check_links(installation: Installation, module: str) -> None:
+    """Check that an installed extension links nothing of fdmux, and is abi3."""
+    library = installation.python(f"import {module}; print({module}.__file__)")
+    needed = output("readelf", "--dynamic", "--wide", library)
+    assert "NEEDED" in needed
+    assert "fdmux" not in needed
+    symbols = output("nm", "--dynamic", library)
+    assert f"PyInit_{module}" in symbols
+    assert "fdmux" not in symbols
+    assert ".abi3." in library
+
+
+def output(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return done.stdout

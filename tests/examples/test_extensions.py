@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.examples.conftest import check_links
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,19 +29,7 @@ def test_example_links_nothing_of_fdmux(
     module: str, installation: Installation, example: Path
 ) -> None:
     assert example.is_dir()
-    library = installation.python(f"import {module}; print({module}.__file__)")
-    needed = tool("readelf", "--dynamic", "--wide", library)
-    assert "NEEDED" in needed
-    assert "fdmux" not in needed
-    symbols = tool("nm", "--dynamic", library)
-    assert f"PyInit_{module}" in symbols
-    assert "fdmux" not in symbols
-    assert ".abi3." in library
-
-
-def tool(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return done.stdout
+    check_links(installation, module)
 
 
 def test_extension_names_what_it_cannot_use(

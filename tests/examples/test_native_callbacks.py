@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 import textwrap
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.examples.conftest import check_links
 from tests.tree import ROOT
 
 if TYPE_CHECKING:
@@ -70,14 +70,7 @@ def test_example_links_nothing_of_fdmux(
     installation: Installation, example: Path
 ) -> None:
     assert example.is_dir()
-    library = installation.python("import factors; print(factors.__file__)")
-    for command in (["readelf", "--dynamic", "--wide"], ["nm", "--dynamic"]):
-        done = subprocess.run(
-            [*command, library], capture_output=True, text=True, check=True
-        )
-        assert done.stdout
-        assert "fdmux" not in done.stdout
-    assert ".abi3." in library
+    check_links(installation, "factors")
 
 
 @pytest.mark.parametrize("attempt", range(4))

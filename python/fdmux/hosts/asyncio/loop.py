@@ -22,7 +22,7 @@ from fdmux.hosts.asyncio.private import (
     Server,
     SSLProtocol,
 )
-from fdmux.hosts.asyncio.selector import StreamSelector, can_serve
+from fdmux.hosts.asyncio.selector import StreamSelector
 from fdmux.hosts.asyncio.transport import StreamTransport
 
 if TYPE_CHECKING:
@@ -271,7 +271,7 @@ class EventLoop(LoopBase, SelectorEventLoop):
 # The methods that asyncio's own transports call. If a subclass of socket overrides one,
 # C must not bypass it.
 SOCKET_METHODS = ("recv", "recv_into", "send", "sendmsg")
-CAN_SERVE = HAS_TRANSPORTS and can_serve()
+CAN_SERVE = HAS_TRANSPORTS
 
 
 def is_carried(sock: socket.socket) -> bool:

@@ -7,10 +7,9 @@ transports wrote outside of a protocol's callback.
 
 from __future__ import annotations
 
-import collections
 from typing import TYPE_CHECKING
 
-from fdmux._delivery import Delivery, is_main_interpreter, size_of
+from fdmux._delivery import Delivery
 from fdmux._ffi import ffi, lib
 from fdmux._native import check
 from fdmux.selector import Selector
@@ -39,14 +38,6 @@ QUEUE_MAX = (1 << 31) - 1
 TOTAL_MAX = (1 << 63) - 1
 RECEIVE_MAX = 1 << 18  # as asyncio's own transports have
 SELECT = int(ffi.cast("uintptr_t", ffi.addressof(lib, "fdmux_py_select")))
-
-
-def can_serve() -> bool:
-    """Whether C can run transports here.
-
-    It can in the main interpreter, if it can read the lengths of asyncio's queues.
-    """
-    return is_main_interpreter() and size_of(collections.deque((1, 2, 3))) == 3
 
 
 def transport_options() -> CStreamOptions:

@@ -14,6 +14,9 @@ from tests.python.hosts.asyncio.asyncio_loops import (
     turn,
 )
 
+from fdmux.hosts.asyncio import EventLoop
+from fdmux.hosts.asyncio.private import HAS_ITERATION
+
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
@@ -198,3 +201,16 @@ def test_debug_mode_may_be_any_truth(loop: Loop) -> None:
         handle = loop.call_soon(nothing)
         assert ("created at" in repr(handle)) == bool(flag)
     turn(loop)
+
+
+@pytest.mark.skipif(not HAS_ITERATION, reason="asyncio runs the loop here")
+def test_time_that_is_no_number_is_named() -> None:
+    loop = EventLoop()
+    try:
+        with pytest.raises(TypeError, match="when is 'x'; it must be a real number"):
+            loop.call_at(cast("float", "x"), print)
+        with pytest.raises(TypeError, match="delay is 'x'; it must be a real number"):
+            loop.call_later(cast("float", "x"), print)
+        assert not len(cast("list[object]", loop._scheduled))
+    finally:
+        loop.close()
