@@ -1,8 +1,8 @@
 /* aio.h: asyncio's handles, timers and iteration in C, for hosts/asyncio.
  *
  * aio_handle.c makes handles, aio_timers.c keeps those with a deadline, aio_loop.c is
- * the base class of EventLoop. Everything here runs with the GIL held, in the main
- * interpreter. */
+ * the base class of EventLoop, aio_transport.c that of transports. Everything here runs
+ * with the GIL held, in the main interpreter. */
 #ifndef FDMUX_AIO_H
 #define FDMUX_AIO_H
 
@@ -74,6 +74,9 @@ bool aio_has_slots(PyObject *handle);
  * must leave the loop. */
 int aio_handle_run(PyObject *handle);
 int aio_handle_register(void);
+Py_ssize_t aio_basic_size(PyTypeObject *type); /* or -1 with an exception */
+/* The offset of a slot in an object of `size` bytes; -1, maybe with an exception. */
+Py_ssize_t aio_find_slot(PyObject *object, const char *name, Py_ssize_t size);
 
 /* aio_timers.c: a heap of handles, ordered by (deadline, order of adding). */
 struct aio_timers;
@@ -93,11 +96,17 @@ int aio_timers_register(void);
  * run_timed, write_to_self): returns (Handle, TimerHandle, LoopBase), the same ones
  * each time. Raises RuntimeError where asyncio is not as expected. */
 PyObject *aio_setup(PyObject *module, PyObject *args);
+/* asyncio_transport(flow_control): returns the base class of transports, a subclass of
+ * the given one, the same each time. Raises RuntimeError as above, and before
+ * asyncio_types. */
+PyObject *aio_transport_setup(PyObject *module, PyObject *base);
+void aio_transport_forget(void);
 /* An interpreter starts, maybe again: the types are to be made anew. */
 void aio_forget(void);
 /* The timers of a loop, for its handles. */
 PyObject *aio_loop_timers(PyObject *loop);
 bool aio_loop_is_debug(PyObject *loop);
+bool aio_loop_is_closed(PyObject *loop);
 bool aio_loop_check(PyObject *object); /* also NULL */
 /* Whether asyncio has something to do before the deadline of the wait under way; asked
  * without the GIL, by the thread that runs the loop. */

@@ -391,7 +391,7 @@ static PyObject *make_type(const char *name, PyTypeObject *base, PyMethodDef *me
     return PyType_FromSpecWithBases(&spec, (PyObject *)base);
 }
 
-static Py_ssize_t basic_size(PyTypeObject *type)
+Py_ssize_t aio_basic_size(PyTypeObject *type)
 {
     PyObject *size = PyObject_GetAttrString((PyObject *)type, "__basicsize__");
     Py_ssize_t value = size == NULL ? -1 : PyLong_AsSsize_t(size);
@@ -412,7 +412,7 @@ static const struct {
 };
 
 /* Put an object nobody else has into the slot, and look where it is now. */
-static Py_ssize_t find_slot(PyObject *handle, const char *name, Py_ssize_t size)
+Py_ssize_t aio_find_slot(PyObject *handle, const char *name, Py_ssize_t size)
 {
     PyObject *mark = PyObject_CallNoArgs((PyObject *)&PyBaseObject_Type);
     Py_ssize_t offset = -1;
@@ -443,7 +443,7 @@ static int find_slots(Py_ssize_t handle_size, Py_ssize_t timer_size)
         enum aio_slot slot = slot_names[i].slot;
         Py_ssize_t size = slot < AIO_WHEN ? handle_size : timer_size;
 
-        aio_offsets[slot] = find_slot(handle, slot_names[i].name, size);
+        aio_offsets[slot] = aio_find_slot(handle, slot_names[i].name, size);
         if (aio_offsets[slot] < 0) {
             r = -1;
             PyErr_Format(PyExc_RuntimeError, "asyncio.TimerHandle.%s is not a slot",
@@ -465,8 +465,8 @@ static int check_bases(void)
 
 int aio_handle_register(void)
 {
-    Py_ssize_t handle_size = basic_size(aio_python.base_handle);
-    Py_ssize_t timer_size = basic_size(aio_python.base_timer);
+    Py_ssize_t handle_size = aio_basic_size(aio_python.base_handle);
+    Py_ssize_t timer_size = aio_basic_size(aio_python.base_timer);
 
     if (handle_size < 0 || timer_size < 0 || check_bases() < 0 ||
         find_slots(handle_size, timer_size) < 0)

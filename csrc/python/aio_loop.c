@@ -38,6 +38,13 @@ bool aio_loop_is_debug(PyObject *object)
     return loop != NULL && aio_is_true(loop->debug);
 }
 
+bool aio_loop_is_closed(PyObject *object)
+{
+    const struct aio_loop *loop = as_loop(object);
+
+    return loop != NULL && aio_is_true(loop->closed);
+}
+
 /* ---- how it is set up ------------------------------------------------------------ */
 
 /* _use_selector(selector, capsule, select, batch_owner, batch, indices, pairs): wait in
@@ -344,6 +351,7 @@ void aio_forget(void)
 {
     given_args = NULL; /* it went with the interpreter, as did the types */
     loop_type = NULL;
+    aio_transport_forget();
 }
 
 static int get_method(PyTypeObject *type, const char *name, PyObject **ret_method)

@@ -52,9 +52,9 @@ struct delivery_names {
 extern struct delivery_names delivery_names;
 extern PyTypeObject *delivery_type;
 
-/* Kinds of events besides those of fdmux_stream.h, for owners with flow control. */
-#define DELIVERY_FULL 100 /* more than queue_high bytes are queued */
-#define DELIVERY_LOST 101 /* the last write has failed; CLOSED follows */
+/* A kind of event besides those of fdmux_stream.h, for transports of asyncio: the last
+ * write has failed; CLOSED follows. */
+#define DELIVERY_LOST 100
 
 /* delivery.c */
 int delivery_register(PyObject *module, bool is_main);

@@ -85,7 +85,7 @@ PyObject *delivery_raise_error(PyObject *module, PyObject *loop_address)
  * which reports BaseExceptions too. */
 static bool ends_batch(const struct stream_object *stream)
 {
-    if (!stream->has_flow)
+    if (!stream->is_transport)
         return !PyErr_ExceptionMatches(PyExc_Exception);
     return PyErr_ExceptionMatches(PyExc_KeyboardInterrupt) ||
            PyErr_ExceptionMatches(PyExc_SystemExit);
@@ -102,11 +102,11 @@ int stream_callback_raised(struct stream_object *stream, const char *what)
     name = PyUnicode_FromString(what);
     if (name != NULL)
         done = PyObject_CallMethodObjArgs(
-            stream_target(stream), delivery_names.callback_failed, error, name, NULL);
+            (PyObject *)stream, delivery_names.callback_failed, error, name, NULL);
     if (done == NULL && ends_batch(stream))
         r = delivery_keep_error(stream->delivery);
     else if (done == NULL)
-        PyErr_WriteUnraisable(stream_target(stream));
+        PyErr_WriteUnraisable((PyObject *)stream);
     Py_XDECREF(done);
     Py_XDECREF(name);
     Py_XDECREF(error);

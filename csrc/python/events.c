@@ -33,9 +33,8 @@ static PyObject *bytes_of(struct delivery *delivery,
 
 static PyObject *call_with(const struct stream_object *stream, PyObject *argument)
 {
-    if (delivery_is_set(stream->run))
-        return PyObject_CallFunctionObjArgs(stream->run, stream->on_data, argument,
-                                            NULL);
+    if (stream->is_transport)
+        return aio_transport_call(stream, stream->on_data, argument, NULL);
     return PyObject_CallFunctionObjArgs(stream->on_data, (PyObject *)stream, argument,
                                         NULL);
 }
@@ -45,7 +44,7 @@ static int write_answer(struct stream_object *stream, PyObject *answer)
 {
     int r = 0;
 
-    if (answer == Py_None || stream->owner != NULL || !stream->is_open) {
+    if (answer == Py_None || stream->is_transport || !stream->is_open) {
         r = 0;
     } else if (PyBytes_CheckExact(answer) && stream->can_write) {
         r = stream_write_now(stream, answer);
@@ -100,7 +99,7 @@ static int deliver_buffered(struct stream_object *stream,
     PyObject *done = NULL;
 
     if (count != NULL && updated != NULL)
-        done = PyObject_CallFunctionObjArgs(stream->run, updated, count, NULL);
+        done = aio_transport_call(stream, updated, count, NULL);
     Py_XDECREF(count);
     Py_XDECREF(updated);
     Py_CLEAR(stream->delivery->incoming);
@@ -143,7 +142,7 @@ static PyObject *ask_for_buffer(const struct stream_object *stream)
     PyObject *buffer = NULL;
 
     if (size != NULL)
-        buffer = PyObject_CallFunctionObjArgs(stream->run, get, size, NULL);
+        buffer = aio_transport_call(stream, get, size, NULL);
     Py_XDECREF(get);
     Py_XDECREF(size);
     return buffer;
@@ -193,31 +192,37 @@ static unsigned long long value_of(const struct fdmux_stream_event *event)
                                                 : (unsigned long long)event->error;
 }
 
-static int call_event(struct stream_object *stream, uint32_t kind,
-                      unsigned long long value)
+static PyObject *call_event(struct stream_object *stream, uint32_t kind,
+                            unsigned long long value)
 {
-    PyObject *method = PyObject_GetAttr(stream_target(stream), delivery_names.event);
+    PyObject *method = PyObject_GetAttr((PyObject *)stream, delivery_names.event);
     PyObject *number = PyLong_FromUnsignedLong(kind);
     PyObject *detail = PyLong_FromUnsignedLongLong(value);
     PyObject *done = NULL;
 
     if (method != NULL && number != NULL && detail != NULL)
-        done = delivery_is_set(stream->run) && !stream->is_framed
-                   ? PyObject_CallFunctionObjArgs(stream->run, method, number, detail,
-                                                  NULL)
+        done = stream->is_transport
+                   ? aio_transport_call(stream, method, number, detail)
                    : PyObject_CallFunctionObjArgs(method, number, detail, NULL);
     Py_XDECREF(method);
     Py_XDECREF(number);
     Py_XDECREF(detail);
-    if (done == NULL)
-        return stream_callback_raised(stream, "event");
-    Py_DECREF(done);
-    return 0;
+    return done;
+}
+
+static PyObject *pass_on(struct stream_object *stream,
+                         const struct fdmux_stream_event *event)
+{
+    if (stream->is_transport &&
+        (event->kind == FDMUX_STREAM_WRITABLE || event->kind == FDMUX_STREAM_DRAINED))
+        return aio_transport_writable(stream);
+    return call_event(stream, event->kind, value_of(event));
 }
 
 static int deliver_event(struct stream_object *stream,
                          const struct fdmux_stream_event *event)
 {
+    PyObject *done;
     int r;
 
     if (event->kind == FDMUX_STREAM_CLOSED) {
@@ -226,7 +231,9 @@ static int deliver_event(struct stream_object *stream,
         stream_drop_chunks(stream);
         stream_unlink(stream);
     }
-    r = call_event(stream, event->kind, value_of(event));
+    done = pass_on(stream, event);
+    r = done == NULL ? stream_callback_raised(stream, "event") : 0;
+    Py_XDECREF(done);
     if (event->kind == FDMUX_STREAM_CLOSED)
         stream->token = 0; /* not earlier: callbacks may ask for the peer's address */
     return r;

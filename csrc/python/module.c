@@ -31,6 +31,9 @@ static PyMethodDef methods[] = {
      "asyncio_types($module, handle, timer_handle, deque, context, copy_context, "
      "report_error, run_timed, write_to_self, /)\n--\n\n"
      "Make the handles of asyncio and the base class of its loop, once."},
+    {"asyncio_transport", aio_transport_setup, METH_O,
+     "asyncio_transport($module, flow_control, /)\n--\n\n"
+     "Make the base class of asyncio's transports, once."},
     {"delimited", frames_delimited, METH_VARARGS,
      "delimited($module, delimiter, frame_max, /)\n--\n\n"
      "Make a framer for frames that end with ``delimiter``."},

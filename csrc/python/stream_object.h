@@ -1,7 +1,6 @@
-/* stream_object.h: one stream as Python holds it, the type fdmux._delivery.Stream.
- *
- * It is either a fdmux.Stream, whose handler gets the events, or the core of a
- * transport of asyncio, its owner, which gets them instead. */
+/* stream_object.h: one stream as Python holds it: the type fdmux._delivery.Stream, or
+ * the first part of a transport of asyncio (aio_transport.c), a subclass of another
+ * type. The functions of streams work on both. */
 #ifndef FDMUX_STREAM_OBJECT_H
 #define FDMUX_STREAM_OBJECT_H
 
@@ -11,27 +10,30 @@ struct delivery_rest;
 
 struct stream_object {
     PyObject head;
+    PyObject *data; /* the user's attribute; of a transport, the slot _extra */
+    union {
+        struct {
+            PyObject *handler; /* of a fdmux.Stream */
+            PyObject *framer;  /* a capsule, if is_framed: on_data gets frames */
+        };
+        struct { /* of a transport: the other slots of asyncio's class */
+            PyObject *high_water;
+            PyObject *loop;
+            PyObject *low_water;
+            PyObject *protocol_paused;
+        };
+    };
+    /* Every message uses the next fields: they share cache lines. */
     struct delivery *delivery; /* a reference */
     uint64_t token; /* 0: not open */
-    struct stream_object *previous_open;
-    struct stream_object *next_open;
-    PyObject *owner; /* gets the events; NULL: the stream itself gets them */
     PyObject *on_data; /* gets the data; NULL: data is dropped */
-    union {
-        PyObject *run; /* of the context that callbacks run in; or NULL */
-        PyObject *framer; /* a capsule, if is_framed: on_data gets frames */
-    };
-    PyObject *handler; /* of a fdmux.Stream */
-    PyObject *data; /* the user's attribute */
+    PyObject *context; /* that callbacks of a transport run in; or NULL */
     /* Gathered writes, as bytes objects. Most often there is one: it needs no array. */
     PyObject *chunk;
-    PyObject **chunks;
     uint32_t chunk_count; /* `chunk` included */
-    uint32_t chunk_capacity;
     uint32_t gathered_size;
-    uint32_t queue_high; /* with more queued, the owner gets FULL; see has_flow */
-    struct delivery_rest *rest; /* of an incomplete frame */
-    uint32_t queued; /* in the core, after the last send */
+    uint32_t queued; /* of a transport: in the core, after the last send */
+    uint32_t queue_high; /* of a transport: with more queued, its protocol is paused */
     bool is_unsent; /* in the delivery's array of unsent streams */
     bool can_write; /* neither shut down nor closed */
     bool is_open; /* neither closed nor asked to close */
@@ -39,7 +41,13 @@ struct stream_object {
     bool is_large; /* the last receive had LARGE_SIZE bytes or more */
     bool is_buffered; /* on_data is a BufferedProtocol */
     bool is_framed; /* there is a framer */
-    bool has_flow; /* the owner does flow control */
+    bool is_transport;
+    /* The rest is for what is rare. */
+    PyObject **chunks;
+    uint32_t chunk_capacity;
+    struct delivery_rest *rest; /* of an incomplete frame */
+    struct stream_object *previous_open;
+    struct stream_object *next_open;
 };
 
 /* Can the core be asked about it? Not once it has ended or the loop is closed. */
@@ -49,12 +57,10 @@ static inline bool stream_is_live(const struct stream_object *stream)
            stream->delivery->loop != NULL;
 }
 
-static inline PyObject *stream_target(struct stream_object *stream)
-{
-    return delivery_is_set(stream->owner) ? stream->owner : (PyObject *)stream;
-}
-
 /* write.c */
+/* Send any bytes-like object, or gather it. The stream can write. Returns 0, or -1 with
+ * an exception. */
+int stream_write_any(struct stream_object *stream, PyObject *data);
 /* Send `data`, a bytes object, or gather it. Returns 0, or -1 with an exception. */
 int stream_write_bytes(struct stream_object *stream, PyObject *data);
 /* Send what a callback has returned, after what is gathered. Returns as above. */
@@ -77,6 +83,20 @@ void stream_unlink(struct stream_object *stream);
 
 /* stream_type.c */
 int stream_type_register(PyObject *module);
+int stream_traverse(PyObject *self, visitproc visit, void *arg);
+int stream_clear(PyObject *self);
+void stream_dealloc(PyObject *self);
+
+/* aio_transport.c: of a transport */
+/* After a send: tell it if the send has failed, and pause the protocol if more than
+ * queue_high bytes are queued. */
+void aio_transport_sent(struct stream_object *stream, int result);
+/* Call function(first, second) in the context of the transport; either may be NULL: no
+ * such argument. Returns as PyObject_Call. */
+PyObject *aio_transport_call(const struct stream_object *stream, PyObject *function,
+                             PyObject *first, PyObject *second);
+/* The queue is below its lower limit, or empty. Returns as PyObject_Call. */
+PyObject *aio_transport_writable(struct stream_object *stream);
 
 /* Methods: of stream_open.c, write.c and stream_methods.c. */
 PyObject *stream_bind(PyObject *self, PyObject *args);
@@ -84,8 +104,6 @@ PyObject *stream_open(PyObject *self, PyObject *args);
 PyObject *stream_adopt(PyObject *self, PyObject *number);
 PyObject *stream_write(PyObject *self, PyObject *data);
 PyObject *stream_writelines(PyObject *self, PyObject *lines);
-PyObject *stream_write_raw(PyObject *self, PyObject *data);
-PyObject *stream_flush_gathered(PyObject *self, PyObject *unused);
 PyObject *stream_shutdown(PyObject *self, PyObject *unused);
 PyObject *stream_close(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *stream_abort(PyObject *self, PyObject *args, PyObject *kwargs);
@@ -94,8 +112,6 @@ PyObject *stream_resume_reading(PyObject *self, PyObject *unused);
 PyObject *stream_fileno(PyObject *self, PyObject *unused);
 PyObject *stream_stats(PyObject *self, PyObject *unused);
 PyObject *stream_peer(PyObject *self, PyObject *unused);
-PyObject *stream_await_writable(PyObject *self, PyObject *number);
-PyObject *stream_set_flow(PyObject *self, PyObject *number);
 /* Returns 0, or -1 with a RuntimeError on a thread other than the loop's. */
 int stream_check_thread(const struct stream_object *stream, const char *attempted);
 

@@ -75,21 +75,19 @@ void stream_choose_buffer(const struct stream_object *stream)
         (void)set_handler(stream, stream->token);
 }
 
-/* _bind(delivery, on_data, owner): set what gets the data and the events. Once, before
- * the stream is opened. */
+/* _bind(delivery, on_data): set what gets the data. Once, before the stream is opened.
+ */
 PyObject *stream_bind(PyObject *self, PyObject *args)
 {
     struct stream_object *stream = (struct stream_object *)self;
-    PyObject *delivery, *on_data, *owner;
+    PyObject *delivery, *on_data;
 
-    if (!PyArg_ParseTuple(args, "O!OO:_bind", delivery_type, &delivery, &on_data,
-                          &owner))
+    if (!PyArg_ParseTuple(args, "O!O:_bind", delivery_type, &delivery, &on_data))
         return NULL;
     if (stream->delivery != NULL)
         return PyErr_Format(PyExc_RuntimeError, "bind a stream: it is bound already");
     stream->delivery = (struct delivery *)delivery_new_ref(delivery);
     stream->on_data = on_data == Py_None ? NULL : delivery_new_ref(on_data);
-    stream->owner = owner == Py_None ? NULL : delivery_new_ref(owner);
     return delivery_new_ref(Py_None);
 }
 

@@ -7,35 +7,31 @@
 
 /* ---- memory -------------------------------------------------------------------- */
 
-static int traverse(PyObject *self, visitproc visit, void *arg)
+int stream_traverse(PyObject *self, visitproc visit, void *arg)
 {
     const struct stream_object *stream = (struct stream_object *)self;
-    PyObject *const held[] = {(PyObject *)Py_TYPE(self),
-                              (PyObject *)stream->delivery,
-                              stream->owner,
-                              stream->on_data,
-                              stream->run,
-                              stream->handler,
-                              stream->data};
+    PyObject *const held[] = {(PyObject *)Py_TYPE(self), (PyObject *)stream->delivery,
+                              stream->on_data,           stream->context,
+                              stream->handler,           stream->data};
 
     return delivery_visit(held, sizeof held / sizeof held[0], visit, arg);
 }
 
-static int clear(PyObject *self)
+int stream_clear(PyObject *self)
 {
     struct stream_object *stream = (struct stream_object *)self;
 
-    Py_CLEAR(stream->owner);
     Py_CLEAR(stream->on_data);
     stream->is_framed = false;
-    Py_CLEAR(stream->run); /* or the framer */
+    Py_CLEAR(stream->context);
     Py_CLEAR(stream->handler);
+    Py_CLEAR(stream->framer);
     Py_CLEAR(stream->data);
     return 0;
 }
 
 /* The reference to the delivery goes last: the functions before it use it. */
-static void dealloc(PyObject *self)
+void stream_dealloc(PyObject *self)
 {
     struct stream_object *stream = (struct stream_object *)self;
     PyTypeObject *type = Py_TYPE(self);
@@ -44,7 +40,7 @@ static void dealloc(PyObject *self)
     PyObject_GC_UnTrack(self);
     stream_drop_chunks(stream);
     frames_drop_rest(stream);
-    (void)clear(self); /* always 0 */
+    (void)stream_clear(self); /* always 0 */
     Py_CLEAR(stream->delivery);
     release(self);
     Py_DECREF((PyObject *)type);
@@ -101,11 +97,7 @@ static PyMethodDef methods[] = {
     {"_adopt", stream_adopt, METH_O, NULL},
     {"_stats", stream_stats, METH_NOARGS, NULL},
     {"_peer", stream_peer, METH_NOARGS, NULL},
-    {"_await_writable", stream_await_writable, METH_O, NULL},
-    {"_set_flow", stream_set_flow, METH_O, NULL},
-    {"_flush", stream_flush_gathered, METH_NOARGS, NULL},
     {"_take_rest", frames_take_rest, METH_NOARGS, NULL},
-    {"_write", stream_write_raw, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };
 
@@ -120,9 +112,7 @@ static PyMemberDef members[] = {
     {"data", T_OBJECT, offsetof(struct stream_object, data), 0,
      "Yours: any object that belongs to this connection."},
     OBJECT_AT("_delivery", delivery, READONLY),
-    OBJECT_AT("_owner", owner, 0),
     OBJECT_AT("_on_data", on_data, 0),
-    OBJECT_AT("_run", run, 0),
     OBJECT_AT("_handler", handler, 0),
     FLAG_AT("_can_write", can_write, 0),
     FLAG_AT("_is_open", is_open, 0),
@@ -130,22 +120,6 @@ static PyMemberDef members[] = {
     {"_token", T_ULONGLONG, offsetof(struct stream_object, token), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
 };
-
-static PyObject *get_is_buffered(PyObject *self, void *unused)
-{
-    (void)unused;
-    return PyBool_FromLong(((struct stream_object *)self)->is_buffered);
-}
-
-static int set_is_buffered(PyObject *self, PyObject *value, void *unused)
-{
-    struct stream_object *stream = (struct stream_object *)self;
-
-    (void)unused;
-    stream->is_buffered = value == Py_True;
-    stream_choose_buffer(stream);
-    return 0;
-}
 
 static PyObject *get_is_closing(PyObject *self, void *unused)
 {
@@ -155,16 +129,15 @@ static PyObject *get_is_closing(PyObject *self, void *unused)
 
 static PyGetSetDef properties[] = {
     {"_framer", NULL, frames_set_framer, NULL, NULL},
-    {"_is_buffered", get_is_buffered, set_is_buffered, NULL, NULL},
     {"is_closing", get_is_closing, NULL, "Whether the stream is closed or closing.",
      NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyType_Slot slots[] = {
-    {Py_tp_dealloc, dealloc},
-    {Py_tp_traverse, traverse},
-    {Py_tp_clear, clear},
+    {Py_tp_dealloc, stream_dealloc},
+    {Py_tp_traverse, stream_traverse},
+    {Py_tp_clear, stream_clear},
     {Py_tp_methods, methods},
     {Py_tp_members, members},
     {Py_tp_getset, properties},

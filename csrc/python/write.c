@@ -14,35 +14,10 @@
 
 /* ---- sending ------------------------------------------------------------------- */
 
-static void tell_owner(const struct stream_object *stream, int kind, uint32_t detail)
-{
-    PyObject *done;
-
-    if (!delivery_is_set(stream->owner))
-        return;
-    done = PyObject_CallMethod(stream->owner, "_event", "iI", kind, detail);
-    if (done == NULL)
-        PyErr_WriteUnraisable(stream->owner);
-    Py_XDECREF(done);
-}
-
-/* After a send: tell an owner with flow control if the send has failed, or if more than
- * queue_high bytes are queued. */
 static void check_flow(struct stream_object *stream, int result)
 {
-    struct fdmux_stream_stats stats = {.struct_size = sizeof stats};
-
-    if (!stream->has_flow)
-        return;
-    stream->queued = 0;
-    if (result < 0) {
-        tell_owner(stream, DELIVERY_LOST, (uint32_t)-result);
-        return;
-    }
-    if (fdmux_stream_stats(stream->delivery->loop, stream->token, &stats) == 0)
-        stream->queued = stats.queued;
-    if (stream->queued > stream->queue_high)
-        tell_owner(stream, DELIVERY_FULL, stream->queued);
+    if (stream->is_transport)
+        aio_transport_sent(stream, result);
 }
 
 /* A failed send ends the stream; its CLOSED event has the error. */
@@ -117,7 +92,7 @@ void stream_flush(struct stream_object *stream)
 
     if (count == 0)
         return;
-    /* Detached first: the owner may write more in its event. */
+    /* Detached first: a protocol that is paused may write more. */
     stream->chunk = NULL;
     stream->chunks = NULL;
     stream->chunk_count = stream->chunk_capacity = 0;
@@ -163,7 +138,7 @@ static int gather(struct stream_object *stream, PyObject *data, size_t size)
     stream->gathered_size +=
         (uint32_t)size; /* flushed from GATHERED_MAX on; one write is at most INT_MAX */
     if (stream->gathered_size >= GATHERED_MAX ||
-        (stream->has_flow &&
+        (stream->is_transport &&
          (uint64_t)stream->queued + stream->gathered_size > stream->queue_high))
         stream_flush(stream);
     return 0;
@@ -252,12 +227,10 @@ static int write_buffer(struct stream_object *stream, PyObject *data)
 
 /* ---- the methods --------------------------------------------------------------- */
 
-/* For a write that is not possible. An owner with flow control decides itself; after
- * shutdown() it is an error; a closed stream ignores it. */
+/* For a write that is not possible: after shutdown() it is an error; a closed stream
+ * ignores it. */
 static PyObject *refuse(struct stream_object *stream, PyObject *data)
 {
-    if (stream->has_flow)
-        return delivery_new_ref(Py_NotImplemented);
     if (!PyObject_CheckBuffer(data))
         return PyErr_Format(PyExc_TypeError,
                             "write to %R: a bytes-like object is required, not %R",
@@ -277,18 +250,21 @@ static PyObject *refuse(struct stream_object *stream, PyObject *data)
     return delivery_new_ref(Py_None);
 }
 
+int stream_write_any(struct stream_object *stream, PyObject *data)
+{
+    return PyBytes_CheckExact(data) ? stream_write_bytes(stream, data)
+                                    : write_buffer(stream, data);
+}
+
 PyObject *stream_write(PyObject *self, PyObject *data)
 {
     struct stream_object *stream = (struct stream_object *)self;
-    int r;
 
     if (stream_check_thread(stream, "write to") < 0)
         return NULL;
     if (!stream->can_write || !PyObject_CheckBuffer(data))
         return refuse(stream, data);
-    r = PyBytes_CheckExact(data) ? stream_write_bytes(stream, data)
-                                 : write_buffer(stream, data);
-    return r < 0 ? NULL : delivery_new_ref(Py_None);
+    return stream_write_any(stream, data) < 0 ? NULL : delivery_new_ref(Py_None);
 }
 
 PyObject *stream_writelines(PyObject *self, PyObject *lines)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import time
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from fdmux._delivery import Delivery
 from fdmux._ffi import lib
@@ -26,8 +26,6 @@ from fdmux.selector import Selector, is_fn_error
 if TYPE_CHECKING:
     import selectors
     from collections.abc import Callable
-
-    from fdmux._delivery import Stream
 
 TIMER_IN_FD = FEATURES[lib.FDMUX_FEATURE_TIMER_IN_FD]
 
@@ -113,9 +111,7 @@ class CoreLoop:
         if self.delivery is None or native is None:
             return
         for stream in self.delivery.streams():
-            # A transport of asyncio owns its stream, and ends with it.
-            owner = cast("Stream", stream._owner or stream)  # noqa: SLF001 - ours
-            owner.abort()
+            stream.abort()
         with contextlib.suppress(LoopClosed):  # somebody else has closed it
             finish_streams(native)
 

@@ -137,7 +137,7 @@ class Listener(SocketStream):
         c_loop = ffi.cast("struct fdmux_loop *", native.address)
         result = lib.fdmux_stream_total_max(c_loop, limits.total_max)
         check(result, "bound what streams queue")
-        self._bind(delivery, None, None)
+        self._bind(delivery, None)
         self._take_over("listen", sock, limits)
         try:
             self._totals = ffi.gc(

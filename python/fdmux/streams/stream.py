@@ -141,7 +141,7 @@ class Stream(SocketStream, Generic[Data_co]):
         taker: Taker,
     ) -> None:
         framer, on_data = taker
-        self._bind(delivery, on_data, None)
+        self._bind(delivery, on_data)
         if framer is not None:
             self._framer = framer
         self._handler = handler

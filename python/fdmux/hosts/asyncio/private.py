@@ -104,21 +104,6 @@ if TYPE_CHECKING:
             **more: object,
         ) -> asyncio.Transport: ...
 
-    class FlowControl(asyncio.Transport):
-        """Pauses and resumes the protocol by the size of the write buffer."""
-
-        _extra: dict[str, object]
-        _loop: SelectorEventLoop
-        _high_water: int
-        _low_water: int
-        _protocol_paused: bool
-
-        def __init__(
-            self, extra: dict[str, object] | None, loop: SelectorEventLoop
-        ) -> None: ...
-        def _maybe_pause_protocol(self) -> None: ...
-        def _maybe_resume_protocol(self) -> None: ...
-
     class SSLProtocol(asyncio.Protocol):
         """The protocol of TLS, between a transport and the program's protocol."""
 
@@ -140,7 +125,6 @@ else:
 
     Server = asyncio.Server
     SelectorEventLoop = asyncio.SelectorEventLoop
-    FlowControl = getattr(transports, "_FlowControlMixin", transports.Transport)
     SENDFILE_MODE = constants._SendfileMode.TRY_NATIVE  # noqa: SLF001 - private names belong here
 
 __all__ = [
@@ -149,13 +133,13 @@ __all__ = [
     "LOST_WRITES_MAX",
     "SENDFILE_MODE",
     "SERVER_ARGUMENTS",
-    "FlowControl",
     "Handle",
     "LoopBase",
     "SSLProtocol",
     "SelectorEventLoop",
     "Server",
     "TimerHandle",
+    "TransportBase",
 ]
 
 LOST_WRITES_MAX = constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES
@@ -166,8 +150,8 @@ def has_what_transports_need() -> bool:
     loop = selector_events.BaseSelectorEventLoop
     makers = ("_make_socket_transport", "_make_ssl_transport")
     return (
-        all(hasattr(loop, name) for name in (*makers, "_ensure_fd_no_transport"))
-        and hasattr(transports, "_FlowControlMixin")
+        hasattr(TransportBase, "_open_stream")
+        and all(hasattr(loop, name) for name in (*makers, "_ensure_fd_no_transport"))
         and hasattr(base_events.Server, "_attach")
     )
 
@@ -223,7 +207,7 @@ def has_debug_repr() -> bool:
 
 
 if TYPE_CHECKING:
-    from fdmux._delivery import Handle, LoopBase, TimerHandle
+    from fdmux._delivery import Handle, LoopBase, TimerHandle, TransportBase
 
     HAS_ITERATION: bool
 else:
@@ -247,6 +231,10 @@ else:
 
     else:
         HAS_ITERATION = True
+    try:
+        TransportBase = _delivery.asyncio_transport(transports._FlowControlMixin)  # noqa: SLF001 - this is the place
+    except (RuntimeError, AttributeError):
+        TransportBase = asyncio.Transport
 
 HAS_DEBUG_REPR = has_debug_repr()
 HAS_TRANSPORTS = HAS_ITERATION and has_what_transports_need()

@@ -16,7 +16,6 @@ from fdmux.hosts.asyncio.writing import WritingTransport
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fdmux._delivery import Delivery
     from fdmux.hosts.asyncio.private import SelectorEventLoop
 
 logger = logging.getLogger("asyncio")
@@ -29,13 +28,7 @@ class ReadingTransport(WritingTransport):
     `set_protocol` is called, not for each message.
     """
 
-    __slots__ = (
-        "_context",
-        "_is_begun",
-        "_paused",
-        "_protocol",
-        "_protocol_connected",
-    )
+    __slots__ = ("_is_begun", "_protocol_connected")
 
     if TYPE_CHECKING:
 
@@ -46,14 +39,12 @@ class ReadingTransport(WritingTransport):
     def __init__(
         self,
         loop: SelectorEventLoop,
-        streams: Delivery,
         protocol: asyncio.BaseProtocol,
         extra: dict[str, object] | None,
     ) -> None:
-        super().__init__(loop, streams, extra)
+        super().__init__(loop, extra)
         self._is_begun = False
         self._context = contextvars.copy_context()
-        self._paused = False
         self.set_protocol(protocol)
 
     # The protocol ------------------------------------------------------------------
@@ -70,14 +61,12 @@ class ReadingTransport(WritingTransport):
 
     def _bind(self) -> None:
         """Tell C which function takes the data in the present state."""
-        core = self._core
-        core._run = self._context.run  # noqa: SLF001 - ours
-        core._on_data = None  # noqa: SLF001 - ours
+        self._on_data = None
         if self._closing or not self._is_begun:
             return
         protocol = self._protocol
-        core._is_buffered = isinstance(protocol, asyncio.BufferedProtocol)  # noqa: SLF001 - ours
-        core._on_data = protocol if core._is_buffered else self._taker(protocol)  # noqa: SLF001 - ours
+        self._is_buffered = isinstance(protocol, asyncio.BufferedProtocol)
+        self._on_data = protocol if self._is_buffered else self._taker(protocol)
 
     def _taker(self, protocol: asyncio.BaseProtocol) -> Callable[[bytes], object]:
         take = getattr(protocol, "data_received", None)
@@ -122,34 +111,6 @@ class ReadingTransport(WritingTransport):
         if not keep_open:
             self.close()
 
-    # Pausing -----------------------------------------------------------------------
-
-    def is_reading(self) -> bool:
-        """Whether the transport is receiving: neither paused nor closing."""
-        return not self._closing and not self._paused
-
-    def pause_reading(self) -> None:
-        """Receive nothing until `resume_reading`. Idempotent.
-
-        Data that has not been received stays in the kernel.
-        """
-        if not self.is_reading():
-            return
-        self._paused = True
-        self._core.pause_reading()
-        if self._loop.get_debug():
-            logger.debug("%r pauses reading", self)
-
-    def resume_reading(self) -> None:
-        """Undo `pause_reading`. Idempotent."""
-        if self._closing or not self._paused:
-            return
-        self._paused = False
-        if self._loop.is_closed():
-            raise RuntimeError("Event loop is closed")
-        # As in asyncio, which makes a new handle here.
-        self._context = contextvars.copy_context()
-        self._bind()
-        self._core.resume_reading()
-        if self._loop.get_debug():
-            logger.debug("%r resumes reading", self)
+    def _log_debug(self, text: str) -> None:
+        """Log that reading was paused or resumed, for C."""
+        logger.debug(text, self)

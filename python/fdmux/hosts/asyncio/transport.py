@@ -17,6 +17,7 @@ import logging
 import os
 import socket
 import warnings
+import weakref
 from asyncio import trsock
 from typing import TYPE_CHECKING, cast
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Protocol
 
-    from fdmux._delivery import Delivery, Stream
+    from fdmux._delivery import Delivery
     from fdmux._ffi import CStreamOptions
     from fdmux.hosts.asyncio.private import SelectorEventLoop, Server
 
@@ -47,24 +48,28 @@ logger = logging.getLogger("asyncio")
 
 CLOSED = lib.FDMUX_STREAM_CLOSED
 END = lib.FDMUX_STREAM_END
-FULL, LOST = 100, 101  # as DELIVERY_ in csrc/python/delivery.h
+LOST = 100  # as DELIVERY_LOST in csrc/python/delivery.h
 INTERNET = frozenset({socket.AF_INET, socket.AF_INET6})
 
 
 class TransportSocket(trsock.TransportSocket):
     """The socket of ``get_extra_info("socket")``; its `shutdown` loses no bytes."""
 
-    __slots__ = ("_core",)
+    __slots__ = ("_transport",)
 
-    def __init__(self, sock: socket.socket, core: Stream) -> None:
+    def __init__(self, sock: socket.socket, transport: StreamTransport) -> None:
         super().__init__(sock)
-        self._core = core
+        self._transport = weakref.ref(transport)
 
     def shutdown(self, how: int) -> None:
         """Shut down; the writing side only after all queued bytes are sent."""
-        core = self._core
-        if how != socket.SHUT_RD and core._stats()[2]:  # noqa: SLF001 - ours
-            core.shutdown()
+        transport = self._transport()
+        if (
+            how != socket.SHUT_RD
+            and transport is not None
+            and transport.get_write_buffer_size()
+        ):
+            transport._shutdown_stream()  # noqa: SLF001 - ours
             if how == socket.SHUT_WR:
                 return
             how = socket.SHUT_RD
@@ -109,7 +114,8 @@ class StreamTransport(ReadingTransport):
         self._sock: socket.socket | None = (
             None  # set last, when nothing can fail any more
         )
-        super().__init__(loop, streams, protocol, extra)
+        self._bind_stream(streams, None)
+        super().__init__(loop, protocol, extra)
         self._options = options
         self._describe(sock)
         self._sock_fd = sock.fileno()
@@ -141,7 +147,7 @@ class StreamTransport(ReadingTransport):
 
     def _describe(self, sock: socket.socket) -> None:
         extra = self._extra
-        extra["socket"] = TransportSocket(sock, self._core)
+        extra["socket"] = TransportSocket(sock, self)
         try:
             extra["sockname"] = sock.getsockname()
         except OSError:
@@ -192,43 +198,31 @@ class StreamTransport(ReadingTransport):
 
     def _open(self) -> None:
         """Make the C stream that borrows the socket, unless it exists."""
-        core = self._core
-        if core._token:  # noqa: SLF001 - ours
+        if self._token:
             return
         try:
             options = ffi.buffer(self._options)
-            result = core._open("add", self._sock_fd, options)  # noqa: SLF001 - ours
+            result = self._open_stream("add", self._sock_fd, options)
             check(result, f"make a stream of fd {self._sock_fd}")
         except Exception as error:  # noqa: BLE001 - ends this connection
             self._fatal_error(error, "Fatal error on transport")
             return
         if self._paused:
-            core.pause_reading()
+            self._pause_stream()
 
     # Events from C -----------------------------------------------------------------
 
     def _event(self, kind: int, detail: int) -> None:
-        """Handle an event other than data; called from C."""
-        if kind in (CLOSED, LOST):
-            if kind == CLOSED:
-                self._core._owner = None  # noqa: SLF001 - ours; ends the cycle
-            if not self._conn_lost:
-                error = OSError(detail, os.strerror(detail))
-                self._fatal_error(error, "Fatal error on socket transport")
-        elif self._conn_lost:
+        """Handle the end of a direction, or of the connection; called from C."""
+        if self._conn_lost:
             return
-        elif kind == END:
+        if kind == END:
             self._take_end()
-        elif kind == FULL:
-            self._queue_is_full()
-        else:
-            self._sent_some()
+        elif kind in (CLOSED, LOST):
+            error = OSError(detail, os.strerror(detail))
+            self._fatal_error(error, "Fatal error on socket transport")
 
     # The end -----------------------------------------------------------------------
-
-    def is_closing(self) -> bool:
-        """Whether the transport is closed or closing."""
-        return self._closing
 
     def close(self) -> None:
         """Send all queued bytes, then close; `connection_lost` follows. Idempotent."""
@@ -236,7 +230,7 @@ class StreamTransport(ReadingTransport):
             return
         self._closing = True
         self._bind()
-        self._core.pause_reading()
+        self._pause_stream()
         if not self.get_write_buffer_size():
             self._lose(None)
 
@@ -267,15 +261,15 @@ class StreamTransport(ReadingTransport):
     def _force_close(self, exc: BaseException | None) -> None:
         if self._conn_lost:
             return
-        self._core._flush()  # noqa: SLF001 - ours; sends what the kernel takes
+        self._flush()  # sends what the kernel takes
         self._closing = True
         self._bind()
         self._lose(exc)
 
     def _lose(self, exc: BaseException | None) -> None:
         self._conn_lost += 1
-        self._core._can_write = False  # noqa: SLF001 - ours
-        self._core.pause_reading()
+        self._can_write = False
+        self._pause_stream()
         self._end_sendfile(exc)
         self._loop.call_soon(self._call_connection_lost, exc)
 
@@ -297,9 +291,8 @@ class StreamTransport(ReadingTransport):
 
     def _give_back(self) -> None:
         """Take the socket back from C, which drops the queued bytes."""
-        core = self._core
-        core._run = core._on_data = None  # noqa: SLF001 - ours
-        core.abort()
+        self._context = self._on_data = None
+        self._abort_stream()
 
     def _close_socket(self) -> None:
         for sock in (self._sock, self._given):

@@ -86,6 +86,12 @@ with Guest() as guest:
 WRONG = """
 import asyncio, collections, contextvars
 from fdmux import _delivery
+for early in (None, asyncio.Transport):
+    try:
+        _delivery.asyncio_transport(early)
+    except RuntimeError:
+        continue
+    raise AssertionError(early)
 good = (asyncio.Handle, asyncio.TimerHandle, collections.deque, contextvars.Context,
         contextvars.copy_context, print, print, print)
 class Meta(type):
@@ -106,8 +112,49 @@ for args in wrong:
     raise AssertionError(args)
 made = _delivery.asyncio_types(*good)
 assert made == _delivery.asyncio_types()
+class NoNew(asyncio.transports._FlowControlMixin):
+    def __new__(cls):
+        raise RuntimeError
+class Mixed(asyncio.Transport):
+    __slots__ = ("_high_water", "_loop", "_low_water", "_protocol_pause")
+for other in (None, 1, int, object, type, asyncio.Transport, asyncio.Protocol,
+              asyncio.Handle, Slots, NoNew, Mixed):
+    try:
+        _delivery.asyncio_transport(other)
+    except (TypeError, RuntimeError, AttributeError):
+        continue
+    raise AssertionError(other)
+flow_control = asyncio.transports._FlowControlMixin
+transport = _delivery.asyncio_transport(flow_control)
+assert issubclass(transport, flow_control)
+assert transport is _delivery.asyncio_transport(flow_control)
 import fdmux.hosts.asyncio as host
 assert host.private.HAS_ITERATION
+"""
+
+NO_TRANSPORTS = """
+import asyncio
+from fdmux import _delivery
+def refuse(*args):
+    raise RuntimeError("not here")
+_delivery.asyncio_transport = refuse
+from fdmux.hosts.asyncio import private, run
+assert private.HAS_ITERATION
+assert not private.HAS_TRANSPORTS
+async def main():
+    async def echo(reader, writer):
+        writer.write(await reader.readline())
+        writer.close()
+    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    writer.write(b"hello\\n")
+    assert await reader.readline() == b"hello\\n"
+    kind = type(writer.transport)
+    assert kind is asyncio.selector_events._SelectorSocketTransport, kind
+    writer.close()
+    await writer.wait_closed()
+    server.close()
+run(main())
 """
 
 
@@ -126,6 +173,11 @@ def test_loop_without_c_is_asyncio_s(reason: str) -> None:
 @pytest.mark.slow
 def test_types_are_refused_for_anything_but_asyncio_s() -> None:
     run_program(WRONG)
+
+
+@pytest.mark.slow
+def test_transports_without_c_are_asyncio_s() -> None:
+    run_program(NO_TRANSPORTS)
 
 
 @pytest.mark.slow

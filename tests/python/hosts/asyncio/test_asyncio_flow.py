@@ -1,0 +1,214 @@
+"""Transports of asyncio: the limits of the write buffer, and what C asks of Python."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+import sys
+import weakref
+from typing import TYPE_CHECKING, cast
+
+import pytest
+from tests.python.hosts.asyncio.asyncio_ends import (
+    BIG,
+    BOTH,
+    SOON,
+    Loop,
+    Recorder,
+    connect,
+    make_loop,
+    receive_size,
+    run,
+    turns,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+loop = pytest.fixture(params=BOTH)(make_loop)
+
+DEFAULT = (16 * 1024, 64 * 1024)
+
+
+def with_transport(
+    loop: Loop, use: Callable[[asyncio.Transport], Coroutine[object, object, None]]
+) -> None:
+    async def main() -> None:
+        transport, protocol, far = await connect()
+        with far:
+            await use(transport)
+            transport.abort()
+            await protocol.lost
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize(
+    ("high", "low", "limits"),
+    [
+        (None, None, DEFAULT),
+        (None, 5, (5, 20)),
+        (7, None, (1, 7)),
+        (0, 0, (0, 0)),
+        (2**70, None, (2**68, 2**70)),
+        (10.5, 1.5, (1.5, 10.5)),
+        (1e300, 1e299, (1e299, 1e300)),
+        (10**400, 5, (5, 10**400)),
+    ],
+)
+def test_limits_may_be_any_numbers(
+    loop: Loop, high: float | None, low: float | None, limits: tuple[float, float]
+) -> None:
+    async def use(transport: asyncio.Transport) -> None:
+        transport.set_write_buffer_limits(high=high, low=low)  # type: ignore[arg-type] # floats too
+        assert transport.get_write_buffer_limits() == limits
+        transport.write(b"x")
+
+    with_transport(loop, use)
+
+
+@pytest.mark.parametrize(
+    ("high", "low", "text"),
+    [
+        (1, 2, r"high \(1\) must be >= low \(2\) must be >= 0"),
+        (-1, None, r"high \(-1\) must be >= low \(-1\) must be >= 0"),
+        (None, -2, r"high \(-8\) must be >= low \(-2\) must be >= 0"),
+        (float("inf"), None, r"high \(inf\) must be >= low \(nan\) must be >= 0"),
+        ("x", None, "unsupported operand"),
+        (1, "x", "'>=' not supported"),
+        ([1], [0], "'>=' not supported"),
+    ],
+)
+def test_wrong_limits_are_refused_and_change_nothing(
+    loop: Loop, high: object, low: object, text: str
+) -> None:
+    async def use(transport: asyncio.Transport) -> None:
+        with pytest.raises((ValueError, TypeError), match=text):
+            transport.set_write_buffer_limits(high, low)  # type: ignore[arg-type] # wrong on purpose
+        with pytest.raises(TypeError):
+            transport.set_write_buffer_limits(1, 2, 3)  # type: ignore[call-arg] # the same
+        with pytest.raises(TypeError):
+            transport.set_write_buffer_limits(height=1)  # type: ignore[call-arg] # the same
+        assert transport.get_write_buffer_limits() == DEFAULT
+
+    with_transport(loop, use)
+
+
+class Ordered:
+    """Can be compared, but is no number."""
+
+    def __ge__(self, other: object) -> bool:
+        return True
+
+    __le__ = __ge__
+
+
+@pytest.mark.parametrize("loop", ["ours"], indirect=True)
+def test_limit_that_is_no_number_is_refused(loop: Loop) -> None:
+    async def use(transport: asyncio.Transport) -> None:
+        with pytest.raises(TypeError, match="real number"):
+            transport.set_write_buffer_limits(Ordered(), 1)  # type: ignore[arg-type] # wrong on purpose
+        assert transport.get_write_buffer_limits() == DEFAULT
+
+    with_transport(loop, use)
+
+
+def test_deleted_limits_are_an_attribute_error(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reported: list[str] = []
+    monkeypatch.setattr(
+        sys, "unraisablehook", lambda it: reported.append(repr(it.exc_value))
+    )
+
+    async def use(transport: asyncio.Transport) -> None:
+        del transport._high_water  # type: ignore[attr-defined] # private
+        with pytest.raises(AttributeError, match="_high_water"):
+            transport.get_write_buffer_limits()
+        try:
+            transport.write(bytes(BIG))
+        except AttributeError as error:  # of asyncio's own transport
+            reported.append(repr(error))
+        assert ["_high_water" in text for text in reported] == [True]
+        transport.set_write_buffer_limits(5)
+        assert transport.get_write_buffer_limits() == (1, 5)
+
+    with_transport(loop, use)
+
+
+class Stubborn(Recorder):
+    """Is interrupted when it is resumed."""
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        raise KeyboardInterrupt
+
+
+def test_ctrl_c_in_resume_writing_leaves_the_loop(loop: Loop) -> None:
+    loop.set_exception_handler(lambda _loop, _context: None)
+
+    async def main() -> None:
+        transport, protocol, far = await connect(Stubborn)
+        with far:
+            transport.write(bytes(BIG))
+            assert len(await receive_size(far, BIG)) == BIG
+            transport.abort()
+            await protocol.lost
+        assert protocol.events == ["made", "pause", "resume", "lost"]
+
+    task = loop.create_task(asyncio.wait_for(main(), SOON))
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(task)
+    loop.run_until_complete(task)
+
+
+def test_transport_is_what_asyncio_asks_for(loop: Loop) -> None:
+    async def use(transport: asyncio.Transport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        assert isinstance(transport, asyncio.transports._FlowControlMixin)
+        transport.note = "of the program"  # type: ignore[attr-defined] # allowed
+        assert weakref.ref(transport)() is transport
+        with pytest.raises(TypeError):
+            transport.write()  # type: ignore[call-arg] # wrong on purpose
+        with pytest.raises(TypeError):
+            transport.writelines([b"x", "y"])  # type: ignore[list-item] # the same
+
+    with_transport(loop, use)
+
+
+def test_socket_outlives_its_transport(loop: Loop) -> None:
+    async def main() -> None:
+        transport, protocol, far = await connect()
+        sock = cast("socket.socket", transport.get_extra_info("socket"))
+        with far:
+            transport.close()
+            await protocol.lost
+        del transport, protocol.transport
+        gc.collect()
+        assert sock.fileno() == -1
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            sock.shutdown(socket.SHUT_RDWR)
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("loop", ["ours"], indirect=True)
+def test_closed_transport_is_freed_without_the_collector(loop: Loop) -> None:
+    async def main() -> None:
+        transport, protocol, far = await connect()
+        with far:
+            transport.write(b"x")
+            transport.close()
+            await protocol.lost
+        gone = weakref.ref(transport)
+        del transport, protocol.transport
+        await turns()
+        assert gone() is None
+
+    gc.collect()
+    gc.disable()
+    try:
+        run(loop, main())
+    finally:
+        gc.enable()
