@@ -17,7 +17,7 @@ extern "C" {
 /* cffi:begin */
 
 /* The functions of OpenSSL that the core calls, none of them NULL. `ssl` is an SSL,
- * `bio` a BIO. FDMUX_TLS_OPENSSL fills this structure.
+ * `bio` a BIO, `method` a BIO_METHOD. FDMUX_TLS_OPENSSL fills this structure.
  *
  * They are called on the dispatching thread only. The error queue of that thread is
  * empty after each call of the core. */
@@ -28,29 +28,37 @@ struct fdmux_tls_functions {
     int (*write)(void *ssl, const void *data, int length);
     int (*shutdown)(void *ssl);
     int (*get_error)(const void *ssl, int result);
-    int (*bio_read)(void *bio, void *buffer, int size);
-    int (*bio_write)(void *bio, const void *data, int length);
     void (*clear_error)(void);
     unsigned long (*peek_last_error)(void);
+    void (*set_bio)(void *ssl, void *read_bio, void *write_bio);
+    void (*set_read_ahead)(void *ssl, int is_on);
+    void *(*bio_meth_new)(int type, const char *name);
+    void (*bio_meth_free)(void *method);
+    int (*bio_meth_set_read)(void *method, int (*read)(void *, char *, int));
+    int (*bio_meth_set_write)(void *method, int (*write)(void *, const char *, int));
+    int (*bio_meth_set_ctrl)(void *method, long (*ctrl)(void *, int, long, void *));
+    void *(*bio_new)(const void *method);
+    void (*bio_set_init)(void *bio, int is_on);
+    void (*bio_set_flags)(void *bio, int flags);
+    void (*bio_clear_flags)(void *bio, int flags);
 };
 
 /* Called for a step of the handshake, instead of SSL_do_handshake: when it begins, and
  * each time bytes have arrived. It may close the stream.
  *
  * Returns 1 when the handshake is done, 0 when it wants more bytes, or -errno, with
- * which the stream closes; an alert in the write BIO is sent first. */
+ * which the stream closes; an alert that OpenSSL has written is sent first. */
 typedef int (*fdmux_tls_handshake_fn)(struct fdmux_loop *loop, uint64_t stream,
                                       void *userdata);
 
-/* Options of fdmux_stream_start_tls. `ssl` is in connect or accept state and has two
- * memory BIOs, `read_bio` and `write_bio`. It stays the caller's. The core uses it and
- * `functions` until CLOSED is delivered: free it in CLOSED, or in `destroyed`. */
+/* Options of fdmux_stream_start_tls. `ssl` is in connect or accept state. It stays the
+ * caller's. The core gives it a BIO of its own, in place of any others, and takes it
+ * away just before CLOSED. It uses `ssl` and `functions` until then: free `ssl` in
+ * CLOSED, or in `destroyed`. Nobody else may read, write or shut down `ssl`. */
 struct fdmux_tls_options {
     size_t struct_size;
     const struct fdmux_tls_functions *functions;
     void *ssl;
-    void *read_bio;
-    void *write_bio;
     const void *received; /* ciphertext that the caller has received already; copied */
     size_t received_length;
     uint32_t handshake_timeout_ms; /* from its beginning to its end; 0: none */
@@ -90,8 +98,8 @@ struct fdmux_tls_options {
  * for a message, except OpenSSL's own and the queue's.
  *
  * Returns 0, -EALREADY for the second time, -EINVAL for a listener or wrong options,
- * -EPIPE after shutdown or close, or -ENOMEM. On failure the stream is as before, but
- * the read BIO may have `received`. */
+ * -EPIPE after shutdown or close, or -ENOMEM. On failure the stream and `ssl` are as
+ * before. */
 FDMUX_API int fdmux_stream_start_tls(struct fdmux_loop *loop, uint64_t stream,
                                      const struct fdmux_tls_options *options);
 
@@ -122,10 +130,19 @@ struct fdmux_tls_api {
      (int (*)(void *, const void *, int))SSL_write,                                    \
      (int (*)(void *))SSL_shutdown,                                                    \
      (int (*)(const void *, int))SSL_get_error,                                        \
-     (int (*)(void *, void *, int))BIO_read,                                           \
-     (int (*)(void *, const void *, int))BIO_write,                                    \
      ERR_clear_error,                                                                  \
-     ERR_peek_last_error}
+     ERR_peek_last_error,                                                              \
+     (void (*)(void *, void *, void *))SSL_set_bio,                                    \
+     (void (*)(void *, int))SSL_set_read_ahead,                                        \
+     (void *(*)(int, const char *))BIO_meth_new,                                       \
+     (void (*)(void *))BIO_meth_free,                                                  \
+     (int (*)(void *, int (*)(void *, char *, int)))BIO_meth_set_read,                 \
+     (int (*)(void *, int (*)(void *, const char *, int)))BIO_meth_set_write,          \
+     (int (*)(void *, long (*)(void *, int, long, void *)))BIO_meth_set_ctrl,          \
+     (void *(*)(const void *))BIO_new,                                                 \
+     (void (*)(void *, int))BIO_set_init,                                              \
+     (void (*)(void *, int))BIO_set_flags,                                             \
+     (void (*)(void *, int))BIO_clear_flags}
 
 #ifdef __cplusplus
 }

@@ -85,6 +85,8 @@ static int deliver_closed(struct fdmux_loop *loop, struct fdmux__stream *stream)
     if ((stream->state & FDMUX__STREAM_CLOSED_DELIVERED) != 0)
         return 0;
     stream->state |= FDMUX__STREAM_CLOSED_DELIVERED;
+    if ((stream->state & FDMUX__STREAM_LAYERED) != 0)
+        stream->layer->hooks->ended(stream);
     return fdmux__hub_deliver(loop, stream,
                               (struct fdmux_stream_event){.kind = FDMUX_STREAM_CLOSED,
                                                           .error = stream->error});

@@ -26,6 +26,7 @@ struct fdmux__layer_hooks {
     void (*shutdown)(struct fdmux_loop *loop, struct fdmux__stream *stream);
     void (*close)(struct fdmux_loop *loop, struct fdmux__stream *stream);
     void (*tick)(struct fdmux_loop *loop, struct fdmux__stream *stream);
+    void (*ended)(struct fdmux__stream *stream); /* CLOSED follows */
     void (*drop)(struct fdmux__hub *hub,
                  struct fdmux__stream *stream); /* what it holds */
     void (*release)(struct fdmux_loop *loop, struct fdmux__stream *stream);

@@ -9,19 +9,24 @@
 static void notify(struct fdmux_loop *loop, struct fdmux__stream *stream)
 {
     struct fdmux__tls *tls = fdmux__tls_of(stream);
+    struct fdmux__tls *outer;
+    int r;
 
     if (fdmux__tls_shared_of(loop)->owner == tls)
-        fdmux__tls_encrypt_gathered(loop, stream);
+        fdmux__tls_encrypt_gathered(loop, stream, false);
     if (fdmux__stream_has_failed(stream) || tls->layer.held_count > 0 ||
         (tls->state & (FDMUX__TLS_DONE | FDMUX__TLS_NOTIFIED)) != FDMUX__TLS_DONE)
         return; /* not yet; SSL_shutdown(3): an error during the handshake */
     tls->state |= FDMUX__TLS_NOTIFIED;
     tls->functions->clear_error();
-    if (tls->functions->shutdown(tls->ssl) < 0) {
+    outer = fdmux__tls_enter(tls);
+    r = tls->functions->shutdown(tls->ssl);
+    fdmux__tls_leave(outer);
+    if (r < 0) {
         (void)fdmux__tls_outcome(tls, -1); /* keeps the code; failed in any case */
         fdmux__tls_fail(loop, stream, EPROTO);
     }
-    fdmux__tls_drain(loop, stream);
+    fdmux__tls_drain(tls);
 }
 
 void fdmux__tls_go_on_closing(struct fdmux_loop *loop, struct fdmux__stream *stream)

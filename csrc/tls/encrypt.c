@@ -12,62 +12,32 @@
 
 #define HELD_MIN 4096
 
-/* ---- ciphertext ---------------------------------------------------------------- */
-
-void fdmux__tls_drain(struct fdmux_loop *loop, struct fdmux__stream *stream)
-{
-    struct fdmux__tls_shared *shared = fdmux__tls_shared_of(loop);
-    struct fdmux__tls *tls = fdmux__tls_of(stream);
-    int size = (int)sizeof shared->out;
-    int count = size;
-
-    while (count == size && !fdmux__stream_has_failed(stream)) {
-        struct iovec part = {.iov_base = shared->out};
-
-        count = tls->functions->bio_read(tls->write_bio, shared->out, size);
-        if (count <= 0 && tls->undrained > 0)
-            fdmux__stream_fail(loop, stream, EPROTO); /* records are missing */
-        tls->undrained = 0;
-        part.iov_len = count > 0 ? (size_t)count : 0;
-        if (count > 0) /* an error ends the stream */
-            (void)fdmux__stream_put(loop, stream, &part, 1);
-    }
-}
-
 /* Encrypt one record. Returns how many bytes of `data`, or 0: not now, or failed. */
 static uint32_t encrypt_record(struct fdmux_loop *loop, struct fdmux__stream *stream,
-                               const unsigned char *data, size_t length)
+                               const unsigned char *data, size_t length, bool is_last)
 {
     struct fdmux__tls *tls = fdmux__tls_of(stream);
     int size = length < FDMUX__TLS_RECORD ? (int)length : FDMUX__TLS_RECORD;
-    int outcome = FDMUX__TLS_WANTS_DRAIN;
+    struct fdmux__tls *outer;
+    int r;
 
-    for (int i = 0; i < 2 && outcome == FDMUX__TLS_WANTS_DRAIN; i++) {
-        int r;
-
-        if (i > 0)
-            fdmux__tls_drain(loop, stream);
-        tls->functions->clear_error();
-        r = tls->functions->write(tls->ssl, data, size);
-        if (r > 0) {
-            stream->sent += (uint32_t)r;
-            fdmux__count(&stream->limits->totals.sent, (uint32_t)r);
-            tls->undrained += (uint32_t)r;
-            return (uint32_t)r;
-        }
-        outcome = fdmux__tls_outcome(tls, r);
-    }
-    if (outcome != FDMUX__TLS_WANTS_BYTES)
-        fdmux__tls_fail(loop, stream, EPROTO);
-    return 0;
-}
-
-static void drain_if_much(struct fdmux_loop *loop, struct fdmux__stream *stream)
-{
+    tls->functions->clear_error();
     /* With a queue there is no sendmsg(2) to save, and the user may look at `queued`.
      */
-    if (fdmux__tls_of(stream)->undrained >= FDMUX__TLS_DRAIN || stream->queue_count > 0)
-        fdmux__tls_drain(loop, stream);
+    if ((is_last && length <= FDMUX__TLS_RECORD) || stream->queue_count > 0)
+        tls->state |= FDMUX__TLS_DIRECT;
+    outer = fdmux__tls_enter(tls);
+    r = tls->functions->write(tls->ssl, data, size);
+    fdmux__tls_leave(outer);
+    tls->state &= ~(uint32_t)FDMUX__TLS_DIRECT;
+    if (r > 0) {
+        stream->sent += (uint32_t)r;
+        fdmux__count(&stream->limits->totals.sent, (uint32_t)r);
+        return (uint32_t)r;
+    }
+    if (fdmux__tls_outcome(tls, r) != FDMUX__TLS_WANTS_BYTES)
+        fdmux__tls_fail(loop, stream, EPROTO);
+    return 0;
 }
 
 /* ---- held plaintext ------------------------------------------------------------ */
@@ -158,11 +128,10 @@ void fdmux__tls_send_held(struct fdmux_loop *loop, struct fdmux__stream *stream)
     while (length > 0 && tls->layer.held_count > 0 && stream->queue_count == 0 &&
            !fdmux__stream_has_failed(stream)) {
         length = encrypt_record(loop, stream, tls->held + tls->held_first,
-                                tls->layer.held_count);
+                                tls->layer.held_count, false);
         forget_held(loop, stream, length);
-        drain_if_much(loop, stream);
     }
-    fdmux__tls_drain(loop, stream);
+    fdmux__tls_drain(tls);
     if (fdmux__stream_has_failed(stream) || tls->layer.held_count > 0)
         return;
     fdmux__tls_drop_held(fdmux__hub_of(loop), stream);
@@ -174,9 +143,9 @@ void fdmux__tls_send_held(struct fdmux_loop *loop, struct fdmux__stream *stream)
 
 /* ---- plaintext ----------------------------------------------------------------- */
 
-/* Encrypt all of it, or hold the rest. */
+/* Encrypt all of it, or hold the rest. With `is_last` it is sent, too. */
 static void encrypt(struct fdmux_loop *loop, struct fdmux__stream *stream,
-                    const unsigned char *data, size_t length)
+                    const unsigned char *data, size_t length, bool is_last)
 {
     const struct fdmux__tls *tls = fdmux__tls_of(stream);
 
@@ -184,10 +153,9 @@ static void encrypt(struct fdmux_loop *loop, struct fdmux__stream *stream,
         uint32_t count = 0;
 
         if (tls->layer.held_count == 0 && (tls->state & FDMUX__TLS_DONE) != 0)
-            count = encrypt_record(loop, stream, data, length);
+            count = encrypt_record(loop, stream, data, length, is_last);
         data += count;
         length -= count;
-        drain_if_much(loop, stream);
         if (count == 0 && !fdmux__stream_has_failed(stream)) {
             hold(loop, stream, data, length);
             return;
@@ -195,14 +163,15 @@ static void encrypt(struct fdmux_loop *loop, struct fdmux__stream *stream,
     }
 }
 
-void fdmux__tls_encrypt_gathered(struct fdmux_loop *loop, struct fdmux__stream *stream)
+void fdmux__tls_encrypt_gathered(struct fdmux_loop *loop, struct fdmux__stream *stream,
+                                 bool is_last)
 {
     struct fdmux__tls_shared *shared = fdmux__tls_shared_of(loop);
     uint32_t length = shared->gathered;
 
     shared->gathered = 0;
     if (length > 0 && !fdmux__stream_has_failed(stream))
-        encrypt(loop, stream, shared->gather, length);
+        encrypt(loop, stream, shared->gather, length, is_last);
     else if (length > 0)
         fdmux__count(&stream->limits->totals.dropped, length);
 }
@@ -221,9 +190,9 @@ void fdmux__tls_end_gathering(struct fdmux_loop *loop, struct fdmux__stream *str
 
     if (shared->owner != fdmux__tls_of(stream))
         return;
-    fdmux__tls_encrypt_gathered(loop, stream);
+    fdmux__tls_encrypt_gathered(loop, stream, true);
     shared->owner = NULL;
-    fdmux__tls_drain(loop, stream);
+    fdmux__tls_drain(fdmux__tls_of(stream));
 }
 
 /* Full records are encrypted where they are; what remains waits for more. */
@@ -238,13 +207,13 @@ static void gather(struct fdmux_loop *loop, struct fdmux__stream *stream,
         if (count > length)
             count = length;
         if (count == FDMUX__TLS_RECORD) {
-            encrypt(loop, stream, data, count);
+            encrypt(loop, stream, data, count, false);
         } else {
             memcpy(shared->gather + shared->gathered, data, count);
             shared->gathered += (uint32_t)count;
         }
         if (shared->gathered == FDMUX__TLS_RECORD)
-            fdmux__tls_encrypt_gathered(loop, stream);
+            fdmux__tls_encrypt_gathered(loop, stream, false);
         data += count;
         length -= count;
     }
@@ -265,12 +234,12 @@ static void take_parts(struct fdmux_loop *loop, struct fdmux__stream *stream,
         if (shared->owner == tls)
             gather(loop, stream, parts[i].iov_base, parts[i].iov_len);
         else
-            encrypt(loop, stream, parts[i].iov_base, parts[i].iov_len);
+            encrypt(loop, stream, parts[i].iov_base, parts[i].iov_len, i == count - 1);
     }
     if (!was_gathering)
         fdmux__tls_end_gathering(loop, stream);
     if (!was_gathering && (tls->state & FDMUX__TLS_DONE) != 0)
-        fdmux__tls_drain(loop, stream);
+        fdmux__tls_drain(fdmux__tls_of(stream));
 }
 
 /* The bytes of the user that are under way. */

@@ -20,24 +20,25 @@ static void begin(struct fdmux_loop *loop, struct fdmux__stream *stream)
 static int step(struct fdmux_loop *loop, struct fdmux__stream *stream)
 {
     struct fdmux__tls *tls = fdmux__tls_of(stream);
-    int outcome = FDMUX__TLS_WANTS_DRAIN;
+    struct fdmux__tls *outer = fdmux__tls_enter(tls);
+    int outcome;
+    int r;
 
-    if (tls->handshake != NULL)
-        return tls->handshake(
+    tls->receivable = stream->limits->receive_max;
+    if (tls->handshake != NULL) {
+        r = tls->handshake(
             loop,
             fdmux__slots_token(&fdmux__hub_of(loop)->streams, fdmux__hub_slot(stream)),
             tls->userdata);
-    for (int i = 0; i < 2 && outcome == FDMUX__TLS_WANTS_DRAIN; i++) {
-        int r;
-
-        if (i > 0)
-            fdmux__tls_drain(loop, stream);
-        tls->functions->clear_error();
-        r = tls->functions->do_handshake(tls->ssl);
-        if (r == 1)
-            return 1;
-        outcome = fdmux__tls_outcome(tls, r);
+        fdmux__tls_leave(outer);
+        return r;
     }
+    tls->functions->clear_error();
+    r = tls->functions->do_handshake(tls->ssl);
+    fdmux__tls_leave(outer);
+    if (r == 1)
+        return 1;
+    outcome = fdmux__tls_outcome(tls, r);
     if (outcome == FDMUX__TLS_WANTS_BYTES)
         return 0;
     return outcome == FDMUX__TLS_ENDED ? -ECONNABORTED : -EPROTO;
@@ -62,7 +63,7 @@ static int finish(struct fdmux_loop *loop, struct fdmux__stream *stream)
         fdmux__tls_end_gathering(loop, stream);
     }
     fdmux__tls_send_held(loop, stream);
-    fdmux__tls_drain(loop, stream);
+    fdmux__tls_drain(fdmux__tls_of(stream));
     fdmux__tls_go_on_closing(loop, stream);
     stream->state |= FDMUX__STREAM_LEFTOVER;
     fdmux__stream_watch(loop, stream);
@@ -81,9 +82,12 @@ int fdmux__tls_handshake(struct fdmux_loop *loop, struct fdmux__stream *stream)
         return 0;
     if (r > 0)
         return finish(loop, stream);
+    fdmux__tls_of(stream)->receivable = 0;
     if (r < 0)
         fdmux__tls_fail(loop, stream, -r);
     else
-        fdmux__tls_drain(loop, stream);
+        fdmux__tls_drain(fdmux__tls_of(stream));
+    if (r == 0)
+        fdmux__tls_check_socket(loop, stream);
     return 0;
 }

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <string.h>
 
 #include "../platform/sys.h"
 
@@ -13,8 +14,6 @@
  * BoringSSL. */
 enum {
     ERROR_SSL = 1,
-    ERROR_WANT_READ = 2,
-    ERROR_WANT_WRITE = 3,
     ERROR_SYSCALL = 5,
     ERROR_ZERO_RETURN = 6,
 };
@@ -22,8 +21,6 @@ enum {
 int fdmux__tls_outcome(struct fdmux__tls *tls, int result)
 {
     switch (tls->functions->get_error(tls->ssl, result)) {
-    case ERROR_WANT_WRITE:
-        return FDMUX__TLS_WANTS_DRAIN;
     case ERROR_ZERO_RETURN:
         return FDMUX__TLS_ENDED;
     case ERROR_SSL:
@@ -41,7 +38,7 @@ void fdmux__tls_fail(struct fdmux_loop *loop, struct fdmux__stream *stream, int 
 {
     if (fdmux__stream_has_failed(stream))
         return;
-    fdmux__tls_drain(loop, stream);
+    fdmux__tls_drain(fdmux__tls_of(stream));
     if (fdmux__stream_has_failed(stream))
         stream->error = error; /* of the two, the one that came first */
     else
@@ -117,12 +114,26 @@ static int proceed(struct fdmux_loop *loop, struct fdmux__stream *stream)
     return 0;
 }
 
+static void ended(struct fdmux__stream *stream)
+{
+    fdmux__tls_detach(fdmux__tls_of(stream));
+}
+
 static void release(struct fdmux_loop *loop, struct fdmux__stream *stream)
 {
+    struct fdmux__tls_shared *shared = fdmux__tls_shared_of(loop);
     struct fdmux__tls *tls = fdmux__tls_of(stream);
 
+    /* Left behind in a child of fork(), or if a function has destroyed the loop. */
+    if (shared->owner == tls) {
+        shared->owner = NULL;
+        shared->gathered = 0;
+    }
+    if (shared->out_owner == tls)
+        shared->out_owner = NULL;
     fdmux__tls_drop_held(fdmux__hub_of(loop), stream);
     set_timed(loop, tls, false);
+    fdmux__sys_free(tls->early);
     fdmux__sys_free(tls);
 }
 
@@ -134,6 +145,7 @@ static const struct fdmux__layer_hooks hooks = {
     .shutdown = fdmux__tls_shutdown,
     .close = fdmux__tls_close,
     .tick = tick,
+    .ended = ended,
     .drop = fdmux__tls_drop_held,
     .release = release,
 };
@@ -145,9 +157,13 @@ static int check_functions(const struct fdmux_tls_functions *functions)
     if (fdmux__options_check(functions, sizeof *functions) < 0 ||
         functions->do_handshake == NULL || functions->read == NULL ||
         functions->write == NULL || functions->shutdown == NULL ||
-        functions->get_error == NULL || functions->bio_read == NULL ||
-        functions->bio_write == NULL || functions->clear_error == NULL ||
-        functions->peek_last_error == NULL)
+        functions->get_error == NULL || functions->clear_error == NULL ||
+        functions->peek_last_error == NULL || functions->set_bio == NULL ||
+        functions->set_read_ahead == NULL || functions->bio_meth_new == NULL ||
+        functions->bio_meth_free == NULL || functions->bio_meth_set_read == NULL ||
+        functions->bio_meth_set_write == NULL || functions->bio_meth_set_ctrl == NULL ||
+        functions->bio_new == NULL || functions->bio_set_init == NULL ||
+        functions->bio_set_flags == NULL || functions->bio_clear_flags == NULL)
         return -EINVAL;
     return 0;
 }
@@ -156,7 +172,6 @@ static int check_options(const struct fdmux_tls_options *options)
 {
     if (fdmux__options_check(options, sizeof *options) < 0 ||
         check_functions(options->functions) < 0 || options->ssl == NULL ||
-        options->read_bio == NULL || options->write_bio == NULL ||
         (options->received == NULL && options->received_length > 0) ||
         options->received_length > INT_MAX || options->flags != 0 ||
         options->reserved != 0)
@@ -185,43 +200,55 @@ static int share(struct fdmux_loop *loop)
     return hub->layer_data == NULL ? -ENOMEM : 0;
 }
 
-static struct fdmux__tls *create(const struct fdmux_tls_options *options)
+/* Keep a copy of what the caller has received, for the BIO. */
+static int keep_early(struct fdmux__tls *tls, const struct fdmux_tls_options *options)
+{
+    if (options->received_length == 0)
+        return 0;
+    tls->early = fdmux__sys_calloc(1, options->received_length);
+    if (tls->early == NULL)
+        return -ENOMEM;
+    memcpy(tls->early, options->received, options->received_length);
+    tls->early_count = (uint32_t)options->received_length;
+    return 0;
+}
+
+static int create(struct fdmux_loop *loop, struct fdmux__stream *stream,
+                  const struct fdmux_tls_options *options)
 {
     struct fdmux__tls *tls = fdmux__sys_calloc(1, sizeof *tls);
 
+    int r;
+
     if (tls == NULL)
-        return NULL;
+        return -ENOMEM;
     tls->layer.hooks = &hooks;
+    tls->loop = loop;
+    tls->stream = stream;
     tls->functions = options->functions;
     tls->ssl = options->ssl;
-    tls->read_bio = options->read_bio;
-    tls->write_bio = options->write_bio;
     tls->handshake = options->handshake;
     tls->userdata = options->userdata;
     tls->handshake_ticks =
         fdmux__ticks_of(options->handshake_timeout_ms * FDMUX__NS_PER_MS);
     tls->shutdown_ticks =
         fdmux__ticks_of(options->shutdown_timeout_ms * FDMUX__NS_PER_MS);
-    return tls;
-}
-
-static int take_received(const struct fdmux__tls *tls,
-                         const struct fdmux_tls_options *options)
-{
-    int length = (int)options->received_length;
-
-    if (length == 0)
-        return 0;
-    return tls->functions->bio_write(tls->read_bio, options->received, length) == length
-               ? 0
-               : -ENOMEM;
+    r = keep_early(tls, options);
+    if (r == 0)
+        r = fdmux__tls_attach(tls); /* last: it changes the SSL */
+    if (r < 0) {
+        fdmux__sys_free(tls->early);
+        fdmux__sys_free(tls);
+        return r;
+    }
+    stream->layer = &tls->layer;
+    return 0;
 }
 
 int fdmux_stream_start_tls(struct fdmux_loop *loop, uint64_t token,
                            const struct fdmux_tls_options *options)
 {
     struct fdmux__stream *stream;
-    struct fdmux__tls *tls;
     int r = fdmux__stream_find(loop, token, &stream);
 
     if (r == 0)
@@ -230,15 +257,10 @@ int fdmux_stream_start_tls(struct fdmux_loop *loop, uint64_t token,
         r = check_stream(stream);
     if (r == 0)
         r = share(loop);
+    if (r == 0)
+        r = create(loop, stream, options);
     if (r < 0)
         return r;
-    tls = create(options);
-    r = tls == NULL ? -ENOMEM : take_received(tls, options);
-    if (r < 0) {
-        fdmux__sys_free(tls);
-        return r;
-    }
-    stream->layer = &tls->layer;
     stream->state |= FDMUX__STREAM_LAYERED;
     fdmux__tls_update(loop, stream);
     fdmux__hub_add_pending(loop, stream);

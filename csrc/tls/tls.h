@@ -1,10 +1,10 @@
 /* tls.h: the state of a stream's TLS, and the functions that the files of this folder
  * share.
  *
- * OpenSSL reads ciphertext from one memory BIO and writes it to another. What arrives
- * goes into the first; what OpenSSL has put into the second is drained: sent, or queued
- * by the stream. So a stream's queue has ciphertext, and what was written before TLS.
- * What the user writes while OpenSSL cannot encrypt is held here.
+ * OpenSSL receives and sends through a BIO of ours (bio.c). What it sends goes to the
+ * stream, which queues what the kernel does not take. So a stream's queue has
+ * ciphertext, and what was written before TLS. What the user writes while OpenSSL
+ * cannot encrypt is held here.
  *
  * Nothing here calls OpenSSL but through struct fdmux_tls_functions. After CLOSED,
  * nothing calls it at all. */
@@ -17,9 +17,7 @@
 
 #define FDMUX__TLS_RECORD 16384 /* plaintext of the largest record, RFC 8446, 5.1 */
 #define FDMUX__TLS_RECORD_EXTRA 128 /* at most what encryption adds to one */
-/* Two records share a sendmsg(2). More would bring a stream from an empty queue over
- * its high-water mark at once. */
-#define FDMUX__TLS_DRAIN (2 * FDMUX__TLS_RECORD)
+#define FDMUX__TLS_SOCKET_ENDED (-1) /* no errno */
 
 /* State bits. */
 enum {
@@ -28,13 +26,13 @@ enum {
     FDMUX__TLS_NOTIFIED = 0x4, /* our close_notify is on its way */
     FDMUX__TLS_TIMED = 0x8, /* counted by fdmux__hub_count_timed */
     FDMUX__TLS_CLOSING = 0x10, /* close_tick is set */
+    FDMUX__TLS_DIRECT = 0x20, /* what is encrypted now is sent at once */
 };
 
 /* What a call of OpenSSL that did not succeed means. */
 enum {
     FDMUX__TLS_MORE, /* it did succeed, and there may be more */
     FDMUX__TLS_WANTS_BYTES,
-    FDMUX__TLS_WANTS_DRAIN,
     FDMUX__TLS_ENDED, /* the peer's close_notify */
     FDMUX__TLS_FAILED,
 };
@@ -43,10 +41,16 @@ struct fdmux__tls {
     struct fdmux__layer layer;
     const struct fdmux_tls_functions *functions;
     void *ssl;
-    void *read_bio;
-    void *write_bio;
+    void *bio; /* ours, of the method; NULL when CLOSED was delivered */
+    void *method;
+    struct fdmux_loop *loop; /* a BIO has no other way to find them */
+    struct fdmux__stream *stream;
     uint32_t state;
-    uint32_t undrained; /* bytes of plaintext encrypted since the last drain */
+    uint32_t receivable; /* bytes that the BIO may still receive now; 0: none */
+    int ended; /* the error of the socket, or SOCKET_ENDED; 0: neither */
+    uint32_t early_first;
+    uint32_t early_count;
+    unsigned char *early; /* ciphertext that the caller had received */
     uint32_t batch; /* of the loop, in which the stream last decrypted */
     uint32_t handshake_ticks;
     uint32_t shutdown_ticks;
@@ -61,12 +65,17 @@ struct fdmux__tls {
 };
 
 /* Shared by the streams of a loop: hub->layer_data. While a function of `owner` runs,
- * what it writes is gathered, to become few records. */
+ * what it writes is gathered, to become few records. `out` has ciphertext that is sent
+ * with what follows, or when the layer is done with the stream. It has one record: two
+ * share a sendmsg(2), the second of which is not copied. More would bring a stream from
+ * an empty queue over its high-water mark at once. */
 struct fdmux__tls_shared {
     struct fdmux__tls *owner;
+    struct fdmux__tls *out_owner; /* NULL: `out` is empty */
     uint32_t gathered;
+    uint32_t out_count;
     unsigned char gather[FDMUX__TLS_RECORD];
-    unsigned char out[FDMUX__TLS_DRAIN + 2 * FDMUX__TLS_RECORD_EXTRA];
+    unsigned char out[FDMUX__TLS_RECORD + FDMUX__TLS_RECORD_EXTRA];
 };
 
 /* tls.c */
@@ -77,22 +86,34 @@ void fdmux__tls_fail(struct fdmux_loop *loop, struct fdmux__stream *stream, int 
 /* The state has changed: read although paused, and count a timeout, or no longer. */
 void fdmux__tls_update(struct fdmux_loop *loop, struct fdmux__stream *stream);
 
+/* bio.c */
+/* Give the SSL our BIO. Returns 0, or -ENOMEM. */
+int fdmux__tls_attach(struct fdmux__tls *tls);
+/* Take it away, for CLOSED. Idempotent. */
+void fdmux__tls_detach(struct fdmux__tls *tls);
+/* Around each call of OpenSSL that may use the BIO. */
+struct fdmux__tls *fdmux__tls_enter(struct fdmux__tls *tls);
+void fdmux__tls_leave(struct fdmux__tls *outer);
+/* Send what waits in `out`. May end the stream. */
+void fdmux__tls_drain(struct fdmux__tls *tls);
+
 /* handshake.c: a step of the handshake, and what follows the last one. */
 int fdmux__tls_handshake(struct fdmux_loop *loop, struct fdmux__stream *stream);
 
 /* decrypt.c */
 int fdmux__tls_receive(struct fdmux_loop *loop, struct fdmux__stream *stream);
+/* End the stream if the BIO has found the end or an error of the socket. */
+void fdmux__tls_check_socket(struct fdmux_loop *loop, struct fdmux__stream *stream);
 
 /* encrypt.c; each may end the stream. */
 int fdmux__tls_send(struct fdmux_loop *loop, struct fdmux__stream *stream,
                     const struct iovec *parts, int count);
-/* Send what OpenSSL has put into the write BIO. */
-void fdmux__tls_drain(struct fdmux_loop *loop, struct fdmux__stream *stream);
 /* Gather what the stream writes from here on, until fdmux__tls_end_gathering. */
 void fdmux__tls_gather(struct fdmux_loop *loop, struct fdmux__stream *stream);
 void fdmux__tls_end_gathering(struct fdmux_loop *loop, struct fdmux__stream *stream);
-/* Encrypt what was gathered so far. */
-void fdmux__tls_encrypt_gathered(struct fdmux_loop *loop, struct fdmux__stream *stream);
+/* Encrypt what was gathered so far; with `is_last` send it, too. */
+void fdmux__tls_encrypt_gathered(struct fdmux_loop *loop, struct fdmux__stream *stream,
+                                 bool is_last);
 /* Encrypt and send what was held, as long as the kernel takes it. */
 void fdmux__tls_send_held(struct fdmux_loop *loop, struct fdmux__stream *stream);
 void fdmux__tls_drop_held(struct fdmux__hub *hub, struct fdmux__stream *stream);

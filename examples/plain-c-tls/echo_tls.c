@@ -37,7 +37,7 @@ static int on_event(struct fdmux_loop *loop, const struct fdmux_stream_event *ev
     else if (event->kind == FDMUX_STREAM_END)
         (void)fdmux_stream_close(loop, event->stream, 0); /* after what is queued */
     else if (event->kind == FDMUX_STREAM_CLOSED)
-        SSL_free(ssl); /* with its BIOs */
+        SSL_free(ssl);
     return 0;
 }
 
@@ -47,14 +47,11 @@ static int start(struct fdmux_loop *loop, uint64_t stream, SSL *ssl)
     struct fdmux_stream_handler handler = {.struct_size = sizeof handler};
     struct fdmux_tls_options options = {.struct_size = sizeof options};
 
-    SSL_set_bio(ssl, BIO_new(BIO_s_mem()), BIO_new(BIO_s_mem()));
     SSL_set_accept_state(ssl);
     handler.fn = on_event;
     handler.userdata = ssl;
     options.functions = &openssl;
     options.ssl = ssl;
-    options.read_bio = SSL_get_rbio(ssl);
-    options.write_bio = SSL_get_wbio(ssl);
     options.handshake_timeout_ms = 60000;
     (void)fdmux_stream_set_handler(loop, stream, &handler); /* the stream is live */
     return fdmux_stream_start_tls(loop, stream, &options);

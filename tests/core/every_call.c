@@ -330,12 +330,6 @@ static int say_want_read(const void *ssl, int result)
     return 2; /* SSL_ERROR_WANT_READ */
 }
 
-static int take_all(void *bio, const void *data, int length)
-{
-    (void)bio, (void)data;
-    return length;
-}
-
 static void clear_error(void)
 {
 }
@@ -345,19 +339,66 @@ static unsigned long no_error(void)
     return 0;
 }
 
+static char a_bio;
+
+static void set_bio(void *ssl, void *read_bio, void *write_bio)
+{
+    (void)ssl, (void)read_bio, (void)write_bio;
+}
+
+static void set_option(void *object, int value)
+{
+    (void)object, (void)value;
+}
+
+static void *meth_new(int type, const char *name)
+{
+    (void)type, (void)name;
+    return &a_bio;
+}
+
+static void meth_free(void *method)
+{
+    (void)method;
+}
+
+static int set_read(void *method, int (*function)(void *, char *, int))
+{
+    (void)method, (void)function;
+    return 1;
+}
+
+static int set_write(void *method, int (*function)(void *, const char *, int))
+{
+    (void)method, (void)function;
+    return 1;
+}
+
+static int set_ctrl(void *method, long (*function)(void *, int, long, void *))
+{
+    (void)method, (void)function;
+    return 1;
+}
+
+static void *bio_new(const void *method)
+{
+    (void)method;
+    return &a_bio;
+}
+
 static int call_start_tls(struct fdmux_loop *loop, uint64_t token)
 {
     static const struct fdmux_tls_functions functions = {
-        sizeof functions, want,         want_to_read, want_to_write, want,
-        say_want_read,    want_to_read, take_all,     clear_error,   no_error,
+        sizeof functions, want,        want_to_read, want_to_write, want,
+        say_want_read,    clear_error, no_error,     set_bio,       set_option,
+        meth_new,         meth_free,   set_read,     set_write,     set_ctrl,
+        bio_new,          set_option,  set_option,   set_option,
     };
     static char object;
     struct fdmux_tls_options options = {
         .struct_size = sizeof options,
         .functions = &functions,
         .ssl = &object,
-        .read_bio = &object,
-        .write_bio = &object,
     };
 
     return fdmux_stream_start_tls(loop, token, &options);

@@ -2,10 +2,12 @@
  * queues, much data both ways, renewed keys. */
 #include "tls_fixtures.h"
 
+#include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define MUCH ((size_t)8 << 20)
+#define MUCH ((size_t)64 << 20)
 
 struct scene {
     struct fdmux_loop *loop;
@@ -277,6 +279,69 @@ SLOW_TEST(much_data_both_ways_at_once_arrives)
     fdmux_loop_destroy(loop);
     SSL_free(ssls[0]);
     SSL_free(ssls[1]);
+}
+
+/* ---- many ---------------------------------------------------------------------- */
+
+enum { PAIRS = 1000, PART = 20000 };
+
+struct pair {
+    struct witness ends[2];
+    SSL *ssls[2];
+};
+
+static void allow_descriptors(rlim_t count)
+{
+    struct rlimit limit;
+
+    CHECK_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    CHECK(limit.rlim_max >= count);
+    if (limit.rlim_cur < count)
+        limit.rlim_cur = count;
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+}
+
+static bool is_pair_done(const struct pair *pair)
+{
+    return pair->ends[0].received >= PART && pair->ends[1].received >= PART;
+}
+
+/* Both ends of each connection are in one loop: a client that writes other bytes than
+ * all others, and a server that echoes them. */
+SLOW_TEST(a_thousand_connections_get_their_own_bytes)
+{
+    static unsigned char bytes[PART];
+    struct fdmux_loop *loop = check_open_loop();
+    struct pair *pairs = calloc(PAIRS, sizeof *pairs);
+    int done = 0;
+
+    allow_descriptors(2 * PAIRS + 100);
+    for (size_t i = 0; i < PAIRS; i++) {
+        uint64_t client;
+        int fds[2];
+
+        pairs[i].ends[1].reaction = echo;
+        open_sockets(fds);
+        client = add_tls(loop, fds[0], &pairs[i].ends[0], false, &pairs[i].ssls[0]);
+        (void)add_tls(loop, fds[1], &pairs[i].ends[1], true, &pairs[i].ssls[1]);
+        fill_pattern(bytes, PART, i);
+        CHECK_EQ(fdmux_stream_write(loop, client, bytes, PART), 0);
+    }
+    for (int i = 0; done < PAIRS; i++) {
+        CHECK(i < 200000);
+        CHECK(serve(loop) >= 0);
+        while (done < PAIRS && is_pair_done(&pairs[done]))
+            done++;
+    }
+    fdmux_loop_destroy(loop);
+    for (size_t i = 0; i < PAIRS; i++) {
+        fill_pattern(bytes, PART, i);
+        CHECK_EQ(pairs[i].ends[0].hash, hash_bytes(HASH_START, bytes, PART));
+        CHECK_EQ(pairs[i].ends[1].hash, pairs[i].ends[0].hash);
+        SSL_free(pairs[i].ssls[0]);
+        SSL_free(pairs[i].ssls[1]);
+    }
+    free(pairs);
 }
 
 /* ---- new keys ------------------------------------------------------------------ */

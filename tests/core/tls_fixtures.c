@@ -78,8 +78,6 @@ struct fdmux_tls_options tls_options(SSL *ssl)
         .struct_size = sizeof(struct fdmux_tls_options),
         .functions = &openssl,
         .ssl = ssl,
-        .read_bio = SSL_get_rbio(ssl),
-        .write_bio = SSL_get_wbio(ssl),
     };
 }
 
@@ -277,14 +275,67 @@ static int get_error(const void *ssl, int result)
     return SSL_get_error(ssl, result);
 }
 
-static int bio_read(void *bio, void *buffer, int size)
+static void set_bio(void *ssl, void *read_bio, void *write_bio)
 {
-    return fails(FAIL_BIO_READ) ? -1 : BIO_read(bio, buffer, size);
+    SSL_set_bio(ssl, read_bio, write_bio);
 }
 
-static int bio_write(void *bio, const void *data, int length)
+static void set_read_ahead(void *ssl, int is_on)
 {
-    return fails(FAIL_BIO_WRITE) ? -1 : BIO_write(bio, data, length);
+    SSL_set_read_ahead(ssl, is_on);
+}
+
+static void *meth_new(int type, const char *name)
+{
+    return fails(FAIL_METH_NEW) ? NULL : BIO_meth_new(type, name);
+}
+
+static void meth_free(void *method)
+{
+    BIO_meth_free(method);
+}
+
+static int meth_set_read(void *method, int (*function)(void *, char *, int))
+{
+    return fails(FAIL_METH_SET)
+               ? 0
+               : BIO_meth_set_read(method, (int (*)(BIO *, char *, int))function);
+}
+
+static int meth_set_write(void *method, int (*function)(void *, const char *, int))
+{
+    return fails(FAIL_METH_SET)
+               ? 0
+               : BIO_meth_set_write(method,
+                                    (int (*)(BIO *, const char *, int))function);
+}
+
+static int meth_set_ctrl(void *method, long (*function)(void *, int, long, void *))
+{
+    return fails(FAIL_METH_SET)
+               ? 0
+               : BIO_meth_set_ctrl(method,
+                                   (long (*)(BIO *, int, long, void *))function);
+}
+
+static void *bio_new(const void *method)
+{
+    return fails(FAIL_BIO_NEW) ? NULL : BIO_new(method);
+}
+
+static void bio_set_init(void *bio, int is_on)
+{
+    BIO_set_init(bio, is_on);
+}
+
+static void bio_set_flags(void *bio, int flags)
+{
+    BIO_set_flags(bio, flags);
+}
+
+static void bio_clear_flags(void *bio, int flags)
+{
+    BIO_clear_flags(bio, flags);
 }
 
 const struct fdmux_tls_functions failing_openssl = {
@@ -294,8 +345,17 @@ const struct fdmux_tls_functions failing_openssl = {
     write_some,
     shut_down,
     get_error,
-    bio_read,
-    bio_write,
     ERR_clear_error,
     ERR_peek_last_error,
+    set_bio,
+    set_read_ahead,
+    meth_new,
+    meth_free,
+    meth_set_read,
+    meth_set_write,
+    meth_set_ctrl,
+    bio_new,
+    bio_set_init,
+    bio_set_flags,
+    bio_clear_flags,
 };

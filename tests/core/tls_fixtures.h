@@ -16,7 +16,8 @@
 
 extern const struct fdmux_tls_functions openssl;
 
-/* With two memory BIOs; freed by SSL_free. `version` 0: whichever both have. */
+/* With two memory BIOs, which a stream replaces; freed by SSL_free. `version` 0:
+ * whichever both have. */
 SSL *new_ssl(bool is_server, int version);
 struct fdmux_tls_options tls_options(SSL *ssl);
 /* Add a stream with TLS; the SSL goes to *ret_ssl. */
@@ -55,8 +56,9 @@ enum fault_of {
     FAIL_READ,
     FAIL_WRITE,
     FAIL_SHUTDOWN,
-    FAIL_BIO_READ,
-    FAIL_BIO_WRITE,
+    FAIL_METH_NEW,
+    FAIL_METH_SET,
+    FAIL_BIO_NEW,
     FAULT_COUNT
 };
 
