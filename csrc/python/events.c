@@ -78,7 +78,7 @@ static int deliver_data(struct stream_object *stream,
 
     if (data == NULL)
         return stream_callback_raised(stream, "data_received");
-    if ((event->length >= LARGE_SIZE) != stream->is_large) {
+    if (stream->tls == NULL && (event->length >= LARGE_SIZE) != stream->is_large) {
         stream->is_large = !stream->is_large;
         stream_choose_buffer(stream);
     }

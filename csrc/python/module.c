@@ -2,6 +2,7 @@
 #define FDMUX_TABLE_SHARED
 #include "aio.h"
 #include "frames.h"
+#include "tls_session.h"
 
 struct delivery_names delivery_names;
 
@@ -43,6 +44,9 @@ static PyMethodDef methods[] = {
     {"raise_error", delivery_raise_error, METH_O,
      "raise_error($module, loop_address, /)\n--\n\n"
      "Raise the exception that has ended a batch of this loop, if there is one."},
+    {"tls_load", tls_library_load, METH_VARARGS,
+     "tls_load($module, path, version_number, version_text, head_size, /)\n--\n\n"
+     "Find the functions of the OpenSSL that the module _ssl at ``path`` uses."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -56,9 +60,9 @@ static int execute(PyObject *module)
         aio_forget();
     if (is_main && make_names() < 0)
         return -1;
-    return delivery_register(module, is_main) < 0 || stream_type_register(module) < 0
-               ? -1
-               : 0;
+    if (delivery_register(module, is_main) < 0 || stream_type_register(module) < 0)
+        return -1;
+    return tls_session_register(module, is_main);
 }
 
 static PyModuleDef_Slot slots[] = {

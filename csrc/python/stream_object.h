@@ -28,6 +28,7 @@ struct stream_object {
     uint64_t token; /* 0: not open */
     PyObject *on_data; /* gets the data; NULL: data is dropped */
     PyObject *context; /* that callbacks of a transport run in; or NULL */
+    PyObject *tls; /* a TlsSession, or NULL; set once */
     /* Gathered writes, as bytes objects. Most often there is one: it needs no array. */
     PyObject *chunk;
     uint32_t chunk_count; /* `chunk` included */

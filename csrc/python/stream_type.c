@@ -1,6 +1,7 @@
 /* stream_type.c: the type fdmux._delivery.Stream: its tables of methods and attributes,
  * and its memory. */
 #include "frames.h"
+#include "tls_session.h"
 
 #include <stddef.h>
 #include <structmember.h>
@@ -12,7 +13,8 @@ int stream_traverse(PyObject *self, visitproc visit, void *arg)
     const struct stream_object *stream = (struct stream_object *)self;
     PyObject *const held[] = {(PyObject *)Py_TYPE(self), (PyObject *)stream->delivery,
                               stream->on_data,           stream->context,
-                              stream->handler,           stream->data};
+                              stream->handler,           stream->data,
+                              stream->tls};
 
     return delivery_visit(held, sizeof held / sizeof held[0], visit, arg);
 }
@@ -30,7 +32,8 @@ int stream_clear(PyObject *self)
     return 0;
 }
 
-/* The reference to the delivery goes last: the functions before it use it. */
+/* The reference to the delivery goes last: the functions before it use it. `stream_clear`
+ * does not give up `tls`, since the core uses it as long as the stream is open. */
 void stream_dealloc(PyObject *self)
 {
     struct stream_object *stream = (struct stream_object *)self;
@@ -41,6 +44,7 @@ void stream_dealloc(PyObject *self)
     stream_drop_chunks(stream);
     frames_drop_rest(stream);
     (void)stream_clear(self); /* always 0 */
+    Py_CLEAR(stream->tls);
     Py_CLEAR(stream->delivery);
     release(self);
     Py_DECREF((PyObject *)type);
@@ -97,6 +101,7 @@ static PyMethodDef methods[] = {
     {"_adopt", stream_adopt, METH_O, NULL},
     {"_stats", stream_stats, METH_NOARGS, NULL},
     {"_peer", stream_peer, METH_NOARGS, NULL},
+    {"_start_tls", stream_start_tls, METH_VARARGS, NULL},
     {"_take_rest", frames_take_rest, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
@@ -114,6 +119,7 @@ static PyMemberDef members[] = {
     OBJECT_AT("_delivery", delivery, READONLY),
     OBJECT_AT("_on_data", on_data, 0),
     OBJECT_AT("_handler", handler, 0),
+    OBJECT_AT("_tls", tls, READONLY),
     FLAG_AT("_can_write", can_write, 0),
     FLAG_AT("_is_open", is_open, 0),
     FLAG_AT("_is_over", is_over, READONLY),

@@ -1,0 +1,156 @@
+/* tls_stream.c: TLS on a stream of Python: its start, and the steps of its handshake.
+ *
+ * Python's own SSLObject makes the handshake, so verification, names, ALPN and errors
+ * are Python's. Everything else is the core's, through the functions of the session. */
+#include "stream_object.h"
+#include "tls_session.h"
+
+#include <errno.h>
+
+/* ---- KeyboardInterrupt and SystemExit ------------------------------------------ */
+
+/* The result of a step of the handshake does not end the batch; that of a posted call
+ * does. It owns a reference to the delivery. */
+static int end_batch(struct fdmux_loop *loop, void *userdata)
+{
+    struct delivery *delivery = userdata;
+    PyGILState_STATE state = PyGILState_Ensure();
+    bool is_kept = delivery->error != NULL; /* not raised by now */
+
+    Py_DECREF((PyObject *)delivery);
+    PyGILState_Release(state);
+    return loop != NULL && is_kept ? -ECANCELED : 0;
+}
+
+static void keep_and_end_batch(struct delivery *delivery)
+{
+    (void)delivery_keep_error(delivery);
+    Py_INCREF((PyObject *)delivery);
+    if (fdmux_post(delivery->loop, end_batch, delivery) < 0)
+        Py_DECREF((PyObject *)delivery); /* no memory: raised when a batch ends next */
+}
+
+/* ---- the handshake ------------------------------------------------------------- */
+
+static int result_of_error(struct tls_session *session)
+{
+    int number = tls_session_note(session);
+
+    return number == 1 ? -EPROTO : number == 6 ? -ECONNABORTED : 0;
+}
+
+/* Returns as the handshake function of the core; -EINTR if an exception is set that is
+ * not for the stream. */
+static int call_handshake(struct tls_session *session)
+{
+    PyObject *done;
+    int r;
+
+    do {
+        done = PyObject_CallMethod(session->object, "do_handshake", NULL);
+        r = tls_session_push(session);
+        if (done == NULL && !PyErr_ExceptionMatches(PyExc_Exception))
+            return -EINTR;
+        if (done == NULL)
+            r = result_of_error(session);
+        else
+            session->is_done = r == 0;
+        Py_XDECREF(done);
+    } while (r == 0 && !session->is_done && tls_session_pull(session));
+    if (r < 0 || session->error != NULL)
+        return r < 0 && r != -1 ? r : -EPROTO;
+    return session->is_done ? 1 : 0;
+}
+
+/* A signal handler may raise in the method before or after OpenSSL has done its step.
+ * So the method is called once more: then the handshake goes on. */
+static int step(struct stream_object *stream, struct tls_session *session)
+{
+    int r = call_handshake(session);
+
+    if (r != -EINTR)
+        return r;
+    keep_and_end_batch(stream->delivery);
+    r = call_handshake(session);
+    if (r == -EINTR)
+        PyErr_Clear(); /* one exception is on its way already */
+    return r == -EINTR ? -ECANCELED : r;
+}
+
+static int on_handshake(struct fdmux_loop *loop, uint64_t token, void *userdata)
+{
+    struct stream_object *stream = userdata;
+    struct delivery *delivery;
+    PyObject *session;
+    int r = fdmux_hold_gil(loop);
+
+    (void)token;
+    if (r < 0)
+        return r;
+    session = delivery_new_ref(stream->tls);
+    delivery = stream->delivery;
+    Py_INCREF((PyObject *)stream); /* as in delivery_on_event */
+    Py_INCREF((PyObject *)delivery);
+    delivery->depth++;
+    delivery->call_count++;
+    if (delivery->is_one_batch)
+        (void)fdmux_loop_wake(loop); /* inside a function of the loop it cannot fail */
+    r = step(stream, (struct tls_session *)session);
+    delivery->depth--;
+    if (delivery->unsent_count > 0 && delivery->depth == 0)
+        delivery_flush(delivery);
+    Py_DECREF(session);
+    Py_DECREF((PyObject *)delivery);
+    Py_DECREF((PyObject *)stream);
+    return r;
+}
+
+/* ---- the start ----------------------------------------------------------------- */
+
+static int start(struct stream_object *stream, struct tls_session *session,
+                 struct fdmux_tls_options *options)
+{
+    int r = -ESTALE;
+
+    if (stream->tls != NULL)
+        return -EALREADY;
+    stream_flush(stream); /* written before TLS: sent as it is */
+    options->struct_size = sizeof *options;
+    options->functions = session->functions;
+    options->ssl = session->ssl;
+    options->handshake = on_handshake;
+    options->userdata = stream;
+    if (stream_is_live(stream))
+        r = fdmux_stream_start_tls(stream->delivery->loop, stream->token, options);
+    if (r == 0) {
+        stream->tls = delivery_new_ref((PyObject *)session);
+        stream->is_large = false; /* there is no plaintext to ask the kernel for */
+        stream_choose_buffer(stream);
+    }
+    return r;
+}
+
+/* _start_tls(session, received, handshake_timeout_ms, shutdown_timeout_ms): returns 0
+ * or -errno; -ESTALE if the stream has ended. */
+PyObject *stream_start_tls(PyObject *self, PyObject *args)
+{
+    struct stream_object *stream = (struct stream_object *)self;
+    struct fdmux_tls_options options = {0};
+    unsigned int handshake_ms, shutdown_ms;
+    PyObject *session;
+    Py_buffer received;
+    int r;
+
+    if (!PyArg_ParseTuple(args, "O!y*II:_start_tls", tls_session_type, &session,
+                          &received, &handshake_ms, &shutdown_ms))
+        return NULL;
+    options.received = received.buf;
+    options.received_length = (size_t)received.len;
+    options.handshake_timeout_ms = handshake_ms;
+    options.shutdown_timeout_ms = shutdown_ms;
+    r = stream_check_thread(stream, "start TLS on");
+    if (r == 0)
+        r = start(stream, (struct tls_session *)session, &options);
+    PyBuffer_Release(&received);
+    return PyErr_Occurred() != NULL ? NULL : PyLong_FromLong(r);
+}
