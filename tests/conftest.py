@@ -9,6 +9,7 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.certificates import Certificates, make_certificates
 from tests.report_header import header_lines
 
 if TYPE_CHECKING:
@@ -54,6 +55,11 @@ def pytest_collection_modifyitems(
     if left_out:
         config.hook.pytest_deselected(items=sorted(left_out, key=str))
         items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
 
 
 def pytest_report_header() -> list[str]:

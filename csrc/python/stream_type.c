@@ -11,9 +11,12 @@
 int stream_traverse(PyObject *self, visitproc visit, void *arg)
 {
     const struct stream_object *stream = (struct stream_object *)self;
-    PyObject *const held[] = {(PyObject *)Py_TYPE(self), (PyObject *)stream->delivery,
-                              stream->on_data,           stream->context,
-                              stream->handler,           stream->data,
+    PyObject *const held[] = {(PyObject *)Py_TYPE(self),
+                              (PyObject *)stream->delivery,
+                              stream->on_data,
+                              stream->context,
+                              stream->handler,
+                              stream->data,
                               stream->tls};
 
     return delivery_visit(held, sizeof held / sizeof held[0], visit, arg);
@@ -32,8 +35,9 @@ int stream_clear(PyObject *self)
     return 0;
 }
 
-/* The reference to the delivery goes last: the functions before it use it. `stream_clear`
- * does not give up `tls`, since the core uses it as long as the stream is open. */
+/* The reference to the delivery goes last: the functions before it use it.
+ * `stream_clear` does not give up `tls`, since the core uses it as long as the stream
+ * is open. */
 void stream_dealloc(PyObject *self)
 {
     struct stream_object *stream = (struct stream_object *)self;

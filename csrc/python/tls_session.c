@@ -168,11 +168,12 @@ static PyObject *facts(PyObject *self, PyObject *unused)
     (void)unused;
     if (session->functions != &tls_library.functions)
         return PyErr_Format(PyExc_RuntimeError, "ask OpenSSL: %R calls Python", self);
-    return Py_BuildValue("(iinns)", tls_library.is_server(session->ssl),
-                         tls_library.pending(session->ssl),
-                         (Py_ssize_t)tls_library.bio_pending(word_of(session->incoming, 0)),
-                         (Py_ssize_t)tls_library.bio_pending(word_of(session->outgoing, 0)),
-                         tls_library.get_version(session->ssl));
+    return Py_BuildValue(
+        "(iinns)", tls_library.is_server(session->ssl),
+        tls_library.pending(session->ssl),
+        (Py_ssize_t)tls_library.bio_pending(word_of(session->incoming, 0)),
+        (Py_ssize_t)tls_library.bio_pending(word_of(session->outgoing, 0)),
+        tls_library.get_version(session->ssl));
 }
 
 /* ---- the type ------------------------------------------------------------------ */

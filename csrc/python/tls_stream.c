@@ -48,18 +48,17 @@ static int call_handshake(struct tls_session *session)
 
     do {
         done = PyObject_CallMethod(session->object, "do_handshake", NULL);
-        r = tls_session_push(session);
+        r = tls_session_push(session) < 0 ? -EPROTO : 0;
         if (done == NULL && !PyErr_ExceptionMatches(PyExc_Exception))
             return -EINTR;
         if (done == NULL)
             r = result_of_error(session);
-        else
-            session->is_done = r == 0;
+        session->is_done = done != NULL;
         Py_XDECREF(done);
     } while (r == 0 && !session->is_done && tls_session_pull(session));
-    if (r < 0 || session->error != NULL)
-        return r < 0 && r != -1 ? r : -EPROTO;
-    return session->is_done ? 1 : 0;
+    if (r == 0 && session->error != NULL)
+        return -EPROTO; /* no memory for the ciphertext */
+    return r == 0 && session->is_done ? 1 : r;
 }
 
 /* A signal handler may raise in the method before or after OpenSSL has done its step.

@@ -25,6 +25,7 @@ from fdmux.streams.listener import ServerStats
 from fdmux.streams.receive_buffer import FrameTooLongError, ReceiveBuffer
 from fdmux.streams.server import StreamServer
 from fdmux.streams.stream import Stream, StreamHandler
+from fdmux.streams.tls import StreamTls
 
 # PyCapsule_Import("fdmux._C_API") in fdmux_python.h finds it under this name.
 _C_API = _native.C_API
@@ -60,6 +61,7 @@ __all__ = [
     "StreamHandler",
     "StreamLimits",
     "StreamServer",
+    "StreamTls",
     "__version__",
     "add_stream",
     "aio",

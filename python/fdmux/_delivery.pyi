@@ -4,7 +4,7 @@ import asyncio
 import collections
 import contextvars
 from collections.abc import Callable, Iterable
-from typing import Literal, TypeAlias, TypeVarTuple
+from typing import Literal, Self, TypeAlias, TypeVarTuple
 
 from typing_extensions import Buffer as CBuffer
 
@@ -41,6 +41,7 @@ class Stream:
     _is_open: bool
     _is_over: bool
     _token: int
+    _tls: TlsSession | None
 
     @property
     def is_closing(self) -> bool: ...
@@ -61,6 +62,27 @@ class Stream:
     def _peer(self) -> bytes: ...
     _framer: object
     def _take_rest(self) -> bytes: ...
+    def _start_tls(
+        self,
+        session: TlsSession,
+        received: CBuffer,
+        handshake_timeout_ms: int,
+        shutdown_timeout_ms: int,
+        /,
+    ) -> int: ...
+
+class TlsSession:
+    """TLS of one stream: Python's objects, and how C calls them."""
+
+    is_done: bool
+    _object: object
+    _error: BaseException | None
+    _is_direct: bool
+
+    def __new__(
+        cls, sslobject: object, incoming: object, outgoing: object, is_direct: bool, /
+    ) -> Self: ...
+    def _facts(self) -> tuple[int, int, int, int, str]: ...
 
 class Handle(asyncio.Handle):
     """A callback of a loop."""
@@ -177,3 +199,6 @@ def asyncio_transport(
 def delimited(delimiter: bytes, frame_max: int, /) -> object: ...
 def length_prefixed(size: int, is_little: bool, frame_max: int, /) -> object: ...
 def raise_error(loop_address: int, /) -> None: ...
+def tls_load(
+    path: str | None, version_number: int, version_text: str, head_size: int, /
+) -> None: ...

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shutil
 import signal
 import socket
 import struct
@@ -85,7 +86,12 @@ def run_python(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     "block", PLAIN, ids=[f"{block.document}:{block.line}" for block in PLAIN]
 )
-def test_python_block_runs(block: Block, tmp_path: Path) -> None:
+def test_python_block_runs(
+    block: Block, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if ".pem" in block.text:
+        made = request.getfixturevalue("certificates")
+        shutil.copytree(made.server.parent, tmp_path, dirs_exist_ok=True)
     done = run_python(block.text, tmp_path)
     assert done.returncode == 0, done.stderr
 

@@ -21,6 +21,7 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.python.streams.tls_ends import TlsEnd
 from tests.tree import ROOT
 
 from fdmux import (
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from tests.certificates import Certificates
     from tests.python.conftest import FakeClock
 
     from fdmux import Stream
@@ -236,6 +238,52 @@ def test_idle_client_is_closed(stated: int) -> None:
         # Real time passes as well, and must not close the stream.
         assert pass_time(server, stated - 3) == 0
         assert pass_time(server, 3.5) == 1
+
+
+@states("a TLS handshake that is not done ends after")
+def test_handshake_ends(stated: int, certificates: Certificates) -> None:
+    context = certificates.server_context()
+    with (
+        StreamServer("127.0.0.1", 0, StreamHandler(), ssl=context) as server,
+        contextlib.ExitStack() as stack,
+    ):
+        crowd(stack, server, 1)
+        server.run(max_iters=1)
+        assert pass_time(server, stated - 3) == 0
+        assert pass_time(server, 3.5) == 0
+        assert server.stats.failed_handshakes == 1
+
+
+class NotesEnd(StreamHandler):
+    """Keeps the errors of `on_close`."""
+
+    def __init__(self) -> None:
+        self.errors: list[Exception | None] = []
+
+    def on_close(self, _stream: Stream, error: Exception | None) -> None:
+        self.errors.append(error)
+
+
+@states("a stream with TLS that is closed waits for its peer to end too")
+def test_closed_stream_with_tls_ends(
+    stated: int, loop: SelectorEventLoop, certificates: Certificates
+) -> None:
+    assert ServerLimits().shutdown_timeout == stated
+    handler = NotesEnd()
+    here, there = socket.socketpair()
+    with there:
+        stream = add_stream(loop, here, handler)
+        stream.start_tls(certificates.server_context(), server_side=True)
+        peer = TlsEnd(there, certificates.client_context(), server_hostname="localhost")
+        peer.connect(loop)
+        stream.close()
+        for seconds, is_over in ((stated - 3, False), (3.5, True)):
+            loop.run_once(0)
+            ticks = int(seconds * QUARTERS)
+            lib.fdmux_py_stream_tick(loop.native._c_loop, ticks)
+            loop.run_once(0)
+            assert bool(handler.errors) is is_over
+    assert isinstance(handler.errors[0], TimeoutError)
 
 
 class Fills(StreamHandler):

@@ -52,6 +52,8 @@ streams.limits
 streams.address
 streams.receive_buffer
 streams.framing
+streams.tls_library
+streams.tls
 streams.stream
 streams.frame_handler
 streams.checks

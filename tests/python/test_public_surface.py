@@ -52,6 +52,7 @@ REVIEWED = {
     "StreamHandler",
     "StreamLimits",
     "StreamServer",
+    "StreamTls",
     "__version__",
     "add_stream",
     "aio",

@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 
 SOMAXCONN = Path("/proc/sys/net/core/somaxconn")
 
+TLS = {
+    "openssl": "by OpenSSL's functions",
+    "python": "by methods of Python",
+    "none": "none",
+}
+
 EXAMPLE = """\
 example:
   $ fdmux info --json | python -c 'import json, sys; print(json.load(sys.stdin))'"""
@@ -44,6 +50,9 @@ class Facts:
         open_files_soft: The soft RLIMIT_NOFILE; ``None`` for no limit.
         open_files_hard: How far a program may raise that.
         backlog_max: The kernel's bound for ``listen``; ``None`` if it does not say.
+        tls: What moves the bytes of streams with TLS: ``openssl``, its functions;
+            ``python``, methods of Python; ``none`` without the module `ssl`.
+        tls_reason: The version of OpenSSL, or why its functions are not called.
     """
 
     version: str
@@ -57,6 +66,8 @@ class Facts:
     open_files_soft: int | None
     open_files_hard: int | None
     backlog_max: int | None
+    tls: str
+    tls_reason: str
 
 
 def add_parser(commands: Subparsers) -> None:
@@ -87,6 +98,7 @@ def gather() -> Facts:
     """Collect the facts."""
     features = find_features()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    tls, tls_reason = find_tls()
     return Facts(
         version=__version__,
         abi=ABI_VERSION,
@@ -99,7 +111,19 @@ def gather() -> Facts:
         open_files_soft=finite(soft),
         open_files_hard=finite(hard),
         backlog_max=int(SOMAXCONN.read_text()) if SOMAXCONN.exists() else None,
+        tls=tls,
+        tls_reason=tls_reason,
     )
+
+
+def find_tls() -> tuple[str, str]:
+    """Ask how streams with TLS move their bytes, and why so."""
+    try:
+        from fdmux.streams.tls_library import choose  # noqa: PLC0415 - Python may lack ssl
+    except ImportError as error:
+        return "none", str(error)
+    choice = choose()
+    return ("openssl" if choice.is_direct else "python"), choice.reason
 
 
 def find_features() -> dict[str, list[str]]:
@@ -145,6 +169,7 @@ def table(facts: Facts) -> list[tuple[str, str]]:
     for name, found in facts.features.items():
         mark = " (default)" if name == facts.backend else ""
         rows.append(("backend", f"{name}{mark}: {', '.join(found) or 'nothing more'}"))
+    rows.append(("tls", f"{TLS[facts.tls]}: {facts.tls_reason}"))
     soft, hard = counted(facts.open_files_soft), counted(facts.open_files_hard)
     rows.append(("open files", f"{soft}, can be raised to {hard}"))
     rows.append(("backlog", f"{counted(facts.backlog_max)} at most"))

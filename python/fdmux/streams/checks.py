@@ -16,7 +16,16 @@ from fdmux.streams.stream import StreamHandler
 if TYPE_CHECKING:
     from fdmux.streams.limits import StreamLimits
 
-CALLBACKS = ("on_connect", "on_data", "on_end", "on_writable", "on_drain", "on_close")
+CALLBACKS = (
+    "on_connect",
+    "on_data",
+    "on_end",
+    "on_writable",
+    "on_drain",
+    "on_close",
+    "on_tls",
+    "on_tls_failed",
+)
 
 
 def check_handler(handler: object) -> None:

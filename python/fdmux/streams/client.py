@@ -20,14 +20,18 @@ from fdmux.streams.address import parse_address
 from fdmux.streams.checks import check_handler, check_limits
 from fdmux.streams.limits import STREAM_LIMITS, StreamLimits
 from fdmux.streams.stream import CLOSED, CONNECTED, Stream, taker_of
+from fdmux.streams.tls import client_options, make_tls
 
 if TYPE_CHECKING:
+    from ssl import SSLContext, SSLSession
+
     from fdmux._delivery import Delivery
     from fdmux.checks import Seconds
     from fdmux.loop.event_loop import SelectorEventLoop
     from fdmux.loop.timers import TimerHandle
     from fdmux.streams.address import SocketAddress
     from fdmux.streams.stream import StreamHandler
+    from fdmux.streams.tls import StreamTls, TlsOptions
 
 Data = TypeVar("Data")
 
@@ -129,17 +133,21 @@ class AddedStream(Stream):
         self._note_peer()
 
 
-def connect_stream(
+def connect_stream(  # noqa: PLR0913 - what streams are made with; most by keyword
     loop: SelectorEventLoop,
     address: tuple[str, int] | str,
     handler: StreamHandler[Data],
     *,
     limits: StreamLimits = STREAM_LIMITS,
     timeout: Seconds | None = CONNECT_TIMEOUT,
+    ssl: SSLContext | None = None,
+    server_hostname: str | None = None,
+    session: SSLSession | None = None,
 ) -> Stream[Data]:
     """Start to connect to ``address``; `on_connect` or `on_close` is called later.
 
-    What is written before `on_connect` is sent once the stream is connected.
+    What is written before `on_connect` is sent once the stream is connected; with TLS,
+    encrypted, after the handshake.
 
     Args:
         loop: The loop that calls ``handler``.
@@ -150,13 +158,20 @@ def connect_stream(
         limits: Bounds of the stream.
         timeout: The longest time until it is connected; after that, `on_close` gets a
             `TimeoutError`. 0 or less: one iteration. None or ``inf``: as long as the
-            kernel tries, about 2 minutes on Linux.
+            kernel tries, about 2 minutes on Linux. With TLS, ``handshake_timeout`` of
+            ``limits`` follows it.
+        ssl: Encrypt with this context; `on_connect` is called after the handshake.
+        server_hostname: The name of the server, which its certificate must have; by
+            default the host of ``address``. "" is no name, for a ``context`` that
+            does not check it.
+        session: To resume, of an earlier stream's ``tls.session``.
 
     Units:   seconds, never early
     Raises:
-        TypeError: ``loop``, ``address``, ``handler``, ``limits`` or ``timeout`` has a
-            wrong type.
-        ValueError: The host is a name, or ``timeout`` is NaN.
+        TypeError: ``loop``, ``address``, ``handler``, ``limits``, ``timeout`` or
+            ``ssl`` has a wrong type.
+        ValueError: The host is a name, ``timeout`` is NaN, or ``server_hostname`` is
+            missing, or given without ``ssl``.
         OverflowError: The port is not in 0 to 65535.
         OSError: The attempt failed at once; the message names the address.
     Threads: The loop's.
@@ -165,12 +180,26 @@ def connect_stream(
     seconds = checked_timeout(timeout)
     family, where = parse_address(address)
     attempt = f"connect to {address!r}"
+    options = None
+    if ssl is not None:
+        name = host_of(address) if server_hostname is None else server_hostname
+        options = client_options(ssl, limits, name or None, session)
+    elif server_hostname is not None or session is not None:
+        raise ValueError("server_hostname and session are for TLS; pass ssl")
+    tls = None if options is None else make_tls(options, is_beginning=True)
     with socket.socket(family, socket.SOCK_STREAM) as sock:
         sock.setblocking(False)
         is_connected = start_to_connect(sock, where, attempt)
         limit = inf if is_connected else seconds
         stream = ConnectingStream(loop, handler, sock, limits, attempt, limit)
+    if tls is not None and options is not None:
+        stream.begin_with(tls, options)
     return cast("Stream[Data]", stream)
+
+
+def host_of(address: tuple[str, int] | str) -> str:
+    """Return the host of a TCP address, and no name for a path."""
+    return "" if isinstance(address, str) else address[0]
 
 
 def start_to_connect(sock: socket.socket, where: SocketAddress, attempt: str) -> bool:
@@ -210,6 +239,13 @@ class ConnectingStream(Stream):
         self._take_over("connect", sock, limits)
         if seconds != inf:
             self._keep(TIMER, loop.call_later(seconds, self._expire, seconds))
+
+    def begin_with(self, tls: StreamTls, options: TlsOptions) -> None:
+        """Start TLS once connected; `on_close` gets the error if that cannot be."""
+        try:
+            self._begin_tls(tls, options)
+        except (OSError, MemoryError) as error:
+            self.abort(error)
 
     def _expire(self, seconds: float) -> None:
         text = f"{self._kept('attempt')} timed out after {seconds:g} s"

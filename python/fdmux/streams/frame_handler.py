@@ -36,6 +36,12 @@ if TYPE_CHECKING:
     FramesCallback = Callable[[Stream[Data_co], list[bytes]], Buffer | None]
 
 
+def injected_error() -> ConnectionAbortedError:
+    """Return the error for plaintext behind the frame that has started TLS."""
+    text = "frames came in plaintext behind the one that has started TLS"
+    return ConnectionAbortedError(errno.ECONNABORTED, text)
+
+
 class IncompleteFrameError(ConnectionError):
     """The peer has ended the stream in the middle of a frame.
 
@@ -76,9 +82,16 @@ class FrameHandler(StreamHandler[Data_co]):
         """Called with all frames that are whole; by default calls `on_frame` for each.
 
         Returns bytes to write, which are not encoded by `framing`, or None.
+
+        If `on_frame` starts TLS and more frames have come with that one, in plaintext,
+        the stream is aborted: an attacker may have put them there.
         """
+        tls = stream._tls  # noqa: SLF001 - ours; looked at for each frame
         for frame in frames:
             if stream.is_closing:
+                break
+            if stream._tls is not tls:  # noqa: SLF001 - as above
+                stream.abort(injected_error())
                 break
             answer = self.on_frame(stream, frame)
             if answer is not None:

@@ -25,6 +25,11 @@ QUEUE_MAX = (1 << 31) - 1
 # Kept free for files, pipes and name lookups of the program, as in redis.
 DESCRIPTORS_RESERVED = 64
 
+# As nginx's time for a request's head, halved: a client needs two round trips.
+HANDSHAKE_TIMEOUT = 30.0
+# As nginx's lingering_timeout: the answer to a close_notify is one round trip away.
+SHUTDOWN_TIMEOUT = 5.0
+
 NS_PER_S = 1_000_000_000
 TIMEOUT_NS_MAX = (1 << 63) - 1
 
@@ -42,6 +47,11 @@ class StreamLimits:
             closed; None: never. Also counts while connecting.
         stall_timeout: After this time in which the peer takes no queued byte the stream
             is closed; None: never.
+        handshake_timeout: With TLS: the longest time that the handshake may take; None:
+            no limit.
+        shutdown_timeout: With TLS: how long a stream that is closed waits until its
+            queue is sent and the peer has ended its side; 0: only until the queue is
+            sent.
 
     Units:   bytes; seconds (any real number), at most half a second late, never early
     Raises:
@@ -55,6 +65,8 @@ class StreamLimits:
     queue_low: int = 16 * 1024
     idle_timeout: Seconds | None = None
     stall_timeout: Seconds | None = None
+    handshake_timeout: Seconds | None = HANDSHAKE_TIMEOUT
+    shutdown_timeout: Seconds = SHUTDOWN_TIMEOUT
 
     def __post_init__(self) -> None:
         """Refuse limits that contradict each other."""
@@ -66,10 +78,11 @@ class StreamLimits:
         if self.queue_low >= self.queue_high:
             wanted = f"below queue_high, which is {self.queue_high}"
             raise ValueError(refusal("queue_low", self.queue_low, wanted))
-        for name in ("idle_timeout", "stall_timeout"):
+        for name in ("idle_timeout", "stall_timeout", "handshake_timeout"):
             seconds = getattr(self, name)
             if seconds is not None and checked_timeout(seconds, name) <= 0:
                 raise ValueError(refusal(name, seconds, "> 0, or None"))
+        check_shutdown_timeout(self.shutdown_timeout)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +108,18 @@ class ServerLimits(StreamLimits):
         checked_integer("connection_max", self.connection_max, 1)
         checked_integer("total_max", self.total_max, 1)
         not_above("queue_max", self.queue_max, "total_max", self.total_max)
+
+
+def check_shutdown_timeout(timeout: Seconds) -> None:
+    """Refuse a ``shutdown_timeout`` without a limit, or below 0.
+
+    Raises:
+        TypeError: It is None, or no number.
+        ValueError: It is NaN or negative.
+    """
+    if timeout is None or checked_timeout(timeout, "shutdown_timeout") < 0:
+        error = TypeError if timeout is None else ValueError
+        raise error(refusal("shutdown_timeout", timeout, "a number >= 0"))
 
 
 def not_above(name: str, value: int, bound_name: str, bound: int) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from fdmux._ffi import ffi, lib
 from fdmux._native import check, finish_streams
 from fdmux.streams.stream import CLOSED, SocketStream, Stream, taker_of
+from fdmux.streams.tls import make_tls
 
 if TYPE_CHECKING:
     import socket
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from fdmux._native import NativeLoop
     from fdmux.streams.limits import ServerLimits
     from fdmux.streams.stream import StreamHandler, Taker
+    from fdmux.streams.tls import TlsOptions
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +49,7 @@ class ServerStats:
         expired: Connections closed because they were idle or stalled, or TCP gave up.
         overrun: Connections closed because too much was queued.
         errors: Connections ended by another error, such as a reset.
+        failed_handshakes: Connections ended before their TLS handshake was done.
         bytes_in: Bytes received.
         bytes_out: Bytes that the kernel has taken.
         bytes_queued: Bytes queued, which the kernel has not taken yet.
@@ -59,6 +62,7 @@ class ServerStats:
     expired: int = 0
     overrun: int = 0
     errors: int = 0
+    failed_handshakes: int = 0
     bytes_in: int = 0
     bytes_out: int = 0
     bytes_queued: int = 0
@@ -72,7 +76,7 @@ class ServerStream(Stream):
         token: Of the accepted connection.
     """
 
-    __slots__ = ("listener",)
+    __slots__ = ("is_greeting", "listener")
 
     def __init__(
         self,
@@ -84,6 +88,7 @@ class ServerStream(Stream):
     ) -> None:
         super().__init__(delivery, handler, taker)
         self.listener = listener
+        self.is_greeting = False  # in the handshake; `on_connect` is still to come
         self._adopt(token)
         self._note_peer()
 
@@ -94,12 +99,35 @@ class ServerStream(Stream):
         except Exception as error:  # noqa: BLE001 - logged there
             self._callback_failed(error, "on_connect")
 
+    def begin_with(self, options: TlsOptions) -> None:
+        """Start TLS; `on_connect` follows. An exception ends this stream alone."""
+        self.is_greeting = True
+        try:
+            self._begin_tls(make_tls(options, is_beginning=True), options)
+        except Exception as error:  # noqa: BLE001 - on_tls_failed gets it
+            self.abort(error)
+
+    def _tls_done(self) -> None:
+        self.is_greeting = False
+        super()._tls_done()
+
     def _finish(self, code: int) -> None:
+        if self.is_greeting:
+            self._fail_handshake(code)
+            return
         is_error = bool(code) or self._kept("error") is not None
         try:
             super()._finish(code)
         finally:
             self.listener.stream_closed(code, is_error=is_error)
+
+    def _fail_handshake(self, code: int) -> None:
+        error = self._end(code)
+        try:
+            if error is not None:
+                self._handler.on_tls_failed(self, error)
+        finally:
+            self.listener.handshake_failed()
 
 
 class Listener(SocketStream):
@@ -133,7 +161,9 @@ class Listener(SocketStream):
         self._is_ended = False
         self._quiet_until = -math.inf
         self.failure: OSError | None = None
+        self.tls: TlsOptions | None = None  # new clients begin with it
         self._closed = self._expired = self._overrun = self._errors = 0
+        self._failed_handshakes = 0
         c_loop = ffi.cast("struct fdmux_loop *", native.address)
         result = lib.fdmux_stream_total_max(c_loop, limits.total_max)
         check(result, "bound what streams queue")
@@ -168,6 +198,7 @@ class Listener(SocketStream):
             expired=self._expired,
             overrun=self._overrun,
             errors=self._errors,
+            failed_handshakes=self._failed_handshakes,
             bytes_in=totals.received,
             bytes_out=totals.sent,
             bytes_queued=totals.queued,
@@ -197,6 +228,12 @@ class Listener(SocketStream):
         self._closed += 1
         self._on_change()
 
+    def handshake_failed(self) -> None:
+        """Count a client whose handshake was never done."""
+        self._failed_handshakes += 1
+        self._closed += 1
+        self._on_change()
+
     # Called from C -----------------------------------------------------------------
 
     def _event(self, kind: int, detail: int) -> None:
@@ -217,7 +254,10 @@ class Listener(SocketStream):
         stream = ServerStream(
             self._streams, self._client_handler, self._client_taker, self, token
         )
-        stream.begin()
+        if self.tls is None:
+            stream.begin()
+        else:
+            stream.begin_with(self.tls)
 
     def _warn(self, code: int) -> None:
         """Log that accepting fails at the moment, unless that was just logged."""

@@ -20,10 +20,12 @@ from fdmux.streams.address import check_own_address, listen, listen_at_path
 from fdmux.streams.checks import check_handler, check_limits, check_threads
 from fdmux.streams.limits import SERVER_LIMITS, ServerLimits
 from fdmux.streams.listener import Listener, ServerStats
+from fdmux.streams.tls import server_options
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
+    from ssl import SSLContext
     from types import TracebackType
     from typing import Self
 
@@ -62,6 +64,7 @@ class StreamServer:
             None makes a loop of the server's own.
         backlog: Connections that the kernel completes before they are accepted.
         reuse_port: Let several servers of one user share the port.
+        ssl: Encrypt with this context; `on_connect` is called after the handshake.
 
     Raises:
         TypeError: An argument has a wrong type; the message names it.
@@ -82,6 +85,7 @@ class StreamServer:
         loop: SelectorEventLoop | None = None,
         backlog: int = 128,
         reuse_port: bool = False,
+        ssl: SSLContext | None = None,
     ) -> None:
         check_own_address(host, port)
         check_handler(handler)
@@ -89,6 +93,7 @@ class StreamServer:
         if loop is not None:
             check_loop(loop)
         checked_integer("backlog", backlog, 1)
+        self._tls = None if ssl is None else server_options(ssl, limits)
         self._host = host
         self._port = port
         self._handler = handler
@@ -212,6 +217,23 @@ class StreamServer:
             raise LoopClosed("call in the server's thread: it is not started")
         return loop.call_soon_threadsafe(callback, *args, **kwargs)
 
+    def reload_tls(self, context: SSLContext) -> None:
+        """Encrypt new connections with ``context``; live ones go on as they are.
+
+        So a renewed certificate is used without a restart.
+
+        Raises:
+            RuntimeError: The server was made without ``ssl``.
+            TypeError: ``context`` is not an `ssl.SSLContext`.
+        Threads: Any.
+        """
+        if self._tls is None:
+            raise RuntimeError("reload TLS: the server was made without ssl")
+        with self._lock:
+            self._tls = server_options(context, self._limits)
+            if self._listener is not None:
+                self._listener.tls = self._tls
+
     def stop(self) -> None:
         """Make `run` return, and close every socket of the server.
 
@@ -302,6 +324,7 @@ class StreamServer:
             if loop is not self._given_loop:
                 loop.close()
             raise
+        self._listener.tls = self._tls
         self._loop = loop
         self._address = (self._host, 0) if self._port is None else name[:2]
 

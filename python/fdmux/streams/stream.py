@@ -18,15 +18,18 @@ from typing import TYPE_CHECKING, Generic, Literal, cast
 from fdmux._delivery import Stream as CoreStream
 from fdmux._ffi import ffi, lib
 from fdmux._native import check
-from fdmux.streams.limits import c_options
+from fdmux.streams.limits import HANDSHAKE_TIMEOUT, SHUTDOWN_TIMEOUT, c_options
+from fdmux.streams.tls import StreamTls, TlsOptions, make_tls
 
 if TYPE_CHECKING:
     # At run time only Python 3.13 has defaults of type variables.
+    import ssl
     from typing import Protocol
 
     from typing_extensions import TypeVar
 
     from fdmux._delivery import Buffer, Delivery
+    from fdmux.checks import Seconds
     from fdmux.streams.address import InetAddress
     from fdmux.streams.limits import StreamLimits
     from fdmux.streams.receive_buffer import ReceiveBuffer
@@ -59,6 +62,7 @@ CLOSED = lib.FDMUX_STREAM_CLOSED
 CONNECTED = lib.FDMUX_STREAM_CONNECTED
 END = lib.FDMUX_STREAM_END
 WRITABLE = lib.FDMUX_STREAM_WRITABLE
+TLS = lib.FDMUX_STREAM_TLS
 
 
 class StreamHandler(Generic[Data_co]):
@@ -76,7 +80,19 @@ class StreamHandler(Generic[Data_co]):
     """
 
     def on_connect(self, stream: Stream[Data_co]) -> None:
-        """Called once, when connected; for a server, when accepted."""
+        """Called once, when connected; for a server, when accepted.
+
+        If the stream begins with TLS, called when the handshake is done.
+        """
+
+    def on_tls(self, stream: Stream[Data_co]) -> None:
+        """Called when the handshake of `Stream.start_tls` is done."""
+
+    def on_tls_failed(self, stream: Stream[Data_co], error: Exception) -> None:
+        """Called when the handshake of a client of a server fails; by default ignored.
+
+        Called instead of `on_connect` and `on_close`, since strangers cause it.
+        """
 
     def on_data(self, stream: Stream[Data_co], data: bytes) -> Buffer | None:
         """Called with the bytes that have arrived; returns what to write, or None.
@@ -162,6 +178,11 @@ class Stream(SocketStream, Generic[Data_co]):
         return decode_address(address) if address else self._kept("peername")
 
     @property
+    def tls(self) -> StreamTls | None:
+        """What is known of the encryption; None for a stream without TLS."""
+        return cast("StreamTls | None", self._tls)
+
+    @property
     def buffered(self) -> int:
         """How many bytes the kernel has not taken yet; 0 when the stream has ended.
 
@@ -207,6 +228,86 @@ class Stream(SocketStream, Generic[Data_co]):
         kept = cast("ReceiveBuffer | None", self._kept(FRAMES))
         return self._take_rest() if kept is None else kept.take_all()
 
+    # TLS ---------------------------------------------------------------------------
+
+    def start_tls(  # noqa: PLR0913 - all by keyword
+        self,
+        context: ssl.SSLContext,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        session: ssl.SSLSession | None = None,
+        received: bytes = b"",
+        handshake_timeout: Seconds | None = HANDSHAKE_TIMEOUT,
+        shutdown_timeout: Seconds = SHUTDOWN_TIMEOUT,
+    ) -> None:
+        """Encrypt the stream from now on; `on_tls` is called after the handshake.
+
+        What was written before is sent as it was, first. What is written from now on,
+        and what this callback returns, is sent encrypted after the handshake. A closed
+        or closing stream ignores the call.
+
+        Args:
+            context: Certificates, verification, versions and so on.
+            server_side: Whether this end is the server.
+            server_hostname: The name that the client asks for and verifies.
+            session: To resume, of an earlier stream's `tls`.
+            received: What has arrived already and belongs to the handshake: bytes after
+                the command that starts TLS. A framing's incomplete frame is added.
+            handshake_timeout: After this time `on_close` gets a `TimeoutError`; None:
+                no limit.
+            shutdown_timeout: As in `StreamLimits`.
+
+        Raises:
+            RuntimeError: The stream has TLS already.
+            TypeError: ``context`` is not an `ssl.SSLContext`.
+            ValueError: A timeout is out of range, or ``server_hostname`` is missing for
+                a context that verifies it.
+            BrokenPipeError: After `shutdown`.
+            Exception: Another one of `ssl.SSLContext.wrap_bio` or of the system: the
+                stream is closed with it, so that nothing leaves as plaintext.
+        Threads: The loop's.
+        """
+        options = TlsOptions(
+            context,
+            server_side,
+            server_hostname,
+            session,
+            handshake_timeout,
+            shutdown_timeout,
+        )
+        if self._tls is not None:
+            raise RuntimeError(f"start TLS on {self!r}: it has TLS already")
+        if not self._is_open:
+            return
+        try:
+            tls = make_tls(options, is_beginning=False)
+            received = self._take_partial_frame() + received
+            self._begin_tls(tls, options, received)
+        except BaseException as error:
+            self.abort(error if isinstance(error, Exception) else None)
+            raise
+
+    def _begin_tls(
+        self, tls: StreamTls, options: TlsOptions, received: bytes = b""
+    ) -> None:
+        """Encrypt from now on.
+
+        Raises:
+            OSError: It cannot be; the caller closes the stream.
+        """
+        result = self._start_tls(tls, received, *options.timeouts_ms)
+        check(result, f"start TLS on fd {self.fileno()}")
+
+    def _tls_done(self) -> None:
+        tls = cast("StreamTls", self._tls)
+        if not tls.is_beginning:
+            self._handler.on_tls(self)
+            return
+        tls.is_beginning = False
+        self._keep("attempt", None)
+        self._handler.on_connect(self)
+
     # Called from C -----------------------------------------------------------------
 
     def _keep_error(self, error: Exception) -> None:
@@ -221,9 +322,9 @@ class Stream(SocketStream, Generic[Data_co]):
         elif not self._is_open:
             return
         elif kind == CONNECTED:
-            self._keep("attempt", None)
-            self._note_peer()
-            self._handler.on_connect(self)
+            self._connected()
+        elif kind == TLS:
+            self._tls_done()
         elif kind == END:
             self._handler.on_end(self)
         elif kind == WRITABLE:
@@ -231,14 +332,27 @@ class Stream(SocketStream, Generic[Data_co]):
         else:  # FDMUX_STREAM_DRAINED
             self._handler.on_drain(self)
 
+    def _connected(self) -> None:
+        self._note_peer()
+        if self._tls is None:
+            self._keep("attempt", None)
+            self._handler.on_connect(self)
+
     def _finish(self, code: int) -> None:
+        self._handler.on_close(self, self._end(code))
+
+    def _end(self, code: int) -> Exception | None:
+        """Forget what a stream needs until its end; returns why it has ended."""
         error = cast("Exception | None", self._kept("error"))
         if error is None and code:
-            attempt = self._kept("attempt") or "stream"
-            error = OSError(code, f"{attempt}: {os.strerror(code)}")
+            attempt = str(self._kept("attempt") or "stream")
+            if self._tls is not None:
+                error = cast("StreamTls", self._tls).error_of(code, attempt)
+            else:
+                error = OSError(code, f"{attempt}: {os.strerror(code)}")
         self._keep("error", None)  # its traceback refers to frames, and those to us
         self._keep(FRAMES, None)
-        self._handler.on_close(self, error)
+        return error
 
     def _frame_failed(self, _code: int) -> None:
         """Call `on_frame_error`: the framer has refused the bytes that arrived."""

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+import ssl
 import subprocess
 import sys
 from pathlib import Path
@@ -198,6 +199,7 @@ def test_info_as_json() -> None:
     assert "poll" in facts["features"]
     assert facts["open_files_soft"] is None or facts["open_files_soft"] > 0
     assert facts["python"].endswith(sys.version.split()[0])
+    assert (facts["tls"], facts["tls_reason"]) == ("openssl", ssl.OPENSSL_VERSION)
 
 
 def test_info_for_people(capsys: pytest.CaptureFixture[str]) -> None:
@@ -207,6 +209,25 @@ def test_info_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     with fdmux.NativeLoop() as loop:
         assert f"{loop.backend} (default): " in text
     assert "open files  " in text
+    assert "by OpenSSL's functions: OpenSSL " in text
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        (
+            "os.environ['FDMUX_TLS'] = 'python'",
+            "by methods of Python: FDMUX_TLS=python",
+        ),
+        ("sys.modules['_ssl'] = None", "none: import of _ssl halted"),
+    ],
+)
+def test_info_says_how_tls_is_done(code: str, expected: str) -> None:
+    program = f"import os, sys; {code}\nfrom fdmux.__main__ import main; main(['info'])"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert expected in done.stdout
 
 
 # demo -----------------------------------------------------------------------------

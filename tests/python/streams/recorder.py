@@ -34,6 +34,13 @@ class Recorder(StreamHandler):
         self.data += data
         return self.answer(stream, data)  # type: ignore[return-value] # of the test
 
+    def on_tls(self, _stream: Stream) -> None:
+        self.calls.append("tls")
+
+    def on_tls_failed(self, _stream: Stream, error: Exception) -> None:
+        self.calls.append("tls failed")
+        self.errors.append(error)
+
     def on_end(self, stream: Stream) -> None:
         self.calls.append("end")
         super().on_end(stream)
@@ -56,11 +63,13 @@ class Open(Recorder):
         self.calls.append("end")
 
 
-def run_until(loop: SelectorEventLoop, is_done: Callable[[], object]) -> None:
+def run_until(
+    loop: SelectorEventLoop, is_done: Callable[[], object], timeout: float = LONG
+) -> None:
     for _ in range(1000):
         if is_done():
             return
-        loop.run_once(LONG)
+        loop.run_once(timeout)
     pytest.fail("it did not happen in 1,000 iterations")
 
 

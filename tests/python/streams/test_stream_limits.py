@@ -73,6 +73,8 @@ def test_timeout_closes_with_an_error(
         {"queue_max": 1000},
         {"idle_timeout": float("nan")},
         {"stall_timeout": -1.0},
+        {"handshake_timeout": 0},
+        {"shutdown_timeout": -1},
     ],
 )
 def test_limits_out_of_range(limits: dict[str, int]) -> None:
