@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import operator
 import selectors
+import sys
 from math import inf, isnan
 from typing import TYPE_CHECKING, SupportsFloat, SupportsIndex
 
@@ -153,3 +154,14 @@ def refusal(name: str, value: object, wanted: str) -> str:
     if len(text) > 80:
         text = f"{text[:77]}..."
     return f"{name} is {text}; it must be {wanted}"
+
+
+def check_tls_context(context: object) -> None:
+    """Refuse what is not an `ssl.SSLContext`; without importing `ssl`.
+
+    Raises:
+        TypeError: The message says so.
+    """
+    ssl = sys.modules.get("ssl")  # whoever has a context has imported it
+    if ssl is None or not isinstance(context, ssl.SSLContext):
+        raise TypeError(refusal("the TLS context", context, "an ssl.SSLContext"))

@@ -33,6 +33,7 @@ selector
 sockets
 sockets.schedule
 sockets.wait
+sockets.handshake
 sockets.connect
 sockets.read
 

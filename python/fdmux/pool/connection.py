@@ -16,6 +16,7 @@ from fdmux.streams.limits import QUEUE_MAX, StreamLimits
 from fdmux.streams.stream import StreamHandler
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
 
     from fdmux.loop.event_loop import SelectorEventLoop
@@ -26,6 +27,13 @@ if TYPE_CHECKING:
 # the server may send before it has read the whole message.
 PIECE_SIZE = 32 * 1024
 LIMITS = StreamLimits(queue_max=QUEUE_MAX, queue_high=QUEUE_MAX)
+
+
+class PoolTls(NamedTuple):
+    """How the connections of a pool are encrypted."""
+
+    context: ssl.SSLContext
+    server_hostname: str
 
 
 class Callbacks(NamedTuple):
@@ -109,6 +117,10 @@ class PooledConnection(StreamHandler):
         if not self.is_idle:
             self._send_some()
 
+    def on_tls(self, stream: Stream) -> None:
+        """Begin: the socket was connected before, and is encrypted now."""
+        self.on_connect(stream)
+
     def on_data(self, _stream: Stream, data: bytes) -> None:
         """Collect the reply."""
         if self.is_idle:
@@ -171,18 +183,35 @@ class PooledConnection(StreamHandler):
 
 
 def use_socket(
-    loop: SelectorEventLoop, sock: socket.socket, handler: StreamHandler
+    loop: SelectorEventLoop,
+    sock: socket.socket,
+    tls: PoolTls | None,
+    handler: StreamHandler,
 ) -> Stream:
     """Make a stream of a connected socket."""
     # Send small messages at once, without waiting for an acknowledgement (Nagle).
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     stream = add_stream(loop, sock, handler, limits=LIMITS)
-    handler.on_connect(stream)
+    if tls is None:
+        handler.on_connect(stream)
+    else:
+        stream.start_tls(tls.context, server_hostname=tls.server_hostname or None)
     return stream
 
 
 def use_address(
-    loop: SelectorEventLoop, address: tuple[str, int], handler: StreamHandler
+    loop: SelectorEventLoop,
+    address: tuple[str, int],
+    tls: PoolTls | None,
+    handler: StreamHandler,
 ) -> Stream:
     """Make a stream that connects to ``address``; each message has its own deadline."""
-    return connect_stream(loop, address, handler, limits=LIMITS, timeout=None)
+    return connect_stream(
+        loop,
+        address,
+        handler,
+        limits=LIMITS,
+        timeout=None,
+        ssl=None if tls is None else tls.context,
+        server_hostname=None if tls is None else tls.server_hostname,
+    )

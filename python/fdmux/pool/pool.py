@@ -22,7 +22,14 @@ from fdmux.checks import (
     checked_timeout,
 )
 from fdmux.loop.event_loop import SelectorEventLoop, check_loop, delivery_of
-from fdmux.pool.connection import Callbacks, PooledConnection, use_address, use_socket
+from fdmux.pool.connection import (
+    LIMITS,
+    Callbacks,
+    PooledConnection,
+    PoolTls,
+    use_address,
+    use_socket,
+)
 from fdmux.pool.outcome import (
     ExchangeConnectionError,
     ExchangeError,
@@ -31,9 +38,11 @@ from fdmux.pool.outcome import (
 )
 from fdmux.pool.replies import reply_finder
 from fdmux.sockets.connect import connect_with_timeout
+from fdmux.streams.tls import client_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from ssl import SSLContext
     from types import TracebackType
     from typing import Self
 
@@ -80,17 +89,21 @@ class ClientPool:
             no limit.
         loop: Run on this loop; the caller closes it. None makes one.
         reply_bytes_max: A reply longer than this is an error.
+        ssl: Encrypt with this context.
+        server_hostname: The name of the server, which its certificate must have; by
+            default ``host``. "" is no name, for a context that does not check it.
 
     Units:   seconds
     Raises:
         TypeError: An argument has a wrong type; the message names it.
         ValueError: ``host`` can be no name, ``size`` or ``reply_bytes_max`` is less
-            than 1, or ``timeout`` is NaN.
+            than 1, ``timeout`` is NaN, or ``server_hostname`` is given without
+            ``ssl``, or "" for a context that checks it.
         OverflowError: ``port`` is not in 0 to 65535.
     Threads: One at a time.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what pools are made with; most by keyword
         self,
         host: str,
         port: int,
@@ -99,6 +112,8 @@ class ClientPool:
         *,
         loop: SelectorEventLoop | None = None,
         reply_bytes_max: int = REPLY_BYTES_MAX,
+        ssl: SSLContext | None = None,
+        server_hostname: str | None = None,
     ) -> None:
         check_host(host)
         checked_port(port)
@@ -111,6 +126,9 @@ class ClientPool:
         self._port = port
         self._size = size
         self._reply_bytes_max = reply_bytes_max
+        self._tls = tls_of(ssl, host if server_hostname is None else server_hostname)
+        if ssl is None and server_hostname is not None:
+            raise ValueError("server_hostname is for TLS; pass ssl")
         self._peer: tuple[str, int] | None = None
         self._fault: Exception | None = None  # an exception of the reply function
         self._has_stale_peer = False
@@ -276,11 +294,15 @@ class ClientPool:
     def _connect(self) -> PooledConnection:
         """Open a connection; only the first one blocks, since it resolves the name."""
         if self._peer is not None:
-            open_stream = functools.partial(use_address, self._loop, self._peer)
+            open_stream = functools.partial(
+                use_address, self._loop, self._peer, self._tls
+            )
             return self._open(open_stream)
         with connect_with_timeout(self._host, self._port, self._timeout) as sock:
             self._peer = sock.getpeername()[:2]
-            return self._open(functools.partial(use_socket, self._loop, sock))
+            return self._open(
+                functools.partial(use_socket, self._loop, sock, self._tls)
+            )
 
     def _open(self, open_stream: Callable[[StreamHandler], Stream]) -> PooledConnection:
         callbacks = Callbacks(self._on_reply, self._on_broken, self._on_finder_failed)
@@ -332,6 +354,14 @@ class ClientPool:
     @property
     def _server(self) -> tuple[str, int]:
         return (self._host, self._port)
+
+
+def tls_of(context: SSLContext | None, server_hostname: str) -> PoolTls | None:
+    """Return how connections are encrypted, after the checks of streams."""
+    if context is None:
+        return None
+    client_options(context, LIMITS, server_hostname or None, None)
+    return PoolTls(context, server_hostname)
 
 
 def byte_view(index: int, message: BytesLike) -> memoryview:

@@ -6,6 +6,7 @@ schedule.py decides which address is tried when; this file makes the system call
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -14,11 +15,14 @@ from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from fdmux.checks import check_host, checked_port
+from fdmux.checks import check_host, check_tls_context, checked_port
+from fdmux.sockets.handshake import wrap_with_deadline
 from fdmux.sockets.schedule import Address, Schedule
 from fdmux.sockets.wait import deadline_after, wait_writable
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
     from fdmux.checks import Seconds
 
     _Failure = tuple[Address, OSError]
@@ -40,9 +44,14 @@ _LESS_TELLING = frozenset(
 
 
 def connect_with_timeout(
-    host: str, port: int, timeout: Seconds | None = 5.0
+    host: str,
+    port: int,
+    timeout: Seconds | None = 5.0,
+    *,
+    ssl: SSLContext | None = None,
+    server_hostname: str | None = None,
 ) -> socket.socket:
-    """Connect to ``host`` by TCP; ``timeout`` bounds resolving and all attempts.
+    """Connect to ``host`` by TCP, or TLS; ``timeout`` bounds all of it.
 
     A name may have several addresses. The families take turns: the next address is
     tried when the previous one has failed, or has not answered within 250 ms. The first
@@ -55,9 +64,13 @@ def connect_with_timeout(
         port: 1 to 65535.
         timeout: Any real number. None or ``inf`` waits as long as the kernel tries;
             0 or less raises TimeoutError at once.
+        ssl: Encrypt with this context; ``timeout`` bounds the handshake as well.
+        server_hostname: The name of the server, which its certificate must have; by
+            default ``host``. "" is no name, for a context that does not check it.
 
     Returns:
-        A connected socket in blocking mode, close-on-exec, yours to close.
+        A connected socket in blocking mode, close-on-exec, yours to close; with
+        ``ssl`` an `ssl.SSLSocket`.
 
     Units:   seconds
     Raises:
@@ -68,23 +81,37 @@ def connect_with_timeout(
         socket.gaierror: The name does not resolve.
         OSError: Every address failed. The class is that of the first error that the
             host caused, or else of the first error; the message lists them all.
+        ssl.SSLError: The handshake failed. It is one with a single address, the first
+            that has connected.
         TypeError: ``host`` is not a str, ``port`` not an integer, ``timeout`` not a
-            real number.
+            real number, ``ssl`` not an `ssl.SSLContext`.
         ValueError: ``host`` is empty, has 256 or more characters, a NUL or a label
-            that no name can have; ``timeout`` is NaN.
+            that no name can have; ``timeout`` is NaN; ``server_hostname`` is given
+            without ``ssl``, or "" for a context that checks it.
         OverflowError: ``port`` is not in 0 to 65535.
     Threads: Any; calls share nothing.
     Source:  RFC 8305 sections 4 and 5; connect(2) for EINPROGRESS and EINTR
     """
     check_host(host)
+    if ssl is not None:
+        check_tls_context(ssl)
+    elif server_hostname is not None:
+        raise ValueError("server_hostname is for TLS; pass ssl")
     target = (host, _usable_port(host, port))
     deadline = deadline_after(timeout)
     failures: list[_Failure] = []
     addresses = _resolve(target, deadline)
     if addresses:
         sock = _Race(target, addresses, failures).run(deadline)
-        if sock is not None:
+        if sock is not None and ssl is None:
             return sock
+        if sock is not None and ssl is not None:
+            name = host if server_hostname is None else server_hostname or None
+            with contextlib.suppress(TimeoutError):
+                return wrap_with_deadline(sock, ssl, name, deadline)
+            raise TimeoutError(
+                f"connect to {target!r}: the TLS handshake timed out after {timeout} s"
+            )
     raise TimeoutError(
         f"connect to {target!r} timed out after {timeout} s{_listed(failures)}"
     )

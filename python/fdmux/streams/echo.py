@@ -15,6 +15,8 @@ from fdmux.streams.server import StreamServer
 from fdmux.streams.stream import StreamHandler
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
     from fdmux.loop.event_loop import SelectorEventLoop
     from fdmux.streams.listener import ServerStats
     from fdmux.streams.stream import Stream
@@ -49,6 +51,7 @@ class EchoServer(StreamServer):
         limits: Bounds of the clients.
         loop: Serve on this loop, beside everything else in it; the caller closes it.
             None makes a loop of the server's own.
+        ssl: Encrypt with this context.
 
     Raises:
         TypeError: An argument has a wrong type; the message names it.
@@ -65,6 +68,7 @@ class EchoServer(StreamServer):
         *,
         limits: ServerLimits = SERVER_LIMITS,
         loop: SelectorEventLoop | None = None,
+        ssl: SSLContext | None = None,
     ) -> None:
         bufsize = checked_integer("bufsize", bufsize, 1, RECEIVE_MAX)
         check_limits(limits, ServerLimits)
@@ -80,6 +84,7 @@ class EchoServer(StreamServer):
             EchoHandler(),
             limits=dataclasses.replace(limits, receive_max=bufsize),
             loop=loop,
+            ssl=ssl,
         )
 
     @property

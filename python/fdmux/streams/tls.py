@@ -13,11 +13,10 @@ import dataclasses
 import errno
 import math
 import os
-import sys
 from typing import TYPE_CHECKING, cast
 
 from fdmux._delivery import TlsSession
-from fdmux.checks import checked_timeout, refusal
+from fdmux.checks import check_tls_context, checked_timeout, refusal
 from fdmux.streams.limits import (
     HANDSHAKE_TIMEOUT,
     SHUTDOWN_TIMEOUT,
@@ -56,10 +55,10 @@ class TlsOptions:
 
     def __post_init__(self) -> None:
         """Refuse what cannot begin."""
-        check_context(self.context)
+        check_tls_context(self.context)
         # wrap_bio() would verify no name without a word, other than wrap_socket().
-        if not (self.server_side or self.server_hostname) and (
-            self.context.check_hostname
+        if self.context.check_hostname and not (
+            self.server_side or self.server_hostname
         ):
             raise ValueError("server_hostname is missing: the context verifies it")
         handshake = checked_timeout(self.handshake_timeout, "handshake_timeout")
@@ -80,17 +79,6 @@ def milliseconds(timeout: Seconds | None) -> int:
     """Round up; None and ``inf`` are more than C takes."""
     seconds = checked_timeout(timeout)
     return MS_MAX + 1 if seconds > MS_MAX / 1000 else math.ceil(seconds * 1000)
-
-
-def check_context(context: object) -> None:
-    """Refuse what is not an `ssl.SSLContext`.
-
-    Raises:
-        TypeError: The message says so.
-    """
-    module = sys.modules.get("ssl")  # whoever has a context has imported it
-    if module is None or not isinstance(context, module.SSLContext):
-        raise TypeError(refusal("the context", context, "an ssl.SSLContext"))
 
 
 def server_options(context: ssl.SSLContext, limits: StreamLimits) -> TlsOptions:
