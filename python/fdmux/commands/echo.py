@@ -21,6 +21,7 @@ from fdmux.streams.echo import EchoServer
 from fdmux.streams.server import log_unexpected
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Iterator
     from types import FrameType
 
@@ -34,8 +35,11 @@ EXAMPLE = """\
 example:
   $ fdmux echo --port 9200
   listening on 127.0.0.1:9200
+  $ fdmux echo --tls-cert server.pem
+  listening on 127.0.0.1:9200
 
-exit status: 0 after Ctrl-C or SIGTERM, 1 if it cannot listen, 2 wrong arguments"""
+exit status: 0 after Ctrl-C or SIGTERM, 1 if it cannot listen or cannot read the
+certificate, 2 wrong arguments"""
 
 
 def add_parser(commands: Subparsers) -> None:
@@ -60,6 +64,16 @@ def add_parser(commands: Subparsers) -> None:
         default=9200,
         help="0 lets the kernel choose (default: %(default)s)",
     )
+    parser.add_argument(
+        "--tls-cert",
+        metavar="FILE",
+        help="encrypt with this chain of certificates (PEM); SIGHUP reads it again",
+    )
+    parser.add_argument(
+        "--tls-key",
+        metavar="FILE",
+        help="the key of the certificate (default: in the file of --tls-cert)",
+    )
     parser.set_defaults(run=run)
 
 
@@ -68,10 +82,14 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         # Signals stop this loop and not the server: a signal that arrives before `run`
         # then still counts, while `server.stop()` would only close the server.
+        tls = load_tls(arguments)
         with SelectorEventLoop(error_hook=log_unexpected) as loop:
             with (
                 stopped_by_signals(loop),
-                EchoServer(arguments.host, arguments.port, loop=loop) as server,
+                EchoServer(
+                    arguments.host, arguments.port, loop=loop, ssl=tls
+                ) as server,
+                reloaded_by_signal(loop, server, arguments),
             ):
                 write(f"listening on {location(server.address)}\n")
                 if sys.stdout.isatty():
@@ -83,6 +101,51 @@ def run(arguments: argparse.Namespace) -> int:
     except OSError as error:
         raise Failure(reason(error)) from error
     return 0
+
+
+def load_tls(arguments: argparse.Namespace) -> ssl.SSLContext | None:
+    """Read the certificate and its key; None without ``--tls-cert``."""
+    if arguments.tls_cert is None:
+        if arguments.tls_key is not None:
+            raise Failure("--tls-key needs --tls-cert")
+        return None
+    import ssl  # noqa: PLC0415 - 10 ms that only users of TLS pay
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        # A password would be asked for at the terminal: an empty one fails instead.
+        context.load_cert_chain(arguments.tls_cert, arguments.tls_key, password="")
+    except OSError as error:
+        files = " and ".join(filter(None, (arguments.tls_cert, arguments.tls_key)))
+        raise Failure(f"read the certificate from {files}: {reason(error)}") from error
+    return context
+
+
+@contextlib.contextmanager
+def reloaded_by_signal(
+    loop: SelectorEventLoop, server: EchoServer, arguments: argparse.Namespace
+) -> Iterator[None]:
+    """With TLS, make SIGHUP read the certificate again, for new connections."""
+    if arguments.tls_cert is None:
+        yield
+        return
+
+    def reload() -> None:
+        try:
+            context = load_tls(arguments)
+        except Failure as failure:
+            sys.stderr.write(f"fdmux: {failure}; the old one stays in use\n")
+            return
+        if context is not None:
+            server.reload_tls(context)
+
+    previous = signal.signal(
+        signal.SIGHUP, lambda *_: loop.call_soon_threadsafe(reload)
+    )
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, previous)
 
 
 @contextlib.contextmanager
