@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import functools
 import math
 import os
 from typing import TYPE_CHECKING, cast
@@ -67,7 +68,7 @@ class TlsOptions:
             raise ValueError(refusal("handshake_timeout", handshake, wanted))
         check_shutdown_timeout(self.shutdown_timeout)
 
-    @property
+    @functools.cached_property  # a server asks for each client
     def timeouts_ms(self) -> tuple[int, int]:
         """The timeouts as C takes them; a handshake of 0 has none."""
         handshake = milliseconds(self.handshake_timeout)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import itertools
 import socket
 import ssl
@@ -22,7 +21,7 @@ from fdmux.streams.framing import Delimited
 from fdmux.streams.server import StreamServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.certificates import Certificates
 
@@ -359,56 +358,104 @@ def drain(sock: socket.socket) -> bytes:
     return received
 
 
+class Tells(Recorder):
+    """Writes as soon as it may, and before."""
+
+    def on_connect(self, stream: Stream) -> None:
+        super().on_connect(stream)
+        stream.write(SECRET)
+
+    def on_tls(self, stream: Stream) -> None:
+        super().on_tls(stream)
+        stream.write(SECRET)
+
+
+def start_late(loop: SelectorEventLoop, certificates: Certificates) -> Iterator[TlsEnd]:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        stream = add_stream(loop, ours, Tells())
+        peer = TlsEnd(
+            theirs, certificates.client_context(), server_hostname="localhost"
+        )
+        yield peer
+        try:
+            stream.start_tls(certificates.server_context(), server_side=True)
+        except MemoryError:
+            assert stream.is_closing
+        stream.write(SECRET)
+        yield peer
+        stream.write(SECRET)
+        yield peer
+        stream.abort()
+
+
+def serve(loop: SelectorEventLoop, certificates: Certificates) -> Iterator[TlsEnd]:
+    context = certificates.server_context()
+    with (
+        StreamServer("127.0.0.1", 0, Tells(), ssl=context, loop=loop) as server,
+        socket.create_connection(server.address) as theirs,
+    ):
+        peer = TlsEnd(
+            theirs, certificates.client_context(), server_hostname="localhost"
+        )
+        yield peer
+        yield peer
+
+
+def connect(loop: SelectorEventLoop, certificates: Certificates) -> Iterator[TlsEnd]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        context = certificates.client_context()
+        with socket.socket() as theirs:  # so far nobody
+            yield TlsEnd(theirs, certificates.server_context(), server_side=True)
+        try:
+            stream = connect_stream(loop, listener.getsockname(), Tells(), ssl=context)
+        except (OSError, MemoryError):
+            return
+        theirs, _ = listener.accept()
+        with theirs:
+            peer = TlsEnd(theirs, certificates.server_context(), server_side=True)
+            stream.write(SECRET)
+            yield peer
+            yield peer
+            stream.abort()
+
+
 @pytest.mark.faults
 @pytest.mark.parametrize("is_persistent", [0, 1])
 @pytest.mark.parametrize("kind", ["MEMORY", "SEND", "RECV", "EPOLL_CTL"])
+@pytest.mark.parametrize("way_in", [start_late, serve, connect])
 def test_a_failing_call_lets_no_plaintext_out(
-    loop: SelectorEventLoop, certificates: Certificates, kind: str, is_persistent: int
+    loop: SelectorEventLoop,
+    certificates: Certificates,
+    way_in: Callable[[SelectorEventLoop, Certificates], Iterator[TlsEnd]],
+    kind: str,
+    is_persistent: int,
 ) -> None:
-    """Start TLS and write, while the nth allocation or system call fails."""
+    """Let each allocation or system call fail, once or from then on."""
     faulty = getattr(lib, f"FDMUX_CALL_{kind}")
     error = errno.ENOMEM if kind == "MEMORY" else errno.ENOBUFS
     for nth in itertools.count(1):
-        ours, theirs = socket.socketpair()
-        handler = Recorder()
-        with theirs:
-            stream = add_stream(loop, ours, handler)
-            lib.fdmux_testing_fail(faulty, nth, error, is_persistent)
-            begun = attempt(loop, stream, theirs, certificates)
-            is_reached = lib.fdmux_testing_calls() >= nth
-            lib.fdmux_testing_fail(0, 0, 0, 0)
-            assert SECRET not in begun
-            assert begun[:1] in {b"", *RECORDS}
-            stream.abort()
-            run_until(loop, functools.partial(handler.calls.count, "close"))
+        steps = way_in(loop, certificates)
+        peer = next(steps)
+        lib.fdmux_testing_fail(faulty, nth, error, is_persistent)
+        for peer in steps:
+            exchange(loop, peer)
+        is_reached = lib.fdmux_testing_calls() >= nth
+        lib.fdmux_testing_fail(0, 0, 0, 0)
+        for _ in range(3):
+            loop.run_once(0)
+        assert SECRET not in peer.received
+        assert peer.received[:1] in {b"", *RECORDS}
         if not is_reached:
             break
     assert nth > 1
+    assert peer.data.startswith(SECRET)
 
 
-def attempt(
-    loop: SelectorEventLoop,
-    stream: Stream,
-    theirs: socket.socket,
-    certificates: Certificates,
-) -> bytes:
-    """Returns what the peer has received."""
-    peer = TlsEnd(theirs, certificates.client_context(), server_hostname="localhost")
-    try:
-        stream.start_tls(certificates.server_context(), server_side=True)
-    except MemoryError:
-        assert stream.is_closing
-    stream.write(SECRET)
-    for _ in range(6):
-        try:
+def exchange(loop: SelectorEventLoop, peer: TlsEnd) -> None:
+    """Let both ends work as long as they can."""
+    for _ in range(8):
+        with contextlib.suppress(OSError, MemoryError):
             loop.run_once(0)
-        except (OSError, MemoryError):
-            continue
-        try:
+        with contextlib.suppress(OSError):
             peer.turn()
-        except (OSError, ssl.SSLError):
-            break
-    stream.write(SECRET)
-    with contextlib.suppress(OSError, MemoryError):
-        loop.run_once(0)
-    return peer.received + drain(theirs)
