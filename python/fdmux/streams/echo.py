@@ -89,7 +89,12 @@ class EchoServer(StreamServer):
 
     @property
     def stats(self) -> ServerStats:
-        """The counters as of now; what is neither queued nor dropped counts as out."""
+        """The counters as of now; what is neither queued nor dropped counts as out.
+
+        With TLS, what is encrypted counts as out, since ciphertext is queued.
+        """
         stats = super().stats
+        if self._tls is not None:
+            return stats
         bytes_out = stats.bytes_in - stats.bytes_queued - stats.bytes_dropped
         return dataclasses.replace(stats, bytes_out=bytes_out)

@@ -11,6 +11,7 @@ import pytest
 from tests.python.streams.recorder import Recorder, run_until
 
 from fdmux.loop.event_loop import SelectorEventLoop
+from fdmux.sockets.wait import wait_readable
 from fdmux.streams.client import connect_stream
 from fdmux.streams.echo import EchoServer
 from fdmux.streams.server import StreamServer
@@ -121,6 +122,56 @@ def test_s_client_talks(certificates: Certificates, version: str) -> None:
             process.stdin.write(b"Q\n")
             process.communicate(timeout=LONG)
     assert process.returncode == 0
+
+
+def test_s_server_renegotiates(certificates: Certificates) -> None:
+    """With TLS 1.2, in the middle of the connection: OpenSSL writes while it reads."""
+    command = [program("openssl"), "s_server", "-accept", "127.0.0.1:0", "-tls1_2"]
+    command += ["-cert", str(certificates.server), "-naccept", "1"]
+    handler = Recorder()
+    with (
+        subprocess.Popen(
+            command,
+            bufsize=0,  # no line hides in a buffer from `wait_for`
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        ) as process,
+        SelectorEventLoop() as loop,
+    ):
+        assert process.stdin is not None
+        line = wait_for(loop, process, b"ACCEPT")
+        address = ("127.0.0.1", int(line.rpartition(b":")[2]))
+        client = connect_stream(
+            loop, address, handler, ssl=certificates.client_context()
+        )
+        run_until(loop, lambda: handler.calls)
+        process.stdin.write(b"before\n")
+        run_until(loop, lambda: handler.data == b"before\n")
+        process.stdin.write(b"r\n")
+        wait_for(loop, process, b"SSL_do_handshake -> 1")
+        client.write(b"new keys\n")
+        wait_for(loop, process, b"new keys")
+        process.stdin.write(b"after\n")
+        run_until(loop, lambda: handler.data == b"before\nafter\n")
+        client.close()
+        run_until(loop, lambda: handler.errors)
+        process.terminate()
+    assert handler.errors == [None]
+
+
+def wait_for(
+    loop: SelectorEventLoop, process: subprocess.Popen[bytes], beginning: bytes
+) -> bytes:
+    """Run ``loop`` until the program prints a line with this beginning."""
+    assert process.stdout is not None
+    while True:
+        while not wait_readable([process.stdout], 0):
+            loop.run_once(0)
+        line = process.stdout.readline()
+        assert line
+        if line.startswith(beginning):
+            return line
 
 
 @VERSIONS

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gc
+import os
 import socket
 import ssl
+import subprocess
+import sys
 import weakref
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,6 +18,7 @@ from tests.python.streams.recorder import LONG, Open, Recorder, run_until
 from tests.python.streams.tls_ends import TlsEnd
 
 from fdmux._ffi import lib
+from fdmux._native import ForkedLoop
 from fdmux.loop.event_loop import SelectorEventLoop, delivery_of
 from fdmux.streams.client import add_stream, connect_stream
 from fdmux.streams.limits import STREAM_LIMITS, ServerLimits, StreamLimits
@@ -330,6 +335,69 @@ def test_a_loop_may_be_closed_under_streams(
     assert stream.fileno() == -1
     peer.receive()
     assert peer.is_ended
+
+
+def test_a_child_of_fork_sends_nothing(
+    loop: SelectorEventLoop, encrypt: Encrypt
+) -> None:
+    """The session is the parent's: two users would break its numbers."""
+    handler = Recorder()
+    peer, stream = encrypt(handler)
+    pid = os.fork()
+    if not pid:
+        status = 1
+        try:
+            with contextlib.suppress(ForkedLoop, RuntimeError):
+                stream.write(SECRET)
+                stream.close()
+            loop.close()
+            del stream
+            gc.collect()
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitpid(pid, 0)[1] == 0
+    stream.write(b"parent")
+    peer.write(b"peer")
+    run_until(loop, lambda: handler.data == b"peer")
+    peer.turn()
+    assert peer.data == b"parent"
+
+
+@pytest.mark.slow
+def test_the_interpreter_may_end_with_streams_open(
+    certificates: Certificates, way: str
+) -> None:
+    """In the thread that serves, and in another one."""
+    done = subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-c", LEAVES],
+        env={**os.environ, "FDMUX_TLS": way, "CERTIFICATE": str(certificates.server)},
+        capture_output=True,
+        text=True,
+        timeout=LONG,
+        check=False,
+    )
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", "connected\n")
+
+
+LEAVES = """
+import os, ssl, fdmux
+own = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+own.load_cert_chain(os.environ["CERTIFICATE"])
+trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+trust.check_hostname, trust.verify_mode = False, ssl.CERT_NONE
+server = fdmux.EchoServer(port=0, ssl=own)
+server.run_in_thread()
+sock = fdmux.connect_with_timeout(*server.address, ssl=trust)
+class Stops(fdmux.StreamHandler):
+    def on_connect(self, stream):
+        stream.write(bytes(100_000))
+        loop.stop()
+loop = fdmux.SelectorEventLoop()
+stream = fdmux.connect_stream(loop, server.address, Stops(), ssl=trust)
+loop.run()
+print("connected", flush=True)
+"""
 
 
 # Handshakes ------------------------------------------------------------------------
