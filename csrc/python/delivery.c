@@ -138,16 +138,31 @@ static int receive_nothing(struct fdmux_loop *loop, uint64_t stream, void **ret_
     return fdmux_stream_close(loop, stream, FDMUX_STREAM_DROP);
 }
 
+/* The core has freed a stream, whose SSL it used until then. */
+static void release_session(void *userdata)
+{
+    PyGILState_STATE state = PyGILState_Ensure();
+
+    Py_DECREF((PyObject *)userdata);
+    PyGILState_Release(state);
+}
+
 /* Close a stream and replace its functions, so that the core no longer has the address
- * of the Python object. Works in a child of fork() too. */
-static void disown(struct fdmux_loop *loop, uint64_t token)
+ * of the Python object. It gets a reference to the TLS of the stream instead, since it
+ * uses that until CLOSED. Works in a child of fork() too. */
+static void disown(struct fdmux_loop *loop, const struct stream_object *stream)
 {
     struct fdmux_stream_handler nobody = {
         .struct_size = sizeof nobody, .fn = ignore_event, .buffer_fn = receive_nothing};
 
+    if (stream->tls != NULL) {
+        nobody.userdata = delivery_new_ref(stream->tls);
+        nobody.destroyed = release_session;
+    }
     /* Both fail on a closed loop, which calls no function any more. */
-    (void)fdmux_stream_set_handler(loop, token, &nobody);
-    (void)fdmux_stream_close(loop, token, FDMUX_STREAM_DROP);
+    if (fdmux_stream_set_handler(loop, stream->token, &nobody) < 0)
+        Py_XDECREF((PyObject *)nobody.userdata);
+    (void)fdmux_stream_close(loop, stream->token, FDMUX_STREAM_DROP);
 }
 
 static void drop_streams(struct delivery *delivery)
@@ -156,7 +171,7 @@ static void drop_streams(struct delivery *delivery)
         struct stream_object *stream = delivery->first_open;
 
         if (delivery->loop != NULL)
-            disown(delivery->loop, stream->token);
+            disown(delivery->loop, stream);
         stream->is_over = true;
         stream->is_open = stream->can_write = false;
         stream_unlink(stream);

@@ -365,13 +365,22 @@ def test_a_child_of_fork_sends_nothing(
 
 
 @pytest.mark.slow
-def test_the_interpreter_may_end_with_streams_open(
-    certificates: Certificates, way: str
+@pytest.mark.parametrize("end", ["gc.collect()", "loop.close()", "os._exit(0)", ""])
+def test_an_end_with_streams_open_uses_no_freed_memory(
+    certificates: Certificates, way: str, end: str
 ) -> None:
-    """In the thread that serves, and in another one."""
+    """Streams of a loop that nothing refers to, that is closed, and at the exit."""
+    program = f"{LEAVES}\nif {end!r} == 'gc.collect()':\n    del loop, stream\n{end}"
+    environment = {
+        **os.environ,
+        "FDMUX_TLS": way,
+        "CERTIFICATE": str(certificates.server),
+        "PYTHONMALLOC": "malloc",
+        "MALLOC_PERTURB_": "165",  # glibc overwrites what is freed
+    }
     done = subprocess.run(
-        [sys.executable, "-X", "faulthandler", "-c", LEAVES],
-        env={**os.environ, "FDMUX_TLS": way, "CERTIFICATE": str(certificates.server)},
+        [sys.executable, "-X", "faulthandler", "-c", program],
+        env=environment,
         capture_output=True,
         text=True,
         timeout=LONG,
@@ -381,7 +390,7 @@ def test_the_interpreter_may_end_with_streams_open(
 
 
 LEAVES = """
-import os, ssl, fdmux
+import gc, os, ssl, fdmux
 own = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 own.load_cert_chain(os.environ["CERTIFICATE"])
 trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
