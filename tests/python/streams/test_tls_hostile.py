@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import hashlib
 import random
 import resource
@@ -14,6 +15,7 @@ import pytest
 from tests.python.streams.recorder import Recorder, run_until
 from tests.python.streams.tls_ends import TlsEnd
 
+from fdmux._delivery import TlsSession
 from fdmux._ffi import lib
 from fdmux.loop.event_loop import SelectorEventLoop
 from fdmux.streams.client import add_stream, connect_stream
@@ -245,6 +247,24 @@ def test_a_crowd_gets_its_own_answers(
 
 def payload(number: int) -> bytes:
     return number.to_bytes(4, "big") * (SIZE // 4)
+
+
+@pytest.mark.faults
+def test_sessions_leave_nothing_behind(certificates: Certificates) -> None:
+    """Neither blocks of the core nor objects of Python, however a session ends."""
+    with SelectorEventLoop() as loop:
+        hold_session(loop, certificates, 1 << 30)  # allocates what a loop keeps
+        before = what_is_held()
+        for left in (0, 200, 700, 1 << 30):
+            for _ in range(10):
+                hold_session(loop, certificates, left)
+        assert what_is_held() == before
+
+
+def what_is_held() -> tuple[int, int]:
+    gc.collect()
+    sessions = sum(isinstance(it, TlsSession) for it in gc.get_objects())
+    return lib.fdmux_testing_allocations(), sessions
 
 
 def test_a_reader_that_stops_bounds_the_queue(
