@@ -200,6 +200,7 @@ static void hub_close(struct fdmux_loop *loop)
         (void)fdmux__stream_finish(loop, stream); /* no dispatch is left to return it */
     }
     fdmux__slots_free(&hub->streams);
+    fdmux__stream_release_limits(hub->last_limits);
     fdmux__sys_free(hub->layer_data);
     fdmux__sys_free(hub->memory);
     fdmux__sys_free(hub);

@@ -1,7 +1,7 @@
 /* limits.c: checks the options of a stream and fills in the defaults.
  *
  * A listener and the streams it has accepted share one object, which lives as long as
- * the last of them. */
+ * the last of them. So do other streams whose options are the same. */
 #include "stream.h"
 
 #include <errno.h>
@@ -36,6 +36,30 @@ int fdmux__stream_check_options(const struct fdmux_stream_options *options)
     return 0;
 }
 
+/* Set all but the reference count and the totals. */
+static void set_limits(struct fdmux__stream_limits *limits,
+                       const struct fdmux_stream_options *options)
+{
+    limits->receive_max = or_default(options->receive_max, FDMUX__RECEIVE_DEFAULT);
+    limits->queue_max = or_default(options->queue_max, 256 << 10);
+    limits->queue_high = or_default(options->queue_high, 64 << 10);
+    limits->queue_low = or_default(options->queue_low, 16 << 10);
+    limits->connection_max = options->connection_max;
+    limits->idle_ticks = fdmux__ticks_of(options->idle_timeout_ns);
+    limits->stall_ticks = fdmux__ticks_of(options->stall_timeout_ns);
+}
+
+static bool are_equal(const struct fdmux__stream_limits *one,
+                      const struct fdmux__stream_limits *other)
+{
+    return one->receive_max == other->receive_max &&
+           one->queue_max == other->queue_max && one->queue_high == other->queue_high &&
+           one->queue_low == other->queue_low &&
+           one->connection_max == other->connection_max &&
+           one->idle_ticks == other->idle_ticks &&
+           one->stall_ticks == other->stall_ticks;
+}
+
 struct fdmux__stream_limits *
 fdmux__stream_create_limits(const struct fdmux_stream_options *options)
 {
@@ -44,18 +68,31 @@ fdmux__stream_create_limits(const struct fdmux_stream_options *options)
     if (limits == NULL)
         return NULL;
     limits->reference_count = 1;
-    limits->receive_max = or_default(options->receive_max, FDMUX__RECEIVE_DEFAULT);
-    limits->queue_max = or_default(options->queue_max, 256 << 10);
-    limits->queue_high = or_default(options->queue_high, 64 << 10);
-    limits->queue_low = or_default(options->queue_low, 16 << 10);
-    limits->connection_max = options->connection_max;
-    limits->idle_ticks = fdmux__ticks_of(options->idle_timeout_ns);
-    limits->stall_ticks = fdmux__ticks_of(options->stall_timeout_ns);
+    set_limits(limits, options);
     return limits;
+}
+
+struct fdmux__stream_limits *
+fdmux__stream_share_limits(struct fdmux__hub *hub,
+                           const struct fdmux_stream_options *options)
+{
+    struct fdmux__stream_limits wanted = {0};
+
+    set_limits(&wanted, options);
+    if (hub->last_limits == NULL || !are_equal(hub->last_limits, &wanted)) {
+        struct fdmux__stream_limits *created = fdmux__stream_create_limits(options);
+
+        if (created == NULL)
+            return NULL;
+        fdmux__stream_release_limits(hub->last_limits);
+        hub->last_limits = created;
+    }
+    hub->last_limits->reference_count++;
+    return hub->last_limits;
 }
 
 void fdmux__stream_release_limits(struct fdmux__stream_limits *limits)
 {
-    if (atomic_fetch_sub(&limits->reference_count, 1) == 1)
+    if (limits != NULL && atomic_fetch_sub(&limits->reference_count, 1) == 1)
         fdmux__sys_free(limits);
 }

@@ -267,7 +267,7 @@ static int check_low_water(struct fdmux_loop *loop, struct fdmux__stream *stream
         FDMUX__STREAM_OVER_HIGH_WATER | FDMUX__STREAM_WRITABLE_WANTED;
 
     if ((stream->state & waiting) == 0 ||
-        fdmux__stream_queued(stream) > stream->limits->queue_low ||
+        fdmux__stream_queued(stream) > stream->queue_low ||
         (fdmux__stream_queued(stream) > 0 &&
          is_total_over_high_water(fdmux__hub_of(loop))))
         return 0;

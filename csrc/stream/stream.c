@@ -51,7 +51,7 @@ static int watch_first(struct fdmux_loop *loop, struct fdmux__stream *stream)
     return fdmux_io_add(loop, &options, &stream->io);
 }
 
-static void apply_options(struct fdmux__stream *stream,
+static void apply_options(struct fdmux__hub *hub, struct fdmux__stream *stream,
                           const struct fdmux__stream *parent,
                           const struct fdmux_stream_options *options)
 {
@@ -67,17 +67,20 @@ static void apply_options(struct fdmux__stream *stream,
         stream->buffer_fn = options->buffer_fn;
         stream->base.userdata = options->userdata;
         stream->base.destroyed = options->destroyed;
-        stream->limits = fdmux__stream_create_limits(options);
+        stream->limits = (stream->state & FDMUX__STREAM_LISTENER) != 0
+                             ? fdmux__stream_create_limits(options)
+                             : fdmux__stream_share_limits(hub, options);
         stream->listener = FDMUX__SLOT_NONE;
     }
+    if (stream->limits != NULL)
+        stream->queue_low = stream->limits->queue_low;
 }
 
 static void discard(struct fdmux__hub *hub, struct fdmux__stream *stream)
 {
     uint32_t slot = fdmux__hub_slot(stream);
 
-    if (stream->limits != NULL)
-        fdmux__stream_release_limits(stream->limits);
+    fdmux__stream_release_limits(stream->limits);
     fdmux__slots_kill(&hub->streams, slot);
     fdmux__slots_recycle(&hub->streams, slot);
 }
@@ -101,7 +104,7 @@ int fdmux__stream_create(struct fdmux_loop *loop, int fd, uint32_t state,
     stream->fd = fd;
     stream->state = state;
     stream->tick = stream->stall_tick = hub->tick;
-    apply_options(stream, parent, options);
+    apply_options(hub, stream, parent, options);
     r = stream->limits == NULL ? -ENOMEM : watch_first(loop, stream);
     if (r < 0) {
         discard(hub, stream);

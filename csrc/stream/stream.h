@@ -22,6 +22,7 @@
 #include "layer.h"
 
 struct iovec;
+struct fdmux__hub;
 
 #define FDMUX__KIND_STREAM 4
 #define FDMUX__RECEIVE_MAX 262144
@@ -62,7 +63,8 @@ struct fdmux__stream_totals {
     _Atomic uint64_t refused;
 };
 
-/* Shared by a listener and the streams it accepts; freed with the last of them. */
+/* Shared by a listener and the streams it accepts, or by other streams with the same
+ * options; freed with the last of them. */
 struct fdmux__stream_limits {
     _Atomic uint32_t reference_count;
     uint32_t receive_max;
@@ -95,6 +97,7 @@ struct fdmux__stream {
     unsigned char *queue;
     uint32_t queue_first;
     uint32_t queue_capacity;
+    uint32_t queue_low; /* as in the limits, or of fdmux_stream_await_writable */
     int error;
     uint32_t next_pending;
     uint32_t listener; /* slot of the one that accepted it, or NONE */
@@ -119,6 +122,7 @@ struct fdmux__hub {
     bool has_edges; /* the backend has FDMUX_FEATURE_EDGE */
     size_t queued_total;
     size_t queued_total_max;
+    struct fdmux__stream_limits *last_limits; /* of fdmux__stream_share_limits */
     void *layer_data; /* one allocation that the layers of all streams share */
 };
 
@@ -140,7 +144,12 @@ void fdmux__hub_wake_host(struct fdmux_loop *loop);
 int fdmux__stream_check_options(const struct fdmux_stream_options *options);
 struct fdmux__stream_limits *
 fdmux__stream_create_limits(const struct fdmux_stream_options *options);
-/* Any thread. */
+/* For a stream that no listener has accepted. Streams with the same options share one
+ * object, since every message uses it, and many of them would not stay in the cache. */
+struct fdmux__stream_limits *
+fdmux__stream_share_limits(struct fdmux__hub *hub,
+                           const struct fdmux_stream_options *options);
+/* Any thread; also NULL. */
 void fdmux__stream_release_limits(struct fdmux__stream_limits *limits);
 
 uint32_t fdmux__ticks_of(int64_t timeout_ns);

@@ -123,7 +123,7 @@ int fdmux_stream_await_writable(struct fdmux_loop *loop, uint64_t token,
 
     if (r < 0)
         return r;
-    stream->limits->queue_low = queue_low;
+    stream->queue_low = queue_low;
     stream->state |= FDMUX__STREAM_WRITABLE_WANTED;
     return 0;
 }

@@ -24,18 +24,24 @@ static int note_queue(struct witness *witness, const struct fdmux_stream_event *
     return 0;
 }
 
-static void open_slow(struct slow *slow, struct fdmux_loop *loop)
+static void open_slow_with(struct slow *slow, struct fdmux_loop *loop,
+                           uint32_t queue_low)
 {
     struct fdmux_stream_options options;
     int fds[2];
 
     *slow = (struct slow){.loop = loop, .witness.reaction = note_queue};
     options = options_for(loop, &slow->witness);
-    options.queue_low = LOW;
+    options.queue_low = queue_low;
     options.queue_high = HIGH;
     open_sockets(fds);
     slow->peer = fds[1];
     slow->stream = add_stream_with(loop, fds[0], &options);
+}
+
+static void open_slow(struct slow *slow, struct fdmux_loop *loop)
+{
+    open_slow_with(slow, loop, LOW);
 }
 
 static void close_slow(struct slow *slow)
@@ -192,8 +198,7 @@ static int accept_one(struct fdmux_loop *loop, struct witness *server, uint16_t 
     return client;
 }
 
-/* Accepted streams share the mark with their options; each has its own request. */
-TEST(accepted_streams_share_the_mark)
+TEST(accepted_streams_have_marks_of_their_own)
 {
     struct fdmux_loop *loop = check_open_loop();
     uint32_t at_writable = UINT32_MAX;
@@ -213,8 +218,31 @@ TEST(accepted_streams_share_the_mark)
     CHECK_EQ(server.counts[FDMUX_STREAM_WRITABLE], 0);
     queue_bytes(loop, server.token, HIGH);
     serve_until(loop, &server.counts[FDMUX_STREAM_WRITABLE], 1);
-    CHECK_EQ(at_writable, 6000);
+    CHECK_EQ(at_writable, 0);
     fdmux_testing_short(0);
     fdmux_loop_destroy(loop);
     CHECK_EQ(close(clients[0]) | close(clients[1]), 0);
+}
+
+/* Streams with the same options share them, whatever others were added between. */
+TEST(added_streams_keep_the_marks_of_their_options)
+{
+    static const uint32_t marks[] = {LOW, LOW, 2000, LOW, 2000, 2000};
+    struct fdmux_loop *loop = check_open_loop();
+    uint32_t at_writable[6];
+    struct slow slow[6];
+
+    for (int i = 0; i < 6; i++) {
+        open_slow_with(&slow[i], loop, marks[i]);
+        slow[i].witness.extra = &at_writable[i];
+    }
+    for (int i = 0; i < 6; i++)
+        fill_queue(&slow[i], 2 * HIGH);
+    for (int i = 0; i < 6; i++) {
+        drain_until(&slow[i], 1);
+        CHECK_EQ(at_writable[i], marks[i]);
+    }
+    for (int i = 1; i < 6; i++)
+        CHECK_EQ(close(slow[i].peer), 0);
+    close_slow(&slow[0]);
 }

@@ -228,8 +228,8 @@ FDMUX_API int fdmux_stream_stats(struct fdmux_loop *loop, uint64_t stream,
                                  struct fdmux_stream_stats *stats);
 
 /* Deliver one WRITABLE event when the queue has fallen to `queue_low` bytes, even if it
- * has never reached queue_high. This changes the low-water mark of all streams of the
- * same listener, which share their options. Returns 0. */
+ * has never reached queue_high. This is the low-water mark of this stream from now on.
+ * Returns 0. */
 FDMUX_API int fdmux_stream_await_writable(struct fdmux_loop *loop, uint64_t stream,
                                           uint32_t queue_low);
 
