@@ -24,6 +24,7 @@ static const struct fdmux_stream_api stream_api = {
     .stats = fdmux_stream_stats,
     .await_writable = fdmux_stream_await_writable,
     .peer = fdmux_stream_peer,
+    .set_prefetch = fdmux_stream_set_prefetch,
 };
 
 static const struct fdmux_tls_api tls_api = {

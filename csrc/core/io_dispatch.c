@@ -8,6 +8,7 @@
 
 #include "../backends/backend.h"
 #include "batch.h"
+#include "extension.h"
 #include "gate.h"
 #include "io.h"
 #include "wake.h"
@@ -244,10 +245,10 @@ static void rebuild_set(struct fdmux_loop *loop)
 
 /* ---- several events at a time --------------------------------------------------- */
 
-/* With many descriptors the node of an event, its watcher and the watcher's userdata
- * are three cache misses, one after the other. So each is prefetched for several events
- * at once. */
-#define TARGETS_MAX 8
+/* With many descriptors the node of an event, its watcher, the watcher's userdata and
+ * what a stream needs are cache misses, one after the other. So each is prefetched for
+ * several events at once. */
+#define TARGETS_MAX FDMUX__PREFETCH_MAX
 
 static void find_node(const struct fdmux_loop *loop, uint64_t token,
                       struct target *target)
@@ -287,9 +288,18 @@ static void prefetch_userdata(const struct target *target)
     __builtin_prefetch((const char *)target->io->base.userdata + 64, 1);
 }
 
-static void find_targets(const struct fdmux_loop *loop,
-                         const struct fdmux__event *event, struct target *targets,
-                         int count)
+static void prefetch_extension(struct fdmux_loop *loop, const struct target *targets,
+                               int count)
+{
+    struct fdmux__io *ios[TARGETS_MAX];
+
+    for (int i = 0; i < count; i++)
+        ios[i] = targets[i].io;
+    loop->extension->prefetch(loop, ios, count);
+}
+
+static void find_targets(struct fdmux_loop *loop, const struct fdmux__event *event,
+                         struct target *targets, int count)
 {
     for (int i = 0; i < count; i++)
         find_node(loop, event[i].token, &targets[i]);
@@ -299,6 +309,8 @@ static void find_targets(const struct fdmux_loop *loop,
      * is not mapped costs more than it can gain. */
     for (int i = 0; i < count && loop->extension != NULL; i++)
         prefetch_userdata(&targets[i]);
+    if (loop->extension != NULL && count > 1)
+        prefetch_extension(loop, targets, count);
 }
 
 /* Dispatch a few events from `*index` on, and advance it past those that are done. */

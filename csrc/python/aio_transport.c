@@ -18,7 +18,6 @@
 
 struct transport {
     struct stream_object stream;
-    PyObject *protocol;
     uint32_t queue_low;
     unsigned int lost_count; /* 0: connected; then 1 and the writes since */
     bool is_closing;
@@ -172,7 +171,7 @@ static int apply_limits(struct transport *transport)
 /* Returns as PyObject_Call. */
 static PyObject *maybe_pause(struct transport *transport)
 {
-    PyObject *protocol = transport->protocol;
+    PyObject *protocol = transport->stream.handler;
     PyObject *done;
     uint32_t queue_high;
 
@@ -214,7 +213,8 @@ static PyObject *resume_protocol(struct transport *transport)
     PyObject *done;
 
     set_paused(transport, false);
-    done = call_named(&transport->stream, transport->protocol, names.resume_writing);
+    done =
+        call_named(&transport->stream, transport->stream.handler, names.resume_writing);
     return done == NULL ? report_flow(transport, names.resume_writing) : done;
 }
 
@@ -471,13 +471,13 @@ static PyObject *make(PyTypeObject *type, PyObject *args, PyObject *keywords)
     return self;
 }
 
-/* stream_traverse and stream_clear do the rest, high_water and loop included, which are
- * in the place of the handler and the framer. */
+/* stream_traverse and stream_clear do the rest, high_water included, which is in the
+ * place of the framer. */
 static int traverse(PyObject *self, visitproc visit, void *arg)
 {
     const struct transport *transport = as_transport(self);
 
-    Py_VISIT(transport->protocol);
+    Py_VISIT(transport->stream.loop);
     Py_VISIT(transport->stream.low_water);
     Py_VISIT(transport->stream.protocol_paused);
     return stream_traverse(self, visit, arg);
@@ -487,7 +487,7 @@ static int clear(PyObject *self)
 {
     struct transport *transport = as_transport(self);
 
-    Py_CLEAR(transport->protocol);
+    Py_CLEAR(transport->stream.loop);
     Py_CLEAR(transport->stream.low_water);
     Py_CLEAR(transport->stream.protocol_paused);
     return stream_clear(self);
@@ -547,7 +547,7 @@ static PyMemberDef members[] = {
     STREAM_AT("_context", T_OBJECT, context),
     STREAM_AT("_can_write", T_BOOL, can_write),
     {"_token", T_ULONGLONG, offsetof(struct stream_object, token), READONLY, NULL},
-    FIELD_AT("_protocol", T_OBJECT, protocol),
+    STREAM_AT("_protocol", T_OBJECT, handler),
     FIELD_AT("_conn_lost", T_UINT, lost_count),
     FIELD_AT("_closing", T_BOOL, is_closing),
     FIELD_AT("_paused", T_BOOL, is_reading_paused),

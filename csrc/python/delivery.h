@@ -74,6 +74,8 @@ int delivery_on_event(struct fdmux_loop *loop, const struct fdmux_stream_event *
                       void *userdata);
 int delivery_on_buffer(struct fdmux_loop *loop, uint64_t stream, void **ret_buffer,
                        size_t *ret_size, void *userdata);
+/* Runs without the GIL: it reads streams only, which live until their CLOSED event. */
+void delivery_prefetch(void *const *userdata, uint32_t count);
 
 /* Attributes that Python has set to None count as not set. */
 static inline bool delivery_is_set(const PyObject *object)

@@ -310,3 +310,28 @@ int delivery_on_buffer(struct fdmux_loop *loop, uint64_t token, void **ret_buffe
     Py_DECREF((PyObject *)stream);
     return r;
 }
+
+/* ---- prefetching ----------------------------------------------------------------- */
+
+static void prefetch_lines(const void *address, int count)
+{
+    for (int i = 0; i < count; i++)
+        __builtin_prefetch((const char *)address + (size_t)i * 64, 1);
+}
+
+/* What precedes an object is CPython's: pointers to its dict or values, and the links
+ * of the garbage collector. */
+#define BEFORE_OBJECT 32
+
+void delivery_prefetch(void *const *userdata, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        prefetch_lines((const char *)userdata[i] - BEFORE_OBJECT, 4);
+    for (uint32_t i = 0; i < count; i++) {
+        const struct stream_object *stream = userdata[i];
+
+        prefetch_lines(stream->on_data, 1);
+        prefetch_lines(stream->context, 2);
+        prefetch_lines((const char *)stream->handler - BEFORE_OBJECT, 2);
+    }
+}

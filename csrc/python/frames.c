@@ -22,6 +22,8 @@ struct delivery_rest {
 
 void frames_drop_rest(struct stream_object *stream)
 {
+    if (stream->is_transport) /* it has another field in this place */
+        return;
     PyMem_Free(stream->rest);
     stream->rest = NULL;
 }

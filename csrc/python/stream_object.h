@@ -13,8 +13,8 @@ struct stream_object {
     PyObject *data; /* the user's attribute; of a transport, the slot _extra */
     union {
         struct {
-            PyObject *handler; /* of a fdmux.Stream */
-            PyObject *framer;  /* a capsule, if is_framed: on_data gets frames */
+            PyObject *framer; /* a capsule, if is_framed: on_data gets frames */
+            struct delivery_rest *rest; /* of an incomplete frame */
         };
         struct { /* of a transport: the other slots of asyncio's class */
             PyObject *high_water;
@@ -27,6 +27,7 @@ struct stream_object {
     struct delivery *delivery; /* a reference */
     uint64_t token; /* 0: not open */
     PyObject *on_data; /* gets the data; NULL: data is dropped */
+    PyObject *handler; /* of a fdmux.Stream; the protocol of a transport */
     PyObject *context; /* that callbacks of a transport run in; or NULL */
     PyObject *tls; /* a TlsSession, or NULL; set once */
     /* Gathered writes, as bytes objects. Most often there is one: it needs no array. */
@@ -46,7 +47,6 @@ struct stream_object {
     /* The rest is for what is rare. */
     PyObject **chunks;
     uint32_t chunk_capacity;
-    struct delivery_rest *rest; /* of an incomplete frame */
     struct stream_object *previous_open;
     struct stream_object *next_open;
 };

@@ -48,6 +48,9 @@ static void begin(struct stream_object *stream, uint64_t token)
     stream->token = token;
     stream->can_write = stream->is_open = true;
     link_open(stream);
+    /* Cannot fail: the loop has this stream. */
+    (void)fdmux_stream_set_prefetch(stream->delivery->loop, delivery_on_event,
+                                    delivery_prefetch);
 }
 
 /* ---- functions for the core ---------------------------------------------------- */

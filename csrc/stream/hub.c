@@ -8,6 +8,7 @@
 #include <errno.h>
 
 #include "../backends/backend.h"
+#include "../core/node.h"
 #include "../platform/sys.h"
 
 /* The shared buffer begins at a page: the kernel copies with "rep movsb", which takes 2
@@ -184,6 +185,56 @@ void fdmux__hub_count_timed(struct fdmux_loop *loop, int change)
                               TICK_NS);
 }
 
+/* ---- prefetching --------------------------------------------------------------- */
+
+/* The stream of a live watcher, if `prefetch` is for it; or NULL. */
+static const struct fdmux__stream *find_prefetched(const struct fdmux__hub *hub,
+                                                   const struct fdmux__io *io)
+{
+    const struct fdmux__stream *stream;
+
+    if (io == NULL || io->fn != fdmux__stream_ready ||
+        !fdmux__slot_is_live(&io->base.slot))
+        return NULL;
+    stream = io->base.userdata;
+    return stream->fn == hub->prefetched_fn &&
+                   (stream->state & FDMUX__STREAM_FAILED) == 0
+               ? stream
+               : NULL;
+}
+
+static void hub_prefetch(struct fdmux_loop *loop, struct fdmux__io *const *ios,
+                         int count)
+{
+    const struct fdmux__hub *hub = fdmux__hub_of(loop);
+    void *found[FDMUX__PREFETCH_MAX];
+    uint32_t found_count = 0;
+
+    for (int i = 0; hub->prefetch != NULL && i < count; i++) {
+        const struct fdmux__stream *stream = find_prefetched(hub, ios[i]);
+
+        if (stream != NULL)
+            found[found_count++] = stream->base.userdata;
+    }
+    if (found_count > 1)
+        hub->prefetch(found, found_count);
+}
+
+int fdmux_stream_set_prefetch(struct fdmux_loop *loop, fdmux_stream_fn fn,
+                              fdmux_stream_prefetch_fn prefetch)
+{
+    struct fdmux__hub *hub;
+    int r = fdmux__hub_get(loop, &hub);
+
+    if (r < 0)
+        return r;
+    if (fn == NULL)
+        return -EINVAL;
+    hub->prefetched_fn = fn;
+    hub->prefetch = prefetch;
+    return 0;
+}
+
 /* ---- life ---------------------------------------------------------------------- */
 
 /* End every stream, with a CLOSED event. */
@@ -210,6 +261,7 @@ static void hub_close(struct fdmux_loop *loop)
 
 static const struct fdmux__extension extension = {
     .prepare = hub_prepare,
+    .prefetch = hub_prefetch,
     .dispatch = finish_pending,
     .is_pending = hub_is_pending,
     .close = hub_close,

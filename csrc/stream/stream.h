@@ -122,6 +122,8 @@ struct fdmux__hub {
     bool has_edges; /* the backend has FDMUX_FEATURE_EDGE */
     size_t queued_total;
     size_t queued_total_max;
+    fdmux_stream_fn prefetched_fn; /* of the streams that `prefetch` is for */
+    fdmux_stream_prefetch_fn prefetch; /* or NULL */
     struct fdmux__stream_limits *last_limits; /* of fdmux__stream_share_limits */
     void *layer_data; /* one allocation that the layers of all streams share */
 };

@@ -305,6 +305,12 @@ static int call_peer(struct fdmux_loop *loop, uint64_t token)
     return fdmux_stream_peer(loop, token, address, sizeof address);
 }
 
+static int call_set_prefetch(struct fdmux_loop *loop, uint64_t token)
+{
+    (void)token;
+    return fdmux_stream_set_prefetch(loop, ignore_event, NULL);
+}
+
 /* A library that always wants more bytes. */
 static int want(void *ssl)
 {
@@ -450,6 +456,7 @@ const struct call every_call[] = {
     {"stream_set_handler", STREAM, call_set_handler},
     {"stream_await_writable", STREAM, call_await_writable},
     {"stream_peer", STREAM, call_peer},
+    {"stream_set_prefetch", KINDLESS, call_set_prefetch},
     {"stream_start_tls", STREAM, call_start_tls},
     {"stream_tls_error", STREAM, call_tls_error},
 };

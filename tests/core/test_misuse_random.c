@@ -218,6 +218,13 @@ static int on_post(struct fdmux_loop *loop, void *userdata)
     return loop == NULL ? 0 : act();
 }
 
+static void on_prefetch(void *const *userdata, uint32_t count)
+{
+    CHECK(count > 1);
+    for (uint32_t i = 0; i < count; i++)
+        __builtin_prefetch(userdata[i]);
+}
+
 static int on_event(struct fdmux_loop *loop, const struct fdmux_stream_event *event,
                     void *userdata)
 {
@@ -563,6 +570,9 @@ static void try_handler(void)
     (void)JUDGE("await_writable", r, -ENOENT);
     r = fdmux_stream_peer(any_loop(), any_token(), or_null(address), below(29));
     (void)JUDGE("peer", r, -ENOENT, -ENOSPC);
+    r = fdmux_stream_set_prefetch(any_loop(), one_in(20) ? NULL : on_event,
+                                  one_in(3) ? NULL : on_prefetch);
+    (void)JUDGE("set_prefetch", r, -EINVAL);
 }
 
 static void try_hold(void)

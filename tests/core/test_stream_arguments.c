@@ -126,6 +126,8 @@ TEST(bad_arguments_are_refused)
     CHECK_EQ(fdmux_stream_await_writable(NULL, stream, 0), -EINVAL);
     CHECK_EQ(fdmux_stream_peer(NULL, stream, &stats, sizeof stats), -EINVAL);
     CHECK_EQ(fdmux_stream_peer(loop, stream, NULL, 28), -EINVAL);
+    CHECK_EQ(fdmux_stream_set_prefetch(NULL, note_event, NULL), -EINVAL);
+    CHECK_EQ(fdmux_stream_set_prefetch(loop, NULL, NULL), -EINVAL);
     CHECK(!is_readable(fds[1]));
     CHECK_EQ(serve(loop), 0);
     CHECK_EQ(witness.destroyed, 0);

@@ -164,6 +164,7 @@ static inline struct fdmux_queue *fdmux_queue_from_object(PyObject *object)
 #define fdmux_stream_await_writable(...)                                               \
     fdmux_table->stream->await_writable(__VA_ARGS__)
 #define fdmux_stream_peer(...) fdmux_table->stream->peer(__VA_ARGS__)
+#define fdmux_stream_set_prefetch(...) fdmux_table->stream->set_prefetch(__VA_ARGS__)
 #define fdmux_stream_start_tls(...) fdmux_table->tls->start_tls(__VA_ARGS__)
 #define fdmux_stream_tls_error(...) fdmux_table->tls->tls_error(__VA_ARGS__)
 

@@ -239,6 +239,18 @@ FDMUX_API int fdmux_stream_await_writable(struct fdmux_loop *loop, uint64_t stre
 FDMUX_API int fdmux_stream_peer(struct fdmux_loop *loop, uint64_t stream, void *address,
                                 size_t size);
 
+/* Ask the processor to load what the streams with these `userdata` will need soon. */
+typedef void (*fdmux_stream_prefetch_fn)(void *const *userdata, uint32_t count);
+
+/* Before the loop calls `fn` for several streams, let it call `prefetch` with their
+ * userdata, a few at a time. With many streams what `fn` uses is not in the cache;
+ * `prefetch` can load it for all of them at once (__builtin_prefetch), while the kernel
+ * works for those before. It must not wait, nor call functions of the loop. No hold is
+ * entered for it: without the GIL, it must not look into objects of Python. A loop has
+ * one `fn` with a prefetch, the last one given. NULL as `prefetch` ends it. Returns 0. */
+FDMUX_API int fdmux_stream_set_prefetch(struct fdmux_loop *loop, fdmux_stream_fn fn,
+                                        fdmux_stream_prefetch_fn prefetch);
+
 /* The functions above for callers that do not link the core: fdmux_api.stream. It only
  * grows, at its end. */
 struct fdmux_stream_api {
@@ -271,6 +283,8 @@ struct fdmux_stream_api {
                  struct fdmux_stream_stats *stats);
     int (*await_writable)(struct fdmux_loop *loop, uint64_t stream, uint32_t queue_low);
     int (*peer)(struct fdmux_loop *loop, uint64_t stream, void *address, size_t size);
+    int (*set_prefetch)(struct fdmux_loop *loop, fdmux_stream_fn fn,
+                        fdmux_stream_prefetch_fn prefetch);
 };
 
 /* cffi:end */
