@@ -56,7 +56,7 @@ PyObject *aio_transport_call(const struct stream_object *stream, PyObject *funct
 static PyObject *call_named(const struct stream_object *stream, PyObject *object,
                             PyObject *name)
 {
-    PyObject *method = PyObject_GetAttr(object, name);
+    PyObject *method = PyObject_GetAttr(object == NULL ? Py_None : object, name);
     PyObject *done =
         method == NULL ? NULL : aio_transport_call(stream, method, NULL, NULL);
 

@@ -16,6 +16,7 @@ int stream_traverse(PyObject *self, visitproc visit, void *arg)
                               stream->on_data,
                               stream->context,
                               stream->handler,
+                              stream->framer,
                               stream->data,
                               stream->tls};
 

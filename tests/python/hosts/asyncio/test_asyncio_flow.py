@@ -137,6 +137,47 @@ def test_deleted_limits_are_an_attribute_error(
     with_transport(loop, use)
 
 
+def test_limits_in_a_cycle_are_collected(loop: Loop) -> None:
+    class Mark:
+        """Shows, by a weak reference, that what refers to it is gone."""
+
+    class Number(int):
+        owned: tuple[Mark, asyncio.Transport]
+
+    gone: list[weakref.ref[Mark]] = []
+
+    async def use(transport: asyncio.Transport) -> None:
+        number = Number(1000)
+        number.owned = (Mark(), transport)
+        gone.append(weakref.ref(number.owned[0]))
+        transport.set_write_buffer_limits(number, number)
+
+    with_transport(loop, use)
+    gc.collect()
+    assert gone[0]() is None
+
+
+@pytest.mark.parametrize("loop", ["ours"], indirect=True)
+def test_deleted_protocol_is_an_attribute_error(loop: Loop) -> None:
+    reported: list[str] = []
+    loop.set_exception_handler(
+        lambda _loop, context: reported.append(context["message"])
+    )
+
+    async def main() -> None:
+        transport, protocol, far = await connect()
+        with far:
+            transport.write(bytes(BIG))
+            assert protocol.events == ["made", "pause"]
+            del transport._protocol  # type: ignore[attr-defined] # private
+            assert len(await receive_size(far, BIG)) == BIG
+            transport.abort()
+            await turns()
+        assert reported[0] == "protocol.resume_writing() failed"
+
+    run(loop, main())
+
+
 class Stubborn(Recorder):
     """Is interrupted when it is resumed."""
 
