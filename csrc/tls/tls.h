@@ -66,16 +66,16 @@ struct fdmux__tls {
 
 /* Shared by the streams of a loop: hub->layer_data. While a function of `owner` runs,
  * what it writes is gathered, to become few records. `out` has ciphertext that is sent
- * with what follows, or when the layer is done with the stream. It has one record: two
- * share a sendmsg(2), the second of which is not copied. More would bring a stream from
- * an empty queue over its high-water mark at once. */
+ * with what follows, or when the layer is done with the stream. Four records share a
+ * sendmsg(2), the last of which is not copied: 3 % less than two at a message of 100
+ * KiB. More would bring a stream far over its high-water mark at once. */
 struct fdmux__tls_shared {
     struct fdmux__tls *owner;
     struct fdmux__tls *out_owner; /* NULL: `out` is empty */
     uint32_t gathered;
     uint32_t out_count;
     unsigned char gather[FDMUX__TLS_RECORD];
-    unsigned char out[FDMUX__TLS_RECORD + FDMUX__TLS_RECORD_EXTRA];
+    unsigned char out[3 * (FDMUX__TLS_RECORD + FDMUX__TLS_RECORD_EXTRA)];
 };
 
 /* tls.c */
