@@ -19,7 +19,7 @@ from benchmarks.machine import describe_machine
 from benchmarks.options import Options
 from benchmarks.processes import Failed
 from benchmarks.rounds import progress
-from benchmarks.rows import ROWS
+from benchmarks.rows import ROWS, tls
 from benchmarks.rows.echo import CONNECTIONS, SERVERS, SITUATIONS, SIZE
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def row_names(text: str) -> tuple[str, ...]:
 
 
 def server_names(text: str) -> tuple[str, ...]:
-    return names_among(list(SERVERS), text)
+    return names_among(list(SERVERS | tls.SERVERS), text)
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -6,15 +6,21 @@ server. Each lie must end it with a failure, and the truth must add up to the by
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import ssl
+import tempfile
 import threading
 from collections.abc import Callable
 
+from benchmarks.availability import Unavailable
 from benchmarks.build import build
 from benchmarks.open_load import OpenLoad
 from benchmarks.processes import Failed, Load
 from benchmarks.programs.servers.announce import listen
+from benchmarks.programs.servers.asyncio_tls import make_context
 from benchmarks.rounds import progress
+from benchmarks.rows.tls import LIBRARIES, make_certificate
 
 Answer = Callable[[int, bytes], bytes]
 Drive = Callable[[int], int]
@@ -54,6 +60,22 @@ class LyingServer(threading.Thread):
             pass  # the load generator left: it has noticed
 
 
+class LyingTlsServer(LyingServer):
+    """The same over TLS."""
+
+    def _serve(self, sock: socket.socket) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            context = make_context(*make_certificate(folder))
+        with (
+            context.wrap_socket(sock, server_side=True) as tls,
+            tls.makefile("rb") as reader,
+            contextlib.suppress(ConnectionError, ssl.SSLError),  # it left: noticed
+        ):
+            while received := reader.read(MESSAGE_SIZE):
+                self.received += len(received)
+                tls.sendall(self._answer(self.received, received))
+
+
 def is_honest(_total: int, received: bytes) -> bytes:
     return received
 
@@ -86,6 +108,14 @@ def closed_loop(port: int) -> int:
         return generator.run_messages()
 
 
+def closed_tls_loop(port: int) -> int:
+    """Drive with programs/native/tls_load.c; return how many were measured."""
+    program = str(build("tls_load.c", *LIBRARIES))
+    load = Load(program, 1, MESSAGE_SIZE, WARMUP, MESSAGES, None)
+    with load.started("the server of the check", port) as generator:
+        return generator.run_messages()
+
+
 def open_loop(port: int) -> int:
     """Drive with programs/native/latency_load.c; it sends one message to connect."""
     load = OpenLoad("bursts", 1, MESSAGE_SIZE, WARMUP - 1, MESSAGES, INTERVAL_US)
@@ -98,8 +128,21 @@ def check_load_generators() -> bool:
     results = [
         check_loop("closed loop", closed_loop),
         check_loop("open loop", open_loop),
+        check_tls_loop(),
     ]
     return all(results)
+
+
+def check_tls_loop() -> bool:
+    """Do the same over TLS, where there are headers and the program openssl."""
+    try:
+        build("tls_load.c", *LIBRARIES)
+        with tempfile.TemporaryDirectory() as folder:
+            make_certificate(folder)
+    except Unavailable as reason:
+        progress(f"closed loop over TLS: left out, {reason}")
+        return True
+    return check_loop("closed loop over TLS", closed_tls_loop, LyingTlsServer)
 
 
 def check_loop(

@@ -60,13 +60,13 @@ def fdmux_include() -> Path:
         raise Unavailable(f"fdmux is not installed with its headers: {error}") from None
 
 
-def build_on_fdmux(source: str) -> Path:
+def build_on_fdmux(source: str, *libraries: str) -> Path:
     """Compile a program against the static core of the installed fdmux."""
     include = fdmux_include()
     library = include.parent / "lib" / "libfdmux.a"
     if not library.exists():
         raise Unavailable(f"there is no static core {library}")
-    return build(source, f"-I{include}", str(library), "-pthread")
+    return build(source, f"-I{include}", str(library), *libraries, "-pthread")
 
 
 def find(

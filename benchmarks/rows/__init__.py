@@ -25,6 +25,7 @@ from benchmarks.rows import (
     selector,
     timers,
     timers_million,
+    tls,
     wait,
 )
 
@@ -34,6 +35,7 @@ ROWS: dict[str, Row] = {
     "selector": selector.measure,
     "wait": wait.measure,
     "echo": echo.measure,
+    "tls": tls.measure,
     "latency": latency.measure,
     "resp": resp.measure,
     "native_echo": native_echo.measure,
