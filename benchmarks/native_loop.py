@@ -16,7 +16,7 @@ class HasNativeLoop(Protocol):
 
 
 class Reference(ctypes.Structure):
-    """``struct fdmux_loop_ref`` of fdmux.h."""
+    """``struct fdmux_loop_handle`` of fdmux_api.h."""
 
     _fields_ = (("api", ctypes.c_void_p), ("loop", ctypes.c_void_p))
     api: int

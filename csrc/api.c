@@ -1,7 +1,7 @@
 /* api.c: the function table that consumers find at run time. Append only.
  *
  * The only file that knows the core, streams and TLS. */
-#include "fdmux.h"
+#include "fdmux_api.h"
 #include "fdmux_stream.h"
 #include "fdmux_tls.h"
 
@@ -39,6 +39,9 @@ static const struct fdmux_api api = {
     .struct_size = sizeof(struct fdmux_api),
     .loop_create = fdmux_loop_create,
     .loop_destroy = fdmux_loop_destroy,
+    .loop_ref = fdmux_loop_ref,
+    .loop_unref = fdmux_loop_unref,
+    .loop_at_close = fdmux_loop_at_close,
     .loop_fd = fdmux_loop_fd,
     .loop_next_deadline = fdmux_loop_next_deadline,
     .loop_dispatch = fdmux_loop_dispatch,
@@ -54,9 +57,11 @@ static const struct fdmux_api api = {
     .io_add = fdmux_io_add,
     .io_update = fdmux_io_update,
     .io_replace_fd = fdmux_io_replace_fd,
+    .io_fd = fdmux_io_fd,
     .io_remove = fdmux_io_remove,
     .timer_add = fdmux_timer_add,
     .timer_arm = fdmux_timer_arm,
+    .timer_arm_in = fdmux_timer_arm_in,
     .timer_cancel = fdmux_timer_cancel,
     .timer_remove = fdmux_timer_remove,
     .post = fdmux_post,

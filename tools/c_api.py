@@ -25,6 +25,7 @@ NAMES = (
     "fdmux_stream.h",
     "fdmux_tls.h",
     "fdmux_frame.h",
+    "fdmux_api.h",
     "fdmux_python.h",
 )
 

@@ -71,38 +71,17 @@ static int batch_size(const struct fdmux_loop *loop, const struct fdmux__batch *
     return size;
 }
 
-/* From here until stop_calling, removed watchers are only retired. */
-static void start_calling(struct fdmux_loop *loop)
-{
-    loop->is_calling = true;
-    loop->batch++;
-    fdmux__calling_begin(loop);
-}
-
-/* Holds are left last: if a function needed a hold, its `destroyed` likely does too. */
-static void stop_calling(struct fdmux_loop *loop)
-{
-    loop->is_calling = false;
-    fdmux__reap(loop);
-    if (loop->hold_count > 0) {
-        fdmux__loop_unlock(loop);
-        fdmux__hold_leave_all(loop);
-        pthread_mutex_lock(&loop->lock);
-    }
-    fdmux__calling_end(loop);
-}
-
 static int run_hooks(struct fdmux_loop *loop)
 {
     int r;
 
     if (atomic_load(&loop->first_hook) == FDMUX__SLOT_NONE)
         return 0;
-    start_calling(loop);
+    fdmux__batch_begin(loop);
     pthread_mutex_unlock(&loop->lock);
     r = fdmux__hook_dispatch(loop);
     pthread_mutex_lock(&loop->lock);
-    stop_calling(loop);
+    fdmux__batch_end(loop);
     return r;
 }
 
@@ -217,7 +196,7 @@ static int call_batch(struct fdmux_loop *loop, struct fdmux__batch *batch)
     int r = 0;
 
     loop->first_stage = STAGE_IO;
-    start_calling(loop);
+    fdmux__batch_begin(loop);
     for (int i = 0; i < STAGE_COUNT && r >= 0; i++) {
         int stage = (first + i) % STAGE_COUNT;
 
@@ -229,7 +208,7 @@ static int call_batch(struct fdmux_loop *loop, struct fdmux__batch *batch)
         else if (batch->is_full && i > 0)
             loop->first_stage = (uint8_t)stage; /* earlier stages had filled it */
     }
-    stop_calling(loop);
+    fdmux__batch_end(loop);
     if (r >= 0 && is_full && batch->capacity == 0)
         return -ENOBUFS;
     return r < 0 ? r : 0;
@@ -273,7 +252,7 @@ static int report_error(struct fdmux_loop *loop, const struct fdmux__batch *batc
 
 static bool is_over(struct fdmux_loop *loop)
 {
-    return atomic_load(&loop->is_closed);
+    return atomic_load(&loop->is_closing);
 }
 
 /* Run one iteration. Returns true to go on; otherwise *ret is what dispatch returns. */
@@ -379,11 +358,11 @@ int fdmux__loop_dispatch_extension(struct fdmux_loop *loop)
 
     if (r < 0)
         return r == -EBUSY ? 0 : r;
-    start_calling(loop);
+    fdmux__batch_begin(loop);
     while (r >= 0 && !is_over(loop) && has_work(loop, STAGE_EXTENSION))
         r = run_stage(loop, &batch, STAGE_EXTENSION);
-    stop_calling(loop);
-    return end_dispatch(loop, r);
+    fdmux__batch_end(loop);
+    return end_dispatch(loop, r >= 0 && is_over(loop) ? -ESTALE : r);
 }
 
 int fdmux_loop_dispatch(struct fdmux_loop *loop, int64_t timeout_ns,
@@ -391,8 +370,10 @@ int fdmux_loop_dispatch(struct fdmux_loop *loop, int64_t timeout_ns,
 {
     struct fdmux__batch batch = {.ready = ready, .capacity = capacity};
 
-    if (capacity < 0 || (capacity > 0 && ready == NULL))
+    if (capacity < 0)
         return -EINVAL;
+    if (capacity > 0 && ready == NULL)
+        return -EFAULT;
     return fdmux__loop_dispatch(loop, timeout_ns, &batch);
 }
 

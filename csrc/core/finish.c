@@ -1,5 +1,6 @@
 /* finish.c: see finish.h. Called by fdmux__loop_close, or, if the loop is closed during
- * a dispatch, by that dispatch at its end. */
+ * a dispatch, by that dispatch at its end. Until is_closed is set, calls are accepted.
+ */
 #include "finish.h"
 
 #include "../backends/backend.h"
@@ -29,10 +30,26 @@ void fdmux__loop_free(struct fdmux_loop *loop)
     fdmux__sys_free(loop);
 }
 
+/* Announce the end while everything still works; the functions are one batch. In a
+ * child of fork(2) what they would close is the parent's. */
+static void announce(struct fdmux_loop *loop)
+{
+    if (fdmux__load(&loop->first_close_hook) == FDMUX__SLOT_NONE ||
+        fdmux__loop_is_forked(loop))
+        return;
+    loop->is_dispatching = true;
+    fdmux__batch_begin(loop);
+    fdmux__hook_close(loop);
+    fdmux__batch_end(loop);
+    loop->is_dispatching = false;
+}
+
 void fdmux__loop_finish(struct fdmux_loop *loop)
 {
     bool is_destroyed;
 
+    announce(loop);
+    atomic_store(&loop->is_closed, true);
     fdmux__loop_unlock(loop);
     fdmux__post_close(loop);
     if (loop->extension != NULL) {

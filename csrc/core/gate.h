@@ -10,8 +10,15 @@
 
 #define FDMUX__LOOP_MAGIC UINT64_C(0x66646d75786c6f6f) /* "fdmuxloo" */
 
-/* 0, or -EINVAL unless `options` begins with its own size, which must be `size`. */
+/* 0, -EFAULT for NULL, or -E2BIG unless `options` begins with its own size, which must
+ * be `size`. */
 int fdmux__options_check(const void *options, size_t size);
+/* The same, for a function that writes its result to `ret`: -EFAULT for NULL, too. */
+int fdmux__arguments_check(const void *options, size_t size, const void *ret);
+
+/* 0, or -EINVAL for unknown `flags`, or unless a watcher has either a function or
+ * FDMUX_COLLECT. */
+int fdmux__collect_check(uint32_t flags, bool has_no_fn);
 
 /* How many forks lie between this process and the first that called fork_watch. */
 uint32_t fdmux__fork_generation(void);
@@ -20,7 +27,8 @@ void fdmux__fork_watch(void);
 /* Called when a function has returned in a child of fork(); returns -ECHILD. */
 int fdmux__fork_return(struct fdmux_loop *loop);
 
-/* 0, -EINVAL for no loop, -ESTALE for a closed one, -ECHILD in a child of fork(). */
+/* 0, -EFAULT for NULL, -EINVAL for what is no loop, -ESTALE for a closed one, -ECHILD
+ * in a child of fork(). */
 int fdmux__loop_check(struct fdmux_loop *loop);
 /* Check, then lock; check again whether the loop was closed meanwhile. */
 int fdmux__loop_lock(struct fdmux_loop *loop);

@@ -55,7 +55,7 @@ static int enter(struct fdmux_loop *loop, const struct fdmux_hold *hold)
 int fdmux_loop_hold(struct fdmux_loop *loop, const struct fdmux_hold *hold)
 {
     if (loop == NULL || hold == NULL)
-        return -EINVAL;
+        return -EFAULT;
     if (!fdmux__is_calling_thread(loop)) {
         int r = fdmux__loop_check(loop);
 

@@ -32,9 +32,16 @@ void fdmux__deadline_changed(struct fdmux_loop *loop)
         fdmux__host_arm(loop, false);
 }
 
+void fdmux__host_notify(struct fdmux_loop *loop)
+{
+    if (loop->is_hosted && !loop->is_dispatching &&
+        fdmux__load(&loop->first_hook) != FDMUX__SLOT_NONE)
+        (void)fdmux__wake_ring(loop); /* fails only where a sandbox forbids write(2) */
+}
+
 int fdmux_loop_next_deadline(struct fdmux_loop *loop, int64_t *ret_deadline_ns)
 {
-    int r = ret_deadline_ns == NULL ? -EINVAL : fdmux__loop_lock(loop);
+    int r = ret_deadline_ns == NULL ? -EFAULT : fdmux__loop_lock(loop);
 
     if (r < 0)
         return r;

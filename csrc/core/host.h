@@ -9,6 +9,9 @@
 /* The first deadline may have changed: wake the thread that waits, or move the host's
  * timer earlier. For changes outside of a batch, with the lock held. */
 void fdmux__deadline_changed(struct fdmux_loop *loop);
+/* Something that a hook may depend on has changed: if the loop has hooks and a host
+ * waits, wake the host, since hooks run only in a dispatch. With the lock held. */
+void fdmux__host_notify(struct fdmux_loop *loop);
 /* Set the timer in the host's descriptor to the next deadline, with the lock held. A
  * deadline later than the one set is ignored unless `may_move_later`. */
 void fdmux__host_arm(struct fdmux_loop *loop, bool may_move_later);

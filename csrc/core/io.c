@@ -6,6 +6,7 @@
 #include <errno.h>
 
 #include "gate.h"
+#include "host.h"
 
 static int check_events(uint32_t events)
 {
@@ -31,7 +32,9 @@ static int add_io(struct fdmux_loop *loop, const struct fdmux_io_options *option
     io->compact = compact;
     io->node = FDMUX__SLOT_NONE;
     fdmux__store(&io->events, options->events);
-    r = fdmux__node_attach(loop, index, options->fd, options->events);
+    r = options->fd == -1
+            ? 0
+            : fdmux__node_attach(loop, index, options->fd, options->events);
     if (r < 0) {
         io->base.destroyed = NULL; /* the caller still owns its userdata */
         fdmux__retire(loop, &loop->ios, index);
@@ -51,6 +54,8 @@ int fdmux__io_add(struct fdmux_loop *loop, const struct fdmux_io_options *option
     if (r < 0)
         return r;
     r = add_io(loop, options, compact, ret_io);
+    if (r == 0)
+        fdmux__host_notify(loop);
     fdmux__loop_unlock(loop);
     return r;
 }
@@ -58,13 +63,20 @@ int fdmux__io_add(struct fdmux_loop *loop, const struct fdmux_io_options *option
 int fdmux_io_add(struct fdmux_loop *loop, const struct fdmux_io_options *options,
                  uint64_t *ret_io)
 {
-    if (fdmux__options_check(options, sizeof *options) < 0 || ret_io == NULL ||
-        options->reserved != 0 || check_events(options->events) < 0)
-        return -EINVAL;
-    return fdmux__io_add(loop, options, 0, ret_io);
+    int r = fdmux__arguments_check(options, sizeof *options, ret_io);
+
+    if (r == 0)
+        r = fdmux__collect_check(options->flags, options->fn == NULL);
+    if (r == 0)
+        r = check_events(options->events);
+    return r < 0 ? r : fdmux__io_add(loop, options, 0, ret_io);
 }
 
-int fdmux__io_set_events(struct fdmux_loop *loop, struct fdmux__io *io, uint32_t events)
+/* Change one watcher's interest. If the caller says that the descriptor number is
+ * current, the kernel is asked even if nothing changes: the number may mean another
+ * file by now. */
+static int set_events(struct fdmux_loop *loop, struct fdmux__io *io, uint32_t events,
+                      bool is_current)
 {
     uint32_t before = fdmux__load(&io->events);
     struct fdmux__node *node;
@@ -78,12 +90,43 @@ int fdmux__io_set_events(struct fdmux_loop *loop, struct fdmux__io *io, uint32_t
     mask = fdmux__node_wanted(loop, node); /* what the other watchers want */
     r = fdmux__node_options_agree(mask, fdmux__node_kernel_mask(events)) ? 0 : -EEXIST;
     mask |= fdmux__node_kernel_mask(events);
-    if (r == 0 && mask == node->mask && (mask & FDMUX_EDGE) != 0)
-        r = fdmux__node_tell_anyway(loop, node, mask); /* re-arms the edge */
+    if (r == 0 && (is_current || (mask & FDMUX_EDGE) != 0))
+        r = fdmux__node_tell_anyway(loop, node, mask); /* re-arms the edge, too */
     else if (r == 0)
         r = fdmux__node_tell(loop, node, mask);
     fdmux__store(&io->events, r < 0 ? before : events);
     return r;
+}
+
+int fdmux__io_set_events(struct fdmux_loop *loop, struct fdmux__io *io, uint32_t events)
+{
+    return set_events(loop, io, events, false);
+}
+
+/* Lock the loop and find a watcher; -EIDRM leaves it unlocked. */
+static int lock_io(struct fdmux_loop *loop, uint64_t token, struct fdmux__io **ret_io)
+{
+    struct fdmux__io *io;
+    int r = fdmux__loop_lock(loop);
+
+    if (r < 0)
+        return r;
+    io = fdmux__slots_find(&loop->ios, token);
+    if (io == NULL) {
+        fdmux__loop_unlock(loop);
+        return -EIDRM;
+    }
+    *ret_io = io;
+    return 0;
+}
+
+/* Returns `result`. */
+static int unlock_io(struct fdmux_loop *loop, int result)
+{
+    if (result == 0)
+        fdmux__host_notify(loop);
+    fdmux__loop_unlock(loop);
+    return result;
 }
 
 int fdmux_io_update(struct fdmux_loop *loop, uint64_t token, uint32_t events)
@@ -91,65 +134,79 @@ int fdmux_io_update(struct fdmux_loop *loop, uint64_t token, uint32_t events)
     struct fdmux__io *io;
     int r = check_events(events);
 
-    if (r < 0)
-        return r;
-    r = fdmux__loop_lock(loop);
-    if (r < 0)
-        return r;
-    io = fdmux__slots_find(&loop->ios, token);
-    r = io == NULL ? -ENOENT : fdmux__io_set_events(loop, io, events);
-    fdmux__loop_unlock(loop);
-    return r;
+    if (r == 0)
+        r = lock_io(loop, token, &io);
+    return r < 0 ? r : unlock_io(loop, set_events(loop, io, events, true));
 }
 
-/* The number has not changed, but it may mean another file: the kernel finds out. */
-static int register_again(struct fdmux_loop *loop, struct fdmux__node *node)
+/* Move a watcher to the node of another descriptor. First a temporary watcher takes its
+ * place there, so a failure changes nothing. */
+static int move_to(struct fdmux_loop *loop, uint32_t index, int fd, uint32_t events)
 {
-    uint32_t mask = fdmux__node_wanted(loop, node);
+    struct fdmux__io *place;
+    uint32_t place_index;
+    int r = fdmux__slots_take(&loop->ios, &place_index);
 
-    return mask == 0 ? fdmux__node_check_fd(node->fd)
-                     : fdmux__node_tell_anyway(loop, node, mask);
-}
-
-static int replace_fd(struct fdmux_loop *loop, uint32_t index, int fd)
-{
-    struct fdmux__io *io = fdmux__io_at(loop, index);
-    uint32_t old_node = io->node;
-    uint32_t new_index;
-    int r;
-
-    if (old_node != FDMUX__SLOT_NONE && fdmux__node_at(loop, old_node)->fd == fd)
-        return register_again(loop, fdmux__node_at(loop, old_node));
-    /* First put a temporary watcher on the new node: a failure then changes nothing. */
-    r = fdmux__slots_take(&loop->ios, &new_index);
     if (r < 0)
         return r;
-    fdmux__io_at(loop, new_index)->node = FDMUX__SLOT_NONE;
-    fdmux__store(&fdmux__io_at(loop, new_index)->events, fdmux__load(&io->events));
-    r = fdmux__node_attach(loop, new_index, fd, fdmux__load(&io->events));
+    place = fdmux__io_at(loop, place_index);
+    place->node = FDMUX__SLOT_NONE;
+    fdmux__store(&place->events, events);
+    r = fdmux__node_attach(loop, place_index, fd, events);
     if (r == 0) {
-        struct fdmux__node *node =
-            fdmux__node_at(loop, fdmux__io_at(loop, new_index)->node);
-
         fdmux__node_detach(loop, index);
-        fdmux__node_append(loop, node, index);
-        fdmux__node_detach(loop, new_index);
+        fdmux__store(&fdmux__io_at(loop, index)->events, events);
+        fdmux__node_append(loop, fdmux__node_at(loop, place->node), index);
+        fdmux__node_detach(loop, place_index);
     }
-    fdmux__retire(loop, &loop->ios, new_index);
+    fdmux__retire(loop, &loop->ios, place_index);
     fdmux__reap(loop);
     return r;
 }
 
-int fdmux_io_replace_fd(struct fdmux_loop *loop, uint64_t token, int fd)
+/* The same number, which may mean another file: the kernel finds out. */
+static int register_again(struct fdmux_loop *loop, struct fdmux__io *io, int fd,
+                          uint32_t events)
 {
-    int r = fdmux__loop_lock(loop);
+    int r = fdmux__node_check_fd(fd);
+
+    return r < 0 ? r : set_events(loop, io, events, true);
+}
+
+static int replace_fd(struct fdmux_loop *loop, uint32_t index, int fd, uint32_t events)
+{
+    struct fdmux__io *io = fdmux__io_at(loop, index);
+
+    if (io->node != FDMUX__SLOT_NONE && fdmux__node_at(loop, io->node)->fd == fd)
+        return register_again(loop, io, fd, events);
+    if (fd != -1)
+        return move_to(loop, index, fd, events);
+    fdmux__node_detach(loop, index);
+    fdmux__store(&io->events, events);
+    return 0;
+}
+
+int fdmux_io_replace_fd(struct fdmux_loop *loop, uint64_t token, int fd,
+                        uint32_t events)
+{
+    struct fdmux__io *io;
+    int r = check_events(events);
+
+    if (r == 0)
+        r = lock_io(loop, token, &io);
+    return r < 0 ? r
+                 : unlock_io(loop,
+                             replace_fd(loop, fdmux__token_slot(token), fd, events));
+}
+
+int fdmux_io_fd(struct fdmux_loop *loop, uint64_t token)
+{
+    struct fdmux__io *io;
+    int r = lock_io(loop, token, &io);
 
     if (r < 0)
         return r;
-    if (fdmux__slots_find(&loop->ios, token) == NULL)
-        r = -ENOENT;
-    else
-        r = replace_fd(loop, fdmux__token_slot(token), fd);
+    r = io->node == FDMUX__SLOT_NONE ? -EBADF : fdmux__node_at(loop, io->node)->fd;
     fdmux__loop_unlock(loop);
     return r;
 }
@@ -163,18 +220,16 @@ static void retire_io(struct fdmux_loop *loop, uint32_t index)
 
 int fdmux_io_remove(struct fdmux_loop *loop, uint64_t token)
 {
-    int r = fdmux__loop_lock(loop);
+    struct fdmux__io *io;
+    int r = lock_io(loop, token, &io);
 
     if (r < 0)
         return r;
-    if (fdmux__slots_find(&loop->ios, token) == NULL) {
-        r = -ENOENT;
-    } else {
-        retire_io(loop, fdmux__token_slot(token));
-        fdmux__reap(loop);
-    }
+    fdmux__host_notify(loop);
+    retire_io(loop, fdmux__token_slot(token));
+    fdmux__reap(loop);
     fdmux__loop_unlock(loop);
-    return r;
+    return 0;
 }
 
 void fdmux__io_kill_all(struct fdmux_loop *loop)

@@ -94,7 +94,7 @@ static int walk_until(struct fdmux_loop *loop, const struct target *target,
     int r = WALK_DONE;
 
     while (index != FDMUX__SLOT_NONE && index != end && r == WALK_DONE &&
-           !atomic_load_explicit(&loop->is_closed, memory_order_relaxed)) {
+           !atomic_load_explicit(&loop->is_closing, memory_order_relaxed)) {
         struct fdmux__io *io = io_at(loop, index, target);
         uint32_t next;
 
@@ -326,7 +326,7 @@ static int dispatch_some(struct fdmux_loop *loop, int *index,
         count = TARGETS_MAX;
     find_targets(loop, events, targets, count);
     for (int i = 0; i < count && r == WALK_DONE &&
-                    !atomic_load_explicit(&loop->is_closed, memory_order_relaxed);
+                    !atomic_load_explicit(&loop->is_closing, memory_order_relaxed);
          i++) {
         r = dispatch_event(loop, &events[i], &targets[i], batch, ret_is_stale);
         *index += r == WALK_DONE ? 1 : 0;
@@ -343,7 +343,7 @@ int fdmux__io_dispatch(struct fdmux_loop *loop, struct fdmux__batch *batch)
     int i = 0;
 
     while (i < loop->event_count && r == WALK_DONE &&
-           !atomic_load_explicit(&loop->is_closed, memory_order_relaxed))
+           !atomic_load_explicit(&loop->is_closing, memory_order_relaxed))
         r = dispatch_some(loop, &i, batch, &found_stale);
     if (i == loop->event_count)
         loop->event_count = 0;

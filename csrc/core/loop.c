@@ -1,7 +1,7 @@
 /* loop.c: create, close and destroy loops.
  *
- * Closing ends every watcher and closes the kernel objects; destroying also frees the
- * memory. Both may happen inside a function of the loop or while another thread
+ * Closing ends every watcher and closes the kernel objects; the last reference frees
+ * the memory. Both may happen inside a function of the loop or while another thread
  * dispatches; then that dispatch finishes the loop at its end. */
 #include "loop.h"
 
@@ -36,16 +36,15 @@ static void init_tables(struct fdmux_loop *loop)
                       seed);
     fdmux__slots_init(&loop->hooks, FDMUX__KIND_HOOK, sizeof(struct fdmux__hook), seed);
     atomic_store(&loop->first_hook, FDMUX__SLOT_NONE);
+    atomic_store(&loop->first_close_hook, FDMUX__SLOT_NONE);
     fdmux__retire_init(loop);
 }
 
 static int check_options(const struct fdmux_loop_options *options)
 {
-    if (options == NULL)
-        return 0;
-    return fdmux__options_check(options, sizeof *options) < 0 || options->flags != 0
-               ? -EINVAL
-               : 0;
+    int r = options == NULL ? 0 : fdmux__options_check(options, sizeof *options);
+
+    return r == 0 && options != NULL && options->flags != 0 ? -EINVAL : r;
 }
 
 static int open_loop(struct fdmux_loop *loop, const char *backend)
@@ -65,13 +64,16 @@ int fdmux_loop_create(const struct fdmux_loop_options *options,
     struct fdmux_loop *loop;
     int r = check_options(options);
 
-    if (r < 0 || ret_loop == NULL)
-        return -EINVAL;
+    if (r == 0 && ret_loop == NULL)
+        r = -EFAULT;
+    if (r < 0)
+        return r;
     loop = fdmux__sys_calloc(1, sizeof *loop);
     if (loop == NULL)
         return -ENOMEM;
     fdmux__fork_watch();
     loop->fork_generation = fdmux__fork_generation();
+    atomic_store(&loop->reference_count, 1);
     loop->wake_read_fd = loop->wake_write_fd = -1;
     loop->magic = FDMUX__LOOP_MAGIC;
     init_tables(loop);
@@ -97,10 +99,12 @@ int fdmux__loop_close(struct fdmux_loop *loop)
     if (!fdmux__is_loop(loop))
         return -EINVAL;
     lock_to_close(loop);
-    if (atomic_exchange(&loop->is_closed, true)) {
+    if (atomic_exchange(&loop->is_closing, true)) {
         fdmux__loop_unlock(loop);
         return 0;
     }
+    if (fdmux__load(&loop->first_close_hook) == FDMUX__SLOT_NONE)
+        atomic_store(&loop->is_closed, true); /* nobody needs it any more */
     if (!loop->is_dispatching) {
         fdmux__loop_finish(loop);
         return 0;
@@ -110,11 +114,19 @@ int fdmux__loop_close(struct fdmux_loop *loop)
     return 0;
 }
 
-struct fdmux_loop *fdmux_loop_destroy(struct fdmux_loop *loop)
+struct fdmux_loop *fdmux_loop_ref(struct fdmux_loop *loop)
+{
+    if (!fdmux__is_loop(loop))
+        return NULL;
+    atomic_fetch_add(&loop->reference_count, 1);
+    return loop;
+}
+
+struct fdmux_loop *fdmux_loop_unref(struct fdmux_loop *loop)
 {
     bool is_finished;
 
-    if (!fdmux__is_loop(loop))
+    if (!fdmux__is_loop(loop) || atomic_fetch_sub(&loop->reference_count, 1) != 1)
         return NULL;
     (void)fdmux__loop_close(loop); /* cannot fail for a valid loop */
     pthread_mutex_lock(&loop->lock);
@@ -124,6 +136,12 @@ struct fdmux_loop *fdmux_loop_destroy(struct fdmux_loop *loop)
     if (is_finished)
         fdmux__loop_free(loop);
     return NULL;
+}
+
+struct fdmux_loop *fdmux_loop_destroy(struct fdmux_loop *loop)
+{
+    (void)fdmux__loop_close(loop); /* -EINVAL for what is no loop */
+    return fdmux_loop_unref(loop);
 }
 
 int64_t fdmux_loop_now(struct fdmux_loop *loop)

@@ -62,12 +62,14 @@ struct fdmux_loop {
     void *backend_data;
     pthread_mutex_t lock;
     uint32_t fork_generation;
-    atomic_bool is_closed;
+    _Atomic uint32_t reference_count;
+    atomic_bool is_closing; /* no function is called any more but those at the close */
+    atomic_bool is_closed; /* and no call is accepted any more */
 
     /* Dispatching. */
     bool is_dispatching;
-    bool is_destroyed; /* free the memory when the dispatch ends */
-    bool is_finished;  /* only the memory is left */
+    bool is_destroyed; /* no reference is left: free the memory when finished */
+    bool is_finished; /* only the memory is left */
     bool is_waiting;
     bool is_calling;
     _Atomic uintptr_t calling_thread; /* the thread that calls functions; 0: none */
@@ -75,11 +77,11 @@ struct fdmux_loop {
     struct fdmux__held holds[FDMUX_HOLD_MAX];
     fdmux_return_fn return_fn;
     void *return_userdata;
-    bool is_hosted;         /* fdmux_loop_fd was called */
+    bool is_hosted; /* fdmux_loop_fd was called */
     bool is_set_incomplete; /* the kernel had no memory for all nodes of a new set */
-    uint8_t first_stage;    /* of the next batch (dispatch.c) */
-    uint32_t batch;         /* number of the current or last batch */
-    int pending_error;      /* of a function, when events were collected before it */
+    uint8_t first_stage; /* of the next batch (dispatch.c) */
+    uint32_t batch; /* number of the current or last batch */
+    int pending_error; /* of a function, when events were collected before it */
     int fn_error; /* of a function in the last iteration; not the kernel's */
     int64_t wait_deadline_ns;
     int64_t armed_deadline_ns; /* of the timer in a hosted loop's descriptor */
@@ -100,6 +102,7 @@ struct fdmux_loop {
     uint32_t *node_by_fd; /* slot + 1; read only under the lock, so it may move */
     uint32_t node_by_fd_capacity;
     _Atomic uint32_t first_hook;
+    _Atomic uint32_t first_close_hook; /* the last added; changed under the lock */
     uint32_t collected_live; /* io watchers without a function */
 
     /* Timers. */

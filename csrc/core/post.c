@@ -84,7 +84,7 @@ int fdmux__post_dispatch(struct fdmux_loop *loop, struct fdmux__batch *batch)
     if (loop->running_next == loop->running.count)
         swap_queues(loop);
     while (loop->running_next < loop->running.count && r >= 0 &&
-           !atomic_load(&loop->is_closed)) {
+           !atomic_load(&loop->is_closing)) {
         struct fdmux__post post = loop->running.posts[loop->running_next++];
 
         batch->called++;

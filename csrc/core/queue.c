@@ -102,7 +102,7 @@ static bool is_forked(const struct fdmux_queue *queue)
 static int check(struct fdmux_queue *queue)
 {
     if (!is_queue(queue))
-        return -EINVAL;
+        return queue == NULL ? -EFAULT : -EINVAL;
     if (atomic_load(&queue->is_closed))
         return -ESTALE;
     return is_forked(queue) ? -ECHILD : 0;
@@ -133,11 +133,9 @@ static int unlock_queue(struct fdmux_queue *queue, int result)
 
 static int check_options(const struct fdmux_queue_options *options)
 {
-    if (options == NULL)
-        return 0;
-    return fdmux__options_check(options, sizeof *options) < 0 || options->reserved != 0
-               ? -EINVAL
-               : 0;
+    int r = options == NULL ? 0 : fdmux__options_check(options, sizeof *options);
+
+    return r == 0 && options != NULL && options->reserved != 0 ? -EINVAL : r;
 }
 
 static int open_queue(struct fdmux_queue *queue)
@@ -153,8 +151,10 @@ int fdmux_queue_create(const struct fdmux_queue_options *options,
     struct fdmux_queue *queue;
     int r = check_options(options);
 
-    if (r < 0 || ret_queue == NULL)
-        return -EINVAL;
+    if (r == 0 && ret_queue == NULL)
+        r = -EFAULT;
+    if (r < 0)
+        return r;
     queue = fdmux__sys_calloc(1, sizeof *queue);
     if (queue == NULL)
         return -ENOMEM;
@@ -236,7 +236,7 @@ int fdmux_queue_close(struct fdmux_queue *queue)
     else if (r == 0)
         r = lock_queue(queue);
     if (r < 0)
-        return r == -EINVAL ? r : 0;
+        return r == -EINVAL || r == -EFAULT ? r : 0;
     atomic_store(&queue->is_closed, true);
     left = queue->ring;
     queue->ring = (struct ring){0};
@@ -313,8 +313,9 @@ static int take(struct fdmux_queue *queue, void **items, uint32_t capacity)
 
 int fdmux_queue_take(struct fdmux_queue *queue, void **items, int capacity)
 {
-    int r =
-        capacity < 0 || (capacity > 0 && items == NULL) ? -EINVAL : lock_queue(queue);
+    int r = capacity < 0 ? -EINVAL : 0;
 
+    if (r == 0)
+        r = capacity > 0 && items == NULL ? -EFAULT : lock_queue(queue);
     return r < 0 ? r : unlock_queue(queue, take(queue, items, (uint32_t)capacity));
 }

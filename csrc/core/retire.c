@@ -4,6 +4,7 @@
  * when no batch can refer to the watcher any more. */
 #include "retire.h"
 
+#include "hold.h"
 #include "loop_state.h"
 
 static uint32_t *list_of(struct fdmux_loop *loop, uint32_t kind)
@@ -81,4 +82,24 @@ void fdmux__reap(struct fdmux_loop *loop)
     reap_watchers(loop, &loop->ios);
     reap_watchers(loop, &loop->timers);
     reap_watchers(loop, &loop->hooks);
+}
+
+void fdmux__batch_begin(struct fdmux_loop *loop)
+{
+    loop->is_calling = true;
+    loop->batch++;
+    fdmux__calling_begin(loop);
+}
+
+/* Holds are left last: if a function needed a hold, its `destroyed` likely does too. */
+void fdmux__batch_end(struct fdmux_loop *loop)
+{
+    loop->is_calling = false;
+    fdmux__reap(loop);
+    if (loop->hold_count > 0) {
+        pthread_mutex_unlock(&loop->lock);
+        fdmux__hold_leave_all(loop);
+        pthread_mutex_lock(&loop->lock);
+    }
+    fdmux__calling_end(loop);
 }

@@ -19,6 +19,10 @@ struct fdmux__watcher {
 void fdmux__retire_init(struct fdmux_loop *loop);
 /* Kill and retire the item in slot `index`. */
 void fdmux__retire(struct fdmux_loop *loop, struct fdmux__slots *slots, uint32_t index);
+/* Between these two this thread calls functions of the loop, and removed watchers are
+ * only retired. The end reaps them, and leaves the holds that the functions took. */
+void fdmux__batch_begin(struct fdmux_loop *loop);
+void fdmux__batch_end(struct fdmux_loop *loop);
 /* Reap everything that was retired, unless a batch is calling functions. Releases the
  * lock while `destroyed` runs. */
 void fdmux__reap(struct fdmux_loop *loop);

@@ -42,11 +42,12 @@ static int add_timer(struct fdmux_loop *loop, const struct fdmux_timer_options *
 int fdmux_timer_add(struct fdmux_loop *loop, const struct fdmux_timer_options *options,
                     uint64_t *ret_timer)
 {
-    int r = fdmux__options_check(options, sizeof *options);
+    int r = fdmux__arguments_check(options, sizeof *options, ret_timer);
 
-    if (r < 0 || ret_timer == NULL || options->reserved != 0)
-        return -EINVAL;
-    r = fdmux__loop_lock(loop);
+    if (r == 0)
+        r = fdmux__collect_check(options->flags, options->fn == NULL);
+    if (r == 0)
+        r = fdmux__loop_lock(loop);
     if (r < 0)
         return r;
     r = add_timer(loop, options, ret_timer);
@@ -87,15 +88,28 @@ int fdmux_timer_arm(struct fdmux_loop *loop, uint64_t token, int64_t deadline_ns
         return r;
     timer = fdmux__slots_find(&loop->timers, token);
     if (timer == NULL) {
-        r = -ENOENT;
+        r = -EIDRM;
     } else {
         (void)disarm(loop, timer);
         timer->period_ns = period_ns;
         insert(loop, fdmux__token_slot(token), deadline_ns);
         fdmux__deadline_changed(loop);
+        fdmux__host_notify(loop);
     }
     fdmux__loop_unlock(loop);
     return r;
+}
+
+int fdmux_timer_arm_in(struct fdmux_loop *loop, uint64_t token, int64_t delay_ns,
+                       int64_t period_ns)
+{
+    int64_t now_ns = fdmux__sys_now();
+
+    if (delay_ns < 0)
+        return -EINVAL;
+    return fdmux_timer_arm(
+        loop, token,
+        delay_ns > FDMUX__NEVER - now_ns ? FDMUX__NEVER : now_ns + delay_ns, period_ns);
 }
 
 int fdmux_timer_cancel(struct fdmux_loop *loop, uint64_t token)
@@ -106,7 +120,9 @@ int fdmux_timer_cancel(struct fdmux_loop *loop, uint64_t token)
     if (r < 0)
         return r;
     timer = fdmux__slots_find(&loop->timers, token);
-    r = timer == NULL ? -ENOENT : disarm(loop, timer);
+    r = timer == NULL ? -EIDRM : disarm(loop, timer);
+    if (r == 1)
+        fdmux__host_notify(loop);
     fdmux__loop_unlock(loop);
     return r;
 }
@@ -120,9 +136,10 @@ int fdmux_timer_remove(struct fdmux_loop *loop, uint64_t token)
         return r;
     timer = fdmux__slots_find(&loop->timers, token);
     if (timer == NULL) {
-        r = -ENOENT;
+        r = -EIDRM;
     } else {
         (void)disarm(loop, timer);
+        fdmux__host_notify(loop);
         fdmux__retire(loop, &loop->timers, fdmux__token_slot(token));
         fdmux__reap(loop);
     }
@@ -160,7 +177,7 @@ static bool is_due(const struct fdmux_loop *loop, uint64_t end_sequence)
     const struct fdmux__heap_entry *first = loop->heap.entries;
 
     return loop->heap.count > 0 && first->deadline_ns <= loop->time_ns &&
-           first->sequence < end_sequence && !fdmux__load(&loop->is_closed);
+           first->sequence < end_sequence && !fdmux__load(&loop->is_closing);
 }
 
 /* Collect or call one timer. */

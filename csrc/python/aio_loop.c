@@ -55,7 +55,7 @@ static PyObject *use_selector(PyObject *self, PyObject *args)
     PyObject *selector, *capsule, *owner, *pairs;
     Py_ssize_t select, batch, indices;
     PyObject *old[] = {loop->selector, loop->memory, loop->batch_owner, loop->pairs};
-    const struct fdmux_loop_ref *ref;
+    const struct fdmux_loop_handle *ref;
 
     if (!PyArg_ParseTuple(args, "OOnOnnO:_use_selector", &selector, &capsule, &select,
                           &owner, &batch, &indices, &pairs))

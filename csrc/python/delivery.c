@@ -98,7 +98,7 @@ static PyObject *watch(PyObject *self, PyObject *asyncio)
 static PyObject *make(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
-    const struct fdmux_loop_ref *ref;
+    const struct fdmux_loop_handle *ref;
     struct delivery *delivery;
     PyObject *capsule;
 

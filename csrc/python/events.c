@@ -270,7 +270,7 @@ int delivery_on_event(struct fdmux_loop *loop, const struct fdmux_stream_event *
     if (r < 0)
         return r;
     if (is_orphan(stream, event)) {
-        /* -ENOENT: this was its CLOSED event. */
+        /* -EIDRM: this was its CLOSED event. */
         (void)fdmux_stream_close(loop, event->stream, FDMUX_STREAM_DROP);
         return 0;
     }

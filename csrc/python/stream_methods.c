@@ -40,7 +40,7 @@ PyObject *stream_shutdown(PyObject *self, PyObject *unused)
     if (stream->can_write) {
         stream->can_write = false;
         stream_flush(stream);
-        if (stream_is_live(stream)) /* -ENOENT: it has ended, and CLOSED follows */
+        if (stream_is_live(stream)) /* -EIDRM: it has ended, and CLOSED follows */
             (void)fdmux_stream_shutdown(stream->delivery->loop, stream->token);
     }
     return delivery_new_ref(Py_None);
@@ -50,7 +50,7 @@ static void stop(struct stream_object *stream, uint32_t flags)
 {
     stream->is_open = stream->can_write = false;
     stream_flush(stream);
-    if (stream_is_live(stream)) /* -ENOENT: it has ended, and CLOSED follows */
+    if (stream_is_live(stream)) /* -EIDRM: it has ended, and CLOSED follows */
         (void)fdmux_stream_close(stream->delivery->loop, stream->token, flags);
 }
 
@@ -105,7 +105,7 @@ PyObject *stream_pause_reading(PyObject *self, PyObject *unused)
     (void)unused;
     if (stream_check_thread(stream, "pause") < 0)
         return NULL;
-    if (stream_is_live(stream)) /* -ENOENT: it has ended, and CLOSED follows */
+    if (stream_is_live(stream)) /* -EIDRM: it has ended, and CLOSED follows */
         (void)fdmux_stream_pause(stream->delivery->loop, stream->token);
     return delivery_new_ref(Py_None);
 }
@@ -147,7 +147,7 @@ PyObject *stream_stats(PyObject *self, PyObject *unused)
     stream_flush(stream);
     if (stream_is_live(stream) &&
         fdmux_stream_stats(stream->delivery->loop, stream->token, &stats) < 0)
-        stats.received = 0; /* -ENOENT: it has ended, and all are 0 */
+        stats.received = 0; /* -EIDRM: it has ended, and all are 0 */
     return Py_BuildValue("(KKI)", (unsigned long long)stats.received,
                          (unsigned long long)stats.sent, (unsigned)stats.queued);
 }

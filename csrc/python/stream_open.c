@@ -74,7 +74,7 @@ static int set_handler(const struct stream_object *stream, uint64_t token)
 
 void stream_choose_buffer(const struct stream_object *stream)
 {
-    if (stream_is_live(stream)) /* -ENOENT: it has ended, and receives nothing */
+    if (stream_is_live(stream)) /* -EIDRM: it has ended, and receives nothing */
         (void)set_handler(stream, stream->token);
 }
 

@@ -55,8 +55,11 @@ static int parse_inet(const char *host, uint16_t port, union any_address *ret_ad
 static int parse(const struct fdmux_stream_address *address,
                  union any_address *ret_address, socklen_t *ret_size)
 {
-    if (fdmux__options_check(address, sizeof *address) < 0 || address->backlog < 0 ||
-        address->reserved != 0 ||
+    int r = fdmux__options_check(address, sizeof *address);
+
+    if (r < 0)
+        return r;
+    if (address->backlog < 0 || address->reserved != 0 ||
         (address->flags & ~(uint32_t)FDMUX_STREAM_REUSE_PORT) != 0 ||
         (address->host == NULL) == (address->path == NULL))
         return -EINVAL;

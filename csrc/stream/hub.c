@@ -72,7 +72,7 @@ static int finish_pending(struct fdmux_loop *loop, struct fdmux__batch *batch)
     bool is_last = hub->first_pending == FDMUX__SLOT_NONE;
     int r = 0;
 
-    while (!is_last && r >= 0 && !atomic_load(&loop->is_closed)) {
+    while (!is_last && r >= 0 && !atomic_load(&loop->is_closing)) {
         is_last = hub->first_pending == last;
         batch->called++;
         r = fdmux__fn_result(loop, run_pending(loop, take_first(hub)));

@@ -28,8 +28,11 @@ static uint32_t or_default(uint32_t value, uint32_t otherwise)
 
 int fdmux__stream_check_options(const struct fdmux_stream_options *options)
 {
-    if (fdmux__options_check(options, sizeof *options) < 0 || options->fn == NULL ||
-        (options->flags & ~(uint32_t)FDMUX_STREAM_BORROW) != 0 ||
+    int r = fdmux__options_check(options, sizeof *options);
+
+    if (r < 0)
+        return r;
+    if (options->fn == NULL || (options->flags & ~(uint32_t)FDMUX_STREAM_BORROW) != 0 ||
         options->receive_max > FDMUX__RECEIVE_MAX || options->queue_max > INT32_MAX ||
         options->idle_timeout_ns < 0 || options->stall_timeout_ns < 0)
         return -EINVAL;

@@ -317,7 +317,7 @@ int fdmux_stream_write(struct fdmux_loop *loop, uint64_t token, const void *data
     if (r < 0)
         return r;
     if (length > 0 && data == NULL)
-        return -EINVAL;
+        return -EFAULT;
     return length == 0 ? 0 : fdmux__stream_send(loop, stream, &part, 1);
 }
 
@@ -340,15 +340,17 @@ int fdmux_stream_write_batch(struct fdmux_loop *loop,
 
     if (accepted < 0)
         return accepted;
-    if (count > INT32_MAX || (count > 0 && !are_ops_valid(ops, count)))
+    if (count > INT32_MAX)
         return -EINVAL;
+    if (count > 0 && !are_ops_valid(ops, count))
+        return -EFAULT;
     while (i < count) {
         struct fdmux__stream *stream;
         uint64_t token = ops[i].stream;
         int found = fdmux__stream_find(loop, token, &stream);
         int used = 0;
 
-        if (found < 0 && found != -ENOENT)
+        if (found < 0 && found != -EIDRM)
             return found;
         for (; i < count && ops[i].stream == token && used < PARTS_MAX; i++)
             parts[used++] =

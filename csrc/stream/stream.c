@@ -19,7 +19,7 @@ int fdmux__stream_find(struct fdmux_loop *loop, uint64_t token,
     if (r < 0)
         return r;
     *ret_stream = fdmux__slots_find(&hub->streams, token);
-    return *ret_stream == NULL ? -ENOENT : 0;
+    return *ret_stream == NULL ? -EIDRM : 0;
 }
 
 int fdmux__stream_find_until_closed(struct fdmux_loop *loop, uint64_t token,
@@ -34,7 +34,7 @@ int fdmux__stream_find_until_closed(struct fdmux_loop *loop, uint64_t token,
     *ret_stream = hub == NULL ? NULL : fdmux__slots_find(&hub->streams, token);
     if (*ret_stream != NULL)
         return 0;
-    return r < 0 ? r : -ENOENT;
+    return r < 0 ? r : -EIDRM;
 }
 
 static int watch_first(struct fdmux_loop *loop, struct fdmux__stream *stream)
@@ -47,6 +47,8 @@ static int watch_first(struct fdmux_loop *loop, struct fdmux__stream *stream)
         .userdata = stream, /* slots do not move; the watcher ends before the stream */
     };
 
+    if (stream->fd < 0)
+        return -EBADF; /* a watcher may begin without a descriptor, but no stream */
     stream->interest = options.events;
     return fdmux_io_add(loop, &options, &stream->io);
 }
@@ -130,9 +132,8 @@ static int add(struct fdmux_loop *loop, int fd, uint32_t state,
     struct fdmux__hub *hub;
     int r = fdmux__stream_check_options(options);
 
-    if (r < 0 || ret_token == NULL)
-        return -EINVAL;
-    r = fdmux__hub_get(loop, &hub);
+    if (r == 0)
+        r = ret_token == NULL ? -EFAULT : fdmux__hub_get(loop, &hub);
     if (r < 0)
         return r;
     if ((options->flags & FDMUX_STREAM_BORROW) != 0)

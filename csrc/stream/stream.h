@@ -275,7 +275,7 @@ static inline bool fdmux__stream_is_reading(const struct fdmux_loop *loop,
 {
     return (stream->interest & FDMUX_READ) != 0 &&
            (stream->state & FDMUX__STREAM_FAILED) == 0 &&
-           !atomic_load_explicit(&loop->is_closed, memory_order_relaxed);
+           !atomic_load_explicit(&loop->is_closing, memory_order_relaxed);
 }
 
 #endif

@@ -82,7 +82,7 @@ int fdmux_stream_fd(struct fdmux_loop *loop, uint64_t token)
     int r = fdmux__stream_find(loop, token, &stream);
 
     if (r == 0 && stream->fd < 0)
-        r = -ENOENT;
+        r = -EIDRM;
     return r < 0 ? r : stream->fd;
 }
 
@@ -94,16 +94,15 @@ int fdmux_stream_set_handler(struct fdmux_loop *loop, uint64_t token,
     struct fdmux__watcher old;
     int r = fdmux__options_check(handler, sizeof *handler);
 
-    if (r < 0 || handler->fn == NULL)
-        return -EINVAL;
-    r = fdmux__loop_check(loop);
+    if (r == 0)
+        r = handler->fn == NULL ? -EINVAL : fdmux__loop_check(loop);
     if (r < 0 && r != -ECHILD)
         return r;
     hub = fdmux__hub_of(
         loop); /* allowed in a child of fork(), before fdmux_loop_after_fork */
     stream = hub == NULL ? NULL : fdmux__slots_find(&hub->streams, token);
     if (stream == NULL)
-        return r < 0 ? r : -ENOENT;
+        return r < 0 ? r : -EIDRM;
     old = stream->base;
     stream->fn = handler->fn;
     stream->buffer_fn = handler->buffer_fn;
@@ -132,7 +131,7 @@ int fdmux_stream_peer(struct fdmux_loop *loop, uint64_t token, void *address,
                       size_t size)
 {
     struct fdmux__stream *stream;
-    int r = address == NULL ? -EINVAL
+    int r = address == NULL ? -EFAULT
                             : fdmux__stream_find_until_closed(loop, token, &stream);
 
     if (r < 0)

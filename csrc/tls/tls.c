@@ -154,8 +154,11 @@ static const struct fdmux__layer_hooks hooks = {
 
 static int check_functions(const struct fdmux_tls_functions *functions)
 {
-    if (fdmux__options_check(functions, sizeof *functions) < 0 ||
-        functions->do_handshake == NULL || functions->read == NULL ||
+    int r = fdmux__options_check(functions, sizeof *functions);
+
+    if (r < 0)
+        return r;
+    if (functions->do_handshake == NULL || functions->read == NULL ||
         functions->write == NULL || functions->shutdown == NULL ||
         functions->get_error == NULL || functions->clear_error == NULL ||
         functions->peek_last_error == NULL || functions->set_bio == NULL ||
@@ -170,10 +173,16 @@ static int check_functions(const struct fdmux_tls_functions *functions)
 
 static int check_options(const struct fdmux_tls_options *options)
 {
-    if (fdmux__options_check(options, sizeof *options) < 0 ||
-        check_functions(options->functions) < 0 || options->ssl == NULL ||
-        (options->received == NULL && options->received_length > 0) ||
-        options->received_length > INT_MAX || options->flags != 0 ||
+    int r = fdmux__options_check(options, sizeof *options);
+
+    if (r == 0)
+        r = check_functions(options->functions);
+    if (r < 0)
+        return r;
+    if (options->ssl == NULL ||
+        (options->received == NULL && options->received_length > 0))
+        return -EFAULT;
+    if (options->received_length > INT_MAX || options->flags != 0 ||
         options->reserved != 0)
         return -EINVAL;
     return 0;
@@ -270,7 +279,7 @@ int fdmux_stream_start_tls(struct fdmux_loop *loop, uint64_t token,
 int fdmux_stream_tls_error(struct fdmux_loop *loop, uint64_t token, uint64_t *ret_code)
 {
     struct fdmux__stream *stream;
-    int r = ret_code == NULL ? -EINVAL
+    int r = ret_code == NULL ? -EFAULT
                              : fdmux__stream_find_until_closed(loop, token, &stream);
 
     if (r < 0)

@@ -6,11 +6,11 @@ import fdmux
 
 ffi = FFI()
 ffi.cdef("""
-struct fdmux_loop_ref { ...; };
+struct fdmux_loop_handle { ...; };
 struct sensor;
 struct sensor_counts { uint64_t bytes, ticks, samples, total, dropped; };
 
-int sensor_start(const struct fdmux_loop_ref *ref, const char *path,
+int sensor_start(const struct fdmux_loop_handle *ref, const char *path,
                  struct sensor **ret_sensor);
 void sensor_stop(struct sensor *sensor);
 void sensor_release(struct sensor *sensor);

@@ -33,7 +33,7 @@ class IoOptions(ctypes.Structure):
         ("userdata", ctypes.c_void_p),
         ("destroyed", DestroyedFn),
         ("tag", ctypes.c_uint32),
-        ("reserved", ctypes.c_uint32),
+        ("flags", ctypes.c_uint32),
     )
 
 
@@ -46,7 +46,7 @@ class TimerOptions(ctypes.Structure):
         ("userdata", ctypes.c_void_p),
         ("destroyed", DestroyedFn),
         ("tag", ctypes.c_uint32),
-        ("reserved", ctypes.c_uint32),
+        ("flags", ctypes.c_uint32),
     )
 
 
@@ -68,6 +68,9 @@ class Table(ctypes.Structure):
         ("struct_size", ctypes.c_size_t),
         ("loop_create", _Unused),
         ("loop_destroy", _Unused),
+        ("loop_ref", _Unused),
+        ("loop_unref", _Unused),
+        ("loop_at_close", _Unused),
         ("loop_fd", _Unused),
         ("loop_next_deadline", _Unused),
         ("loop_dispatch", _Unused),
@@ -83,20 +86,22 @@ class Table(ctypes.Structure):
         ("io_add", _function(ctypes.c_int, ctypes.POINTER(IoOptions), _Token)),
         ("io_update", _Unused),
         ("io_replace_fd", _Unused),
+        ("io_fd", _Unused),
         ("io_remove", _function(ctypes.c_int, ctypes.c_uint64)),
         ("timer_add", _function(ctypes.c_int, ctypes.POINTER(TimerOptions), _Token)),
         (
             "timer_arm",
             _function(ctypes.c_int, ctypes.c_uint64, ctypes.c_int64, ctypes.c_int64),
         ),
+        ("timer_arm_in", _Unused),
         ("timer_cancel", _Unused),
         ("timer_remove", _function(ctypes.c_int, ctypes.c_uint64)),
         ("post", _function(ctypes.c_int, PostFn, ctypes.c_void_p)),
     )
 
 
-class LoopRef(ctypes.Structure):
-    """struct fdmux_loop_ref: what a capsule named fdmux.loop points to."""
+class LoopHandle(ctypes.Structure):
+    """struct fdmux_loop_handle: what a capsule named fdmux.loop points to."""
 
     _fields_ = (("api", ctypes.POINTER(Table)), ("loop", ctypes.c_void_p))
 
@@ -112,7 +117,7 @@ def loop_of(capsule: object) -> tuple[Table, int]:
     Raises:
         ImportError: The installed fdmux is older than this transcription.
     """
-    ref = LoopRef.from_address(_get_pointer(capsule, b"fdmux.loop"))
+    ref = LoopHandle.from_address(_get_pointer(capsule, b"fdmux.loop"))
     table = ref.api.contents
     is_newer = table.abi_minor >= ABI[1] and table.struct_size >= ctypes.sizeof(Table)
     if table.abi_major != ABI[0] or not is_newer:

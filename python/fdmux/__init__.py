@@ -5,7 +5,14 @@ the GIL. One pollable descriptor stands for a whole loop, timers included.
 """
 
 from fdmux import _native, aio, framing, hosts
-from fdmux._native import ABI_VERSION, ForkedLoop, LoopClosed, NativeLoop, Stats
+from fdmux._native import (
+    ABI_VERSION,
+    ForkedLoop,
+    LoopClosed,
+    NativeLoop,
+    NotRegistered,
+    Stats,
+)
 from fdmux.hosts import Mounted, current, mount
 from fdmux.loop.event_loop import SelectorEventLoop
 from fdmux.loop.guest import Guest
@@ -29,6 +36,8 @@ from fdmux.streams.tls import StreamTls
 
 # PyCapsule_Import("fdmux._C_API") in fdmux_python.h finds it under this name.
 _C_API = _native.C_API
+# fdmux_raise() in fdmux_python.h calls it.
+_raise = _native.raise_error_of
 
 __all__ = [
     "ABI_VERSION",
@@ -49,6 +58,7 @@ __all__ = [
     "Mounted",
     "NativeLoop",
     "NativeQueue",
+    "NotRegistered",
     "ReadTimeoutError",
     "ReceiveBuffer",
     "Selector",

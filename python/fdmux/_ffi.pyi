@@ -42,8 +42,9 @@ class CLoopOptions(CData):
 class CTimerOptions(CData):
     struct_size: int
     tag: int
+    flags: int
 
-class CLoopRef(CData):
+class CLoopHandle(CData):
     api: CApi
     loop: CLoop
 
@@ -114,7 +115,7 @@ class Ffi:
     @overload
     def new(self, cdecl: Literal["struct fdmux_loop **"]) -> CLoopPointer: ...
     @overload
-    def new(self, cdecl: Literal["struct fdmux_loop_ref *"]) -> CLoopRef: ...
+    def new(self, cdecl: Literal["struct fdmux_loop_handle *"]) -> CLoopHandle: ...
     @overload
     def new(self, cdecl: Literal["struct fdmux_queue_options *"]) -> CQueueOptions: ...
     @overload
@@ -164,6 +165,7 @@ class Ffi:
 class Lib(Protocol):
     FDMUX_ABI_MAJOR: int
     FDMUX_ABI_MINOR: int
+    FDMUX_COLLECT: int
     FDMUX_FEATURE_FD: int
     FDMUX_FEATURE_TIMER_IN_FD: int
     FDMUX_FEATURE_NANOSECONDS: int

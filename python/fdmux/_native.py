@@ -68,6 +68,17 @@ class ForkedLoop(LoopClosed):
     """The loop belongs to the parent process; see `NativeLoop.after_fork`."""
 
 
+class NotRegistered(LookupError):  # noqa: N818 - a state, not a mistake
+    """The watcher, timer, hook or stream has ended, or is one of another loop."""
+
+
+# Errors whose text in the standard library would mislead.
+REASONS = {
+    errno.EFAULT: "a pointer that must not be NULL is",
+    errno.E2BIG: "struct_size is not the size of the struct; set it with sizeof",
+}
+
+
 def check(result: int, attempted: str) -> int:
     """Turn a negative result of C into the exception it stands for.
 
@@ -79,6 +90,7 @@ def check(result: int, attempted: str) -> int:
         OSError: Or the subclass that fits the errno, as in the standard library.
         LoopClosed: The loop is closed.
         ForkedLoop: This process was forked since.
+        NotRegistered: The loop has no such watcher, timer, hook or stream.
     """
     if result >= 0:
         return result
@@ -94,7 +106,19 @@ def check(result: int, attempted: str) -> int:
         raise RuntimeError(f"{attempted}: the loop is being dispatched already")
     if code == errno.ENOMEM:
         raise MemoryError(f"{attempted}: out of memory")
-    raise OSError(code, f"{attempted}: {os.strerror(code)}")
+    if code == errno.EIDRM:
+        raise NotRegistered(f"{attempted}: it has ended, or belongs to another loop")
+    raise OSError(code, f"{attempted}: {REASONS.get(code) or os.strerror(code)}")
+
+
+def raise_error_of(result: int, attempted: str) -> None:
+    """Raise what `check` does, for ``fdmux_raise`` in fdmux_python.h.
+
+    Raises:
+        SystemError: ``result`` is no error; otherwise as `check`.
+    """
+    check(result, attempted)
+    raise SystemError(f"{attempted}: fdmux_raise() got {result}, which is no error")
 
 
 def check_dispatch(c_loop: CLoop, result: int, attempted: str) -> int:
@@ -212,7 +236,7 @@ class NativeLoop:
         self._memory = new_capsule(
             self.address, MEMORY_NAME, lib.fdmux_py_loop_destructor()
         )
-        self._ref = ffi.new("struct fdmux_loop_ref *")
+        self._ref = ffi.new("struct fdmux_loop_handle *")
         self._ref.api = lib.fdmux_get_api()
         self._ref.loop = self._c_loop
 

@@ -18,10 +18,17 @@ from pathlib import Path
 from tools import c_api
 
 COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
-HEADERS = ("fdmux.h", "fdmux_stream.h", "fdmux_tls.h", "fdmux_frame.h")
+HEADERS = (
+    "fdmux.h",
+    "fdmux_api.h",
+    "fdmux_stream.h",
+    "fdmux_tls.h",
+    "fdmux_frame.h",
+)
 PROGRAM = """
 #include <stddef.h>
 #include <stdio.h>
+#include "fdmux_api.h"
 #include "fdmux_frame.h"
 #include "fdmux_stream.h"
 #include "fdmux_tls.h"

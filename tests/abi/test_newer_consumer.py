@@ -56,8 +56,9 @@ def test_consumer_for_a_later_core_is_told_to_upgrade(
 ) -> None:
     headers = tmp_path / "include"
     shutil.copytree(CURRENT, headers)
-    text = (CURRENT / "fdmux.h").read_text(encoding="utf-8")
-    (headers / "fdmux.h").write_text(change(text), encoding="utf-8")
+    name = "fdmux_api.h" if change is with_longer_table else "fdmux.h"
+    text = (CURRENT / name).read_text(encoding="utf-8")
+    (headers / name).write_text(change(text), encoding="utf-8")
     consumer = load(build_consumer(headers, tmp_path))
     told = (
         rf"compiled for ABI {re.escape(version)}, the installed fdmux has "

@@ -77,7 +77,12 @@ static int call_io_update(struct fdmux_loop *loop, uint64_t token)
 
 static int call_io_replace_fd(struct fdmux_loop *loop, uint64_t token)
 {
-    return fdmux_io_replace_fd(loop, token, 0);
+    return fdmux_io_replace_fd(loop, token, 0, FDMUX_READ);
+}
+
+static int call_io_fd(struct fdmux_loop *loop, uint64_t token)
+{
+    return fdmux_io_fd(loop, token);
 }
 
 static int call_io_remove(struct fdmux_loop *loop, uint64_t token)
@@ -87,7 +92,8 @@ static int call_io_remove(struct fdmux_loop *loop, uint64_t token)
 
 static int call_timer_add(struct fdmux_loop *loop, uint64_t token)
 {
-    struct fdmux_timer_options options = {.struct_size = sizeof options};
+    struct fdmux_timer_options options = {.struct_size = sizeof options,
+                                          .flags = FDMUX_COLLECT};
 
     return fdmux_timer_add(loop, &options, &token);
 }
@@ -95,6 +101,11 @@ static int call_timer_add(struct fdmux_loop *loop, uint64_t token)
 static int call_timer_arm(struct fdmux_loop *loop, uint64_t token)
 {
     return fdmux_timer_arm(loop, token, 1, 1);
+}
+
+static int call_timer_arm_in(struct fdmux_loop *loop, uint64_t token)
+{
+    return fdmux_timer_arm_in(loop, token, 1, 1);
 }
 
 static int call_timer_cancel(struct fdmux_loop *loop, uint64_t token)
@@ -159,6 +170,20 @@ static int call_hook_add(struct fdmux_loop *loop, uint64_t token)
 static int call_hook_remove(struct fdmux_loop *loop, uint64_t token)
 {
     return fdmux_hook_remove(loop, token);
+}
+
+static void close_nothing(struct fdmux_loop *loop, void *userdata)
+{
+    (void)loop, (void)userdata;
+}
+
+static int call_at_close(struct fdmux_loop *loop, uint64_t token)
+{
+    int r = fdmux_loop_at_close(loop, close_nothing, NULL, &token);
+
+    if (r == 0)
+        CHECK_EQ(fdmux_hook_remove(loop, token), 0);
+    return r;
 }
 
 static int call_total_max(struct fdmux_loop *loop, uint64_t token)
@@ -428,12 +453,15 @@ const struct call every_call[] = {
     {"loop_after_fork", KINDLESS, call_after_fork},
     {"loop_hold", KINDLESS, call_hold},
     {"loop_set_return", KINDLESS, call_set_return},
+    {"loop_at_close", KINDLESS, call_at_close},
     {"io_add", KINDLESS, call_io_add},
     {"io_update", IO, call_io_update},
     {"io_replace_fd", IO, call_io_replace_fd},
+    {"io_fd", IO, call_io_fd},
     {"io_remove", IO, call_io_remove},
     {"timer_add", KINDLESS, call_timer_add},
     {"timer_arm", TIMER, call_timer_arm},
+    {"timer_arm_in", TIMER, call_timer_arm_in},
     {"timer_cancel", TIMER, call_timer_cancel},
     {"timer_remove", TIMER, call_timer_remove},
     {"post", KINDLESS, call_post},

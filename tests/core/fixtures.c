@@ -80,7 +80,8 @@ uint64_t watch_with(struct fdmux_loop *loop, int fd, uint32_t events, fdmux_io_f
 
 uint64_t collect(struct fdmux_loop *loop, int fd, uint32_t events, uint32_t tag)
 {
-    struct fdmux_io_options options = {.fd = fd, .events = events, .tag = tag};
+    struct fdmux_io_options options = {
+        .fd = fd, .events = events, .tag = tag, .flags = FDMUX_COLLECT};
     uint64_t io = 0;
 
     CHECK_EQ(add_io(loop, &options, &io), 0);
@@ -89,7 +90,8 @@ uint64_t collect(struct fdmux_loop *loop, int fd, uint32_t events, uint32_t tag)
 
 int try_watch(struct fdmux_loop *loop, int fd, uint32_t events)
 {
-    struct fdmux_io_options options = {.fd = fd, .events = events};
+    struct fdmux_io_options options = {
+        .fd = fd, .events = events, .flags = FDMUX_COLLECT};
     uint64_t io = 7;
     int r = add_io(loop, &options, &io);
 
@@ -128,7 +130,7 @@ uint64_t add_timer_with(struct fdmux_loop *loop, fdmux_timer_fn fn, void *userda
 
 uint64_t collect_timer(struct fdmux_loop *loop, uint32_t tag)
 {
-    struct fdmux_timer_options options = {.tag = tag};
+    struct fdmux_timer_options options = {.tag = tag, .flags = FDMUX_COLLECT};
 
     return add_any_timer(loop, options);
 }

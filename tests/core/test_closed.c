@@ -189,7 +189,9 @@ EPOLL_TEST(dup_of_the_old_file_does_not_speak_for_the_new_one)
     int dup_fd = fcntl(scene->gone.read_fd, F_DUPFD_CLOEXEC, 0);
 
     reuse(scene);
-    CHECK_EQ(fdmux_io_replace_fd(scene->loop, scene->io, scene->reused.read_fd), 0);
+    CHECK_EQ(
+        fdmux_io_replace_fd(scene->loop, scene->io, scene->reused.read_fd, FDMUX_READ),
+        0);
     VERIFY(scene->loop);
     feed(&scene->gone); /* the old file, now open only as the dup */
     CHECK_EQ(fdmux_loop_dispatch(scene->loop, 5 * MS, NULL, 0), 0);

@@ -117,8 +117,9 @@ static void change_watchers(struct scene *scene)
         if (i % 3 == 0)
             check_result(scene, fdmux_io_update(scene->loop, scene->ios[i], more));
         else if (i % 7 == 0)
-            check_result(scene, fdmux_io_replace_fd(scene->loop, scene->ios[i],
-                                                    scene->fds[(i + 1) % WATCHERS]));
+            check_result(scene,
+                         fdmux_io_replace_fd(scene->loop, scene->ios[i],
+                                             scene->fds[(i + 1) % WATCHERS], more));
     }
 }
 

@@ -70,7 +70,8 @@ static void check_echild(struct scene *scene)
 {
     struct fdmux_loop *loop = scene->loop;
     struct fdmux_loop_stats stats = {.struct_size = sizeof stats};
-    struct fdmux_timer_options timer = {.struct_size = sizeof timer};
+    struct fdmux_timer_options timer = {.struct_size = sizeof timer,
+                                        .flags = FDMUX_COLLECT};
     struct fdmux_hook_options hook = {.struct_size = sizeof hook, .fn = count_hook};
     uint64_t token = 7;
     int64_t deadline_ns = 7;
@@ -84,7 +85,7 @@ static void check_echild(struct scene *scene)
     CHECK_EQ(fdmux_loop_stats(loop, &stats), -ECHILD);
     CHECK_EQ(try_watch(loop, scene->channel.read_fd, FDMUX_READ), -ECHILD);
     CHECK_EQ(fdmux_io_update(loop, scene->io_token, 0), -ECHILD);
-    CHECK_EQ(fdmux_io_replace_fd(loop, scene->io_token, 0), -ECHILD);
+    CHECK_EQ(fdmux_io_replace_fd(loop, scene->io_token, 0, 0), -ECHILD);
     CHECK_EQ(fdmux_io_remove(loop, scene->io_token), -ECHILD);
     CHECK_EQ(fdmux_timer_add(loop, &timer, &token), -ECHILD);
     CHECK_EQ(fdmux_timer_arm(loop, scene->timer_token, 1, 0), -ECHILD);
@@ -138,7 +139,9 @@ static void go_on_in_child(struct scene *scene)
     VERIFY(scene->loop);
     CHECK_EQ(poll_once(scene->loop), 0);
     CHECK_EQ(scene->post.count, 0); /* the parent runs that call */
-    CHECK_EQ(fdmux_io_replace_fd(scene->loop, scene->io_token, channel.read_fd), 0);
+    CHECK_EQ(
+        fdmux_io_replace_fd(scene->loop, scene->io_token, channel.read_fd, FDMUX_READ),
+        0);
     feed(&channel);
     CHECK_EQ(fdmux_timer_arm(scene->loop, scene->timer_token, 1, 0), 0);
     CHECK_EQ(fdmux_post(scene->loop, count_post, &scene->post), 0);

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SOURCE = """
-#include <fdmux.h>
+#include <fdmux_api.h>
 int use(struct fdmux_loop *loop);
 int use(struct fdmux_loop *loop)
 {

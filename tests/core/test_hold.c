@@ -232,8 +232,8 @@ static int hold_badly(struct fdmux_loop *loop, void *userdata)
     struct fdmux_hold no_leave = {enter_with_letter, NULL, "aA"};
 
     (void)userdata;
-    CHECK_EQ(fdmux_loop_hold(loop, NULL), -EINVAL);
-    CHECK_EQ(fdmux_loop_hold(NULL, &hold_a), -EINVAL);
+    CHECK_EQ(fdmux_loop_hold(loop, NULL), -EFAULT);
+    CHECK_EQ(fdmux_loop_hold(NULL, &hold_a), -EFAULT);
     CHECK_EQ(fdmux_loop_hold(loop, &no_enter), -EINVAL);
     CHECK_EQ(fdmux_loop_hold(loop, &no_leave), -EINVAL);
     return 0;
@@ -246,8 +246,8 @@ TEST(hold_without_functions_is_einval)
     CHECK_EQ(fdmux_post(loop, hold_badly, NULL), 0);
     CHECK_EQ(poll_once(loop), 0);
     EXPECT("");
-    CHECK_EQ(fdmux_loop_hold(NULL, &hold_a), -EINVAL);
-    CHECK_EQ(fdmux_loop_hold(loop, NULL), -EINVAL);
+    CHECK_EQ(fdmux_loop_hold(NULL, &hold_a), -EFAULT);
+    CHECK_EQ(fdmux_loop_hold(loop, NULL), -EFAULT);
     fdmux_loop_destroy(loop);
 }
 

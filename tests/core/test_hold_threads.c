@@ -43,7 +43,8 @@ static void leave(void *held, void *userdata)
 static void call_once(struct scene *scene)
 {
     struct fdmux_io_options options = {.struct_size = sizeof options,
-                                       .fd = scene->channel.write_fd};
+                                       .fd = scene->channel.write_fd,
+                                       .flags = FDMUX_COLLECT};
     uint64_t io;
 
     CHECK_EQ(fdmux_io_add(scene->loop, &options, &io), scene->result);

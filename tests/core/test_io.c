@@ -188,7 +188,7 @@ TEST(update_to_nothing_and_back)
 TEST(descriptors_that_are_not_open_are_ebadf)
 {
     struct fdmux_loop *loop = check_open_loop();
-    int wrong[] = {-1, INT32_MIN, 19999, INT32_MAX};
+    int wrong[] = {-2, INT32_MIN, 19999, INT32_MAX};
 
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         CHECK_EQ(try_watch(loop, wrong[i], FDMUX_READ), -EBADF);

@@ -4,6 +4,8 @@
  * every_call.h has one call of each function. */
 #include "every_call.h"
 
+#include "fdmux_api.h"
+
 #include <pthread.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -19,9 +21,9 @@ static void expect_all(struct fdmux_loop *loop, int expected)
 
 /* ---- the table is complete ------------------------------------------------------ */
 
-/* create, destroy, now and backend do not fail for a wrong loop: destroy and backend
+/* create, destroy, ref, unref, now and backend do not fail for a wrong loop: these
  * are tested in test_api.c and test_tokens.c. Queues have no loop: test_queue.c. */
-#define WITHOUT_LOOP 4
+#define WITHOUT_LOOP 6
 #define OF_QUEUES 8
 #define POINTERS(table, first)                                                         \
     ((sizeof(struct table) - offsetof(struct table, first)) / sizeof(void *))
@@ -38,12 +40,12 @@ UNIT_TEST(every_function_of_the_table_is_misused_here)
 
 /* ---- invalid loops -------------------------------------------------------------- */
 
-TEST(no_loop_and_garbage_are_einval_for_every_function)
+TEST(no_loop_is_efault_and_garbage_einval_for_every_function)
 {
     static uint64_t garbage[512];
 
     memset(garbage, 0xa5, sizeof garbage);
-    expect_all(NULL, -EINVAL);
+    expect_all(NULL, -EFAULT);
     expect_all((void *)garbage, -EINVAL);
     for (size_t i = 0; i < sizeof garbage / sizeof *garbage; i++)
         CHECK(garbage[i] == UINT64_C(0xa5a5a5a5a5a5a5a5));
@@ -105,7 +107,8 @@ static void misuse_when_destroyed(void *userdata)
 TEST(destroyed_functions_of_a_closing_loop_get_estale)
 {
     struct mourner mourner = {.loop = check_open_loop()};
-    struct fdmux_timer_options timer = {.struct_size = sizeof timer};
+    struct fdmux_timer_options timer = {.struct_size = sizeof timer,
+                                        .flags = FDMUX_COLLECT};
     struct fdmux_hook_options hook = {.struct_size = sizeof hook, .fn = hook_nothing};
     uint64_t token;
 
@@ -153,7 +156,7 @@ static int expected_when_busy(const struct call *call, bool is_inside)
         return -EBUSY;
     if (is_call(call, "loop_fd") && !check_is_epoll())
         return -EOPNOTSUPP;
-    return call->kind == KINDLESS ? 0 : -ENOENT;
+    return call->kind == KINDLESS ? 0 : -EIDRM;
 }
 
 static void call_while_busy(struct fdmux_loop *loop, const struct call *call,
@@ -263,7 +266,7 @@ static void expect_refused(struct fdmux_loop *loop, uint64_t token, enum kind ki
 {
     for (size_t i = 0; i < every_call_count; i++) {
         if (every_call[i].kind != KINDLESS && every_call[i].kind != kind)
-            check_equal(every_call[i].call(loop, token), -ENOENT, __FILE__, __LINE__,
+            check_equal(every_call[i].call(loop, token), -EIDRM, __FILE__, __LINE__,
                         every_call[i].name);
     }
     if (kind != STREAM)

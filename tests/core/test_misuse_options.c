@@ -83,6 +83,12 @@ static int add_io(struct scene *scene, union any_options *options)
     return r;
 }
 
+static void fill_timer(struct scene *scene, union any_options *options)
+{
+    (void)scene;
+    options->timer.fn = count_timer;
+}
+
 static int make_timer(struct scene *scene, union any_options *options)
 {
     uint64_t timer = 7;
@@ -266,13 +272,13 @@ static const struct site sites[] = {
      fill_io,
      add_io,
      {{offsetof(struct fdmux_io_options, events), EVENTS_KNOWN},
-      {offsetof(struct fdmux_io_options, reserved), 0}},
+      {offsetof(struct fdmux_io_options, flags), 0}},
      false},
     {"timer_add",
      SIZE(timer),
-     fill_nothing,
+     fill_timer,
      make_timer,
-     {{offsetof(struct fdmux_timer_options, reserved), 0}},
+     {{offsetof(struct fdmux_timer_options, flags), 0}},
      false},
     {"hook_add", SIZE(hook), fill_hook, make_hook, {{0}}, false},
     {"loop_stats", SIZE(loop_stats), fill_nothing, loop_stats, {{0}}, false},
@@ -338,7 +344,7 @@ static void expect(struct scene *scene, const struct site *site,
     CHECK_EQ(check_open_fds(), fds);
 }
 
-TEST(structure_of_any_other_size_is_einval)
+TEST(structure_of_any_other_size_is_e2big)
 {
     static struct scene scene;
     union any_options options;
@@ -352,7 +358,7 @@ TEST(structure_of_any_other_size_is_einval)
         for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
             fill(&scene, site, &options);
             options.struct_size = wrong[i];
-            expect(&scene, site, &options, -EINVAL);
+            expect(&scene, site, &options, -E2BIG);
         }
         fill(&scene, site, &options);
         expect(&scene, site, &options, 0);
@@ -360,13 +366,13 @@ TEST(structure_of_any_other_size_is_einval)
     close_scene(&scene);
 }
 
-TEST(no_structure_is_einval_where_one_must_be)
+TEST(no_structure_is_efault_where_one_must_be)
 {
     static struct scene scene;
 
     open_scene(&scene);
     for (const struct site *site = sites; site < sites + SITE_COUNT; site++)
-        expect(&scene, site, NULL, site->may_be_null ? 0 : -EINVAL);
+        expect(&scene, site, NULL, site->may_be_null ? 0 : -EFAULT);
     close_scene(&scene);
 }
 
@@ -431,21 +437,21 @@ TEST(null_for_a_result_or_data_is_einval)
     loop = scene.loop;
     fds = check_open_fds();
     fill(&scene, &sites[1], &options);
-    CHECK_EQ(fdmux_io_add(loop, &options.io, NULL), -EINVAL);
+    CHECK_EQ(fdmux_io_add(loop, &options.io, NULL), -EFAULT);
     fill(&scene, &sites[2], &options);
-    CHECK_EQ(fdmux_timer_add(loop, &options.timer, NULL), -EINVAL);
+    CHECK_EQ(fdmux_timer_add(loop, &options.timer, NULL), -EFAULT);
     fill(&scene, &sites[3], &options);
-    CHECK_EQ(fdmux_hook_add(loop, &options.hook, NULL), -EINVAL);
-    CHECK_EQ(fdmux_loop_create(NULL, NULL), -EINVAL);
-    CHECK_EQ(fdmux_loop_next_deadline(loop, NULL), -EINVAL);
-    CHECK_EQ(fdmux_stream_add(loop, scene.fds[0], &plain_stream, NULL), -EINVAL);
-    CHECK_EQ(fdmux_stream_listen(loop, scene.fds[0], &plain_stream, NULL), -EINVAL);
-    CHECK_EQ(fdmux_stream_connect(loop, scene.fds[0], &plain_stream, NULL), -EINVAL);
-    CHECK_EQ(fdmux_stream_listen_at(loop, &loopback, &plain_stream, NULL), -EINVAL);
-    CHECK_EQ(fdmux_stream_write(loop, scene.stream, NULL, 1), -EINVAL);
-    CHECK_EQ(fdmux_stream_peer(loop, scene.stream, NULL, 28), -EINVAL);
-    CHECK_EQ(fdmux_stream_write_batch(loop, NULL, 1), -EINVAL);
-    CHECK_EQ(fdmux_loop_dispatch(loop, 0, NULL, 1), -EINVAL);
+    CHECK_EQ(fdmux_hook_add(loop, &options.hook, NULL), -EFAULT);
+    CHECK_EQ(fdmux_loop_create(NULL, NULL), -EFAULT);
+    CHECK_EQ(fdmux_loop_next_deadline(loop, NULL), -EFAULT);
+    CHECK_EQ(fdmux_stream_add(loop, scene.fds[0], &plain_stream, NULL), -EFAULT);
+    CHECK_EQ(fdmux_stream_listen(loop, scene.fds[0], &plain_stream, NULL), -EFAULT);
+    CHECK_EQ(fdmux_stream_connect(loop, scene.fds[0], &plain_stream, NULL), -EFAULT);
+    CHECK_EQ(fdmux_stream_listen_at(loop, &loopback, &plain_stream, NULL), -EFAULT);
+    CHECK_EQ(fdmux_stream_write(loop, scene.stream, NULL, 1), -EFAULT);
+    CHECK_EQ(fdmux_stream_peer(loop, scene.stream, NULL, 28), -EFAULT);
+    CHECK_EQ(fdmux_stream_write_batch(loop, NULL, 1), -EFAULT);
+    CHECK_EQ(fdmux_loop_dispatch(loop, 0, NULL, 1), -EFAULT);
     CHECK_EQ(check_open_fds(), fds);
     close_scene(&scene);
 }

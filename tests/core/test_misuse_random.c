@@ -146,7 +146,7 @@ static void *or_null(void *pointer)
 
 /* ---- checking results ------------------------------------------------------------ */
 
-#define ANY_CALL -EINVAL, -ESTALE
+#define ANY_CALL -EINVAL, -EFAULT, -E2BIG, -ESTALE
 #define SYSTEM_IO -EBADF, -EPERM, -EEXIST, -EOPNOTSUPP, -ELOOP
 
 static int judge_result(const char *name, int r, const int *known, size_t count)
@@ -296,10 +296,13 @@ static void try_io_add(void)
         .events = any_events(),
         .fn = one_in(4) ? NULL : on_io,
         .destroyed = on_destroyed,
-        .reserved = one_in(30) ? 1 : 0,
     };
     uint64_t io = 0;
-    int r = fdmux_io_add(any_loop(), or_null(&options), or_null(&io));
+    int r;
+
+    if (one_in(30) != (options.fn == NULL))
+        options.flags = FDMUX_COLLECT;
+    r = fdmux_io_add(any_loop(), or_null(&options), or_null(&io));
 
     accepted(JUDGE("io_add", r, SYSTEM_IO), io);
 }
@@ -308,9 +311,9 @@ static void try_io_change(void)
 {
     int r = fdmux_io_update(any_loop(), any_token(), any_events());
 
-    (void)JUDGE("io_update", r, -ENOENT, SYSTEM_IO);
-    r = fdmux_io_replace_fd(any_loop(), any_token(), any_fd());
-    (void)JUDGE("io_replace_fd", r, -ENOENT, SYSTEM_IO);
+    (void)JUDGE("io_update", r, -EIDRM, SYSTEM_IO);
+    r = fdmux_io_replace_fd(any_loop(), any_token(), any_fd(), any_events());
+    (void)JUDGE("io_replace_fd", r, -EIDRM, SYSTEM_IO);
 }
 
 static void try_remove(void)
@@ -318,9 +321,9 @@ static void try_remove(void)
     uint64_t token = any_token();
     struct fdmux_loop *loop = any_loop();
 
-    (void)JUDGE("io_remove", fdmux_io_remove(loop, token), -ENOENT);
-    (void)JUDGE("timer_remove", fdmux_timer_remove(loop, token), -ENOENT);
-    (void)JUDGE("hook_remove", fdmux_hook_remove(loop, token), -ENOENT);
+    (void)JUDGE("io_remove", fdmux_io_remove(loop, token), -EIDRM);
+    (void)JUDGE("timer_remove", fdmux_timer_remove(loop, token), -EIDRM);
+    (void)JUDGE("hook_remove", fdmux_hook_remove(loop, token), -EIDRM);
 }
 
 static void try_timer_add(void)
@@ -331,7 +334,11 @@ static void try_timer_add(void)
         .destroyed = on_destroyed,
     };
     uint64_t timer = 0;
-    int r = fdmux_timer_add(any_loop(), or_null(&options), or_null(&timer));
+    int r;
+
+    if (one_in(30) != (options.fn == NULL))
+        options.flags = FDMUX_COLLECT;
+    r = fdmux_timer_add(any_loop(), or_null(&options), or_null(&timer));
 
     accepted(JUDGE("timer_add", r, -EINVAL), timer);
 }
@@ -342,9 +349,9 @@ static void try_timer_arm(void)
     int64_t period_ns = one_in(2) ? 0 : any_time(loop);
     int r = fdmux_timer_arm(loop, any_token(), any_time(loop), period_ns);
 
-    (void)JUDGE("timer_arm", r, -ENOENT);
+    (void)JUDGE("timer_arm", r, -EIDRM);
     r = fdmux_timer_cancel(any_loop(), any_token());
-    (void)JUDGE("timer_cancel", r, -ENOENT);
+    (void)JUDGE("timer_cancel", r, -EIDRM);
 }
 
 static void try_post(void)
@@ -403,8 +410,8 @@ static void try_asking(void)
     (void)JUDGE("loop_fd", fdmux_loop_fd(any_loop()), -EOPNOTSUPP);
     (void)JUDGE("after_fork", fdmux_loop_after_fork(any_loop()), -EINVAL);
     r = fdmux_stream_stats(any_loop(), any_token(), or_null(&numbers));
-    (void)JUDGE("stream_stats", r, -ENOENT);
-    (void)JUDGE("stream_fd", fdmux_stream_fd(any_loop(), any_token()), -ENOENT);
+    (void)JUDGE("stream_stats", r, -EIDRM);
+    (void)JUDGE("stream_fd", fdmux_stream_fd(any_loop(), any_token()), -EIDRM);
     CHECK(fdmux_loop_now(any_loop()) > 0);
     (void)fdmux_loop_backend(any_loop());
 }
@@ -494,7 +501,7 @@ static void try_write(void)
     struct fdmux_stream_write_op ops[3];
     int r = fdmux_stream_write(any_loop(), any_token(), or_null(bytes), length);
 
-    (void)JUDGE("write", r, -ENOENT, -EPIPE, -ENOBUFS);
+    (void)JUDGE("write", r, -EIDRM, -EPIPE, -ENOBUFS);
     for (int i = 0; i < 3; i++)
         ops[i] = (struct fdmux_stream_write_op){any_token(), or_null(bytes),
                                                 one_in(4) ? 0 : length};
@@ -509,13 +516,13 @@ static void try_stream_verb(void)
 {
     int r = fdmux_stream_pause(any_loop(), any_token());
 
-    (void)JUDGE("pause", r, -ENOENT);
+    (void)JUDGE("pause", r, -EIDRM);
     r = fdmux_stream_resume(any_loop(), any_token());
-    (void)JUDGE("resume", r, -ENOENT);
+    (void)JUDGE("resume", r, -EIDRM);
     r = one_in(4) ? fdmux_stream_shutdown(any_loop(), any_token()) : 0;
-    (void)JUDGE("shutdown", r, -ENOENT);
+    (void)JUDGE("shutdown", r, -EIDRM);
     r = fdmux_stream_close(any_loop(), any_token(), one_in(8) ? below(8) : below(2));
-    (void)JUDGE("close", r, -ENOENT);
+    (void)JUDGE("close", r, -EIDRM);
     r = one_in(16) ? fdmux_stream_total_max(any_loop(), any_word() >> below(64)) : 0;
     (void)JUDGE("total_max", r, -EINVAL);
 }
@@ -565,11 +572,11 @@ static void try_handler(void)
 
     /* Without a `destroyed`, so that the count stays right: the old one is called. */
     r = fdmux_stream_set_handler(any_loop(), any_token(), or_null(&handler));
-    (void)JUDGE("set_handler", r, -ENOENT);
+    (void)JUDGE("set_handler", r, -EIDRM);
     r = fdmux_stream_await_writable(any_loop(), any_token(), below(70000));
-    (void)JUDGE("await_writable", r, -ENOENT);
+    (void)JUDGE("await_writable", r, -EIDRM);
     r = fdmux_stream_peer(any_loop(), any_token(), or_null(address), below(29));
-    (void)JUDGE("peer", r, -ENOENT, -ENOSPC);
+    (void)JUDGE("peer", r, -EIDRM, -ENOSPC);
     r = fdmux_stream_set_prefetch(any_loop(), one_in(20) ? NULL : on_event,
                                   one_in(3) ? NULL : on_prefetch);
     (void)JUDGE("set_prefetch", r, -EINVAL);

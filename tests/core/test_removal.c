@@ -49,7 +49,7 @@ static void remove_subject(struct subject *subject)
     CHECK_EQ(remove_token(loop, subject->kind, subject->token), 0);
     subject->is_removed = true;
     CHECK_EQ(subject->destroyed, 0); /* a function may still use its userdata */
-    CHECK_EQ(remove_token(loop, subject->kind, subject->token), -ENOENT);
+    CHECK_EQ(remove_token(loop, subject->kind, subject->token), -EIDRM);
 }
 
 static void act(struct scene *scene)
@@ -338,6 +338,7 @@ TEST(destroyed_gets_estale_from_a_closing_loop)
         .struct_size = sizeof options,
         .userdata = &phoenix,
         .destroyed = use_closing_loop,
+        .flags = FDMUX_COLLECT,
     };
     uint64_t timer;
 

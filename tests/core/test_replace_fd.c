@@ -36,7 +36,8 @@ TEST(watcher_follows_to_another_descriptor)
 {
     struct scene *scene = open_scene();
 
-    CHECK_EQ(fdmux_io_replace_fd(scene->loop, scene->io, scene->channels[1].read_fd),
+    CHECK_EQ(fdmux_io_replace_fd(scene->loop, scene->io, scene->channels[1].read_fd,
+                                 FDMUX_READ),
              0);
     VERIFY(scene->loop);
     CHECK_EQ(stats_of(scene->loop).fd_live, 1);
@@ -57,7 +58,8 @@ TEST(watcher_joins_others_that_stay)
 
     watch(scene->loop, scene->channels[0].read_fd, FDMUX_READ, &calls[0]);
     watch(scene->loop, scene->channels[1].read_fd, FDMUX_READ, &calls[1]);
-    CHECK_EQ(fdmux_io_replace_fd(scene->loop, scene->io, scene->channels[1].read_fd),
+    CHECK_EQ(fdmux_io_replace_fd(scene->loop, scene->io, scene->channels[1].read_fd,
+                                 FDMUX_READ),
              0);
     VERIFY(scene->loop);
     feed(&scene->channels[0]);
@@ -77,7 +79,7 @@ TEST(same_number_with_another_file_is_registered_anew)
     int number = scene->channels[0].read_fd;
 
     CHECK_EQ(dup3(scene->channels[1].read_fd, number, O_CLOEXEC), number);
-    CHECK_EQ(fdmux_io_replace_fd(scene->loop, scene->io, number), 0);
+    CHECK_EQ(fdmux_io_replace_fd(scene->loop, scene->io, number, FDMUX_READ), 0);
     VERIFY(scene->loop);
     feed(&scene->channels[1]);
     CHECK_EQ(poll_once(scene->loop), 0);
@@ -89,7 +91,8 @@ TEST(same_number_with_the_same_file_changes_nothing)
 {
     struct scene *scene = open_scene();
 
-    CHECK_EQ(fdmux_io_replace_fd(scene->loop, scene->io, scene->channels[0].read_fd),
+    CHECK_EQ(fdmux_io_replace_fd(scene->loop, scene->io, scene->channels[0].read_fd,
+                                 FDMUX_READ),
              0);
     VERIFY(scene->loop);
     feed(&scene->channels[0]);
@@ -102,8 +105,8 @@ TEST(failure_leaves_the_watcher_where_it_was)
 {
     struct scene *scene = open_scene();
 
-    CHECK_EQ(fdmux_io_replace_fd(scene->loop, scene->io, -1), -EBADF);
-    CHECK_EQ(fdmux_io_replace_fd(scene->loop, scene->io, 19999), -EBADF);
+    CHECK_EQ(fdmux_io_replace_fd(scene->loop, scene->io, -2, FDMUX_READ), -EBADF);
+    CHECK_EQ(fdmux_io_replace_fd(scene->loop, scene->io, 19999, FDMUX_READ), -EBADF);
     VERIFY(scene->loop);
     CHECK_EQ(stats_of(scene->loop).io_live, 1);
     CHECK_EQ(stats_of(scene->loop).fd_live, 1);
@@ -120,7 +123,8 @@ EPOLL_TEST(options_that_do_not_agree_leave_the_watcher_where_it_was)
     struct calls edge = {0};
 
     watch(scene->loop, scene->channels[1].read_fd, FDMUX_READ | FDMUX_EDGE, &edge);
-    CHECK_EQ(fdmux_io_replace_fd(scene->loop, scene->io, scene->channels[1].read_fd),
+    CHECK_EQ(fdmux_io_replace_fd(scene->loop, scene->io, scene->channels[1].read_fd,
+                                 FDMUX_READ),
              -EEXIST);
     VERIFY(scene->loop);
     feed(&scene->channels[0]);
@@ -135,7 +139,8 @@ TEST(orphaned_watcher_works_again_after_replace_fd)
 
     CHECK_EQ(close(scene->channels[0].read_fd), 0);
     CHECK_EQ(poll_once(scene->loop), 0);
-    CHECK_EQ(fdmux_io_replace_fd(scene->loop, scene->io, scene->channels[1].read_fd),
+    CHECK_EQ(fdmux_io_replace_fd(scene->loop, scene->io, scene->channels[1].read_fd,
+                                 FDMUX_READ),
              0);
     VERIFY(scene->loop);
     feed(&scene->channels[1]);
@@ -157,7 +162,7 @@ static int move_self(struct fdmux_loop *loop, uint64_t io, uint32_t events,
 
     (void)events;
     mover->count++;
-    CHECK_EQ(fdmux_io_replace_fd(loop, io, mover->fd), 0);
+    CHECK_EQ(fdmux_io_replace_fd(loop, io, mover->fd, FDMUX_READ), 0);
     return 0;
 }
 

@@ -15,17 +15,17 @@ static void expect_unknown(struct fdmux_loop *loop, uint64_t token)
                                            .fn = note_event};
     char address[28];
 
-    CHECK_EQ(fdmux_stream_write(loop, token, "x", 1), -ENOENT);
+    CHECK_EQ(fdmux_stream_write(loop, token, "x", 1), -EIDRM);
     CHECK_EQ(fdmux_stream_write_batch(loop, &op, 1), 0);
-    CHECK_EQ(fdmux_stream_shutdown(loop, token), -ENOENT);
-    CHECK_EQ(fdmux_stream_pause(loop, token), -ENOENT);
-    CHECK_EQ(fdmux_stream_resume(loop, token), -ENOENT);
-    CHECK_EQ(fdmux_stream_close(loop, token, 0), -ENOENT);
-    CHECK_EQ(fdmux_stream_fd(loop, token), -ENOENT);
-    CHECK_EQ(fdmux_stream_stats(loop, token, &stats), -ENOENT);
-    CHECK_EQ(fdmux_stream_set_handler(loop, token, &handler), -ENOENT);
-    CHECK_EQ(fdmux_stream_await_writable(loop, token, 0), -ENOENT);
-    CHECK_EQ(fdmux_stream_peer(loop, token, address, sizeof address), -ENOENT);
+    CHECK_EQ(fdmux_stream_shutdown(loop, token), -EIDRM);
+    CHECK_EQ(fdmux_stream_pause(loop, token), -EIDRM);
+    CHECK_EQ(fdmux_stream_resume(loop, token), -EIDRM);
+    CHECK_EQ(fdmux_stream_close(loop, token, 0), -EIDRM);
+    CHECK_EQ(fdmux_stream_fd(loop, token), -EIDRM);
+    CHECK_EQ(fdmux_stream_stats(loop, token, &stats), -EIDRM);
+    CHECK_EQ(fdmux_stream_set_handler(loop, token, &handler), -EIDRM);
+    CHECK_EQ(fdmux_stream_await_writable(loop, token, 0), -EIDRM);
+    CHECK_EQ(fdmux_stream_peer(loop, token, address, sizeof address), -EIDRM);
 }
 
 TEST(stale_and_forged_tokens_are_enoent)
@@ -56,13 +56,13 @@ TEST(stale_and_forged_tokens_are_enoent)
 }
 
 static void expect_bad(struct fdmux_loop *loop, int fd,
-                       const struct fdmux_stream_options *options)
+                       const struct fdmux_stream_options *options, int error)
 {
     uint64_t stream = 7;
 
-    CHECK_EQ(fdmux_stream_add(loop, fd, options, &stream), -EINVAL);
-    CHECK_EQ(fdmux_stream_listen(loop, fd, options, &stream), -EINVAL);
-    CHECK_EQ(fdmux_stream_connect(loop, fd, options, &stream), -EINVAL);
+    CHECK_EQ(fdmux_stream_add(loop, fd, options, &stream), error);
+    CHECK_EQ(fdmux_stream_listen(loop, fd, options, &stream), error);
+    CHECK_EQ(fdmux_stream_connect(loop, fd, options, &stream), error);
     CHECK_EQ(stream, 7);
 }
 
@@ -87,10 +87,10 @@ TEST(bad_options_change_nothing)
     bad[5].stall_timeout_ns = -1;
     bad[6].fn = NULL;
     for (int i = 0; i < 7; i++)
-        expect_bad(loop, fds[0], &bad[i]);
-    expect_bad(loop, fds[0], NULL);
-    CHECK_EQ(fdmux_stream_add(loop, fds[0], &good, NULL), -EINVAL);
-    CHECK_EQ(fdmux_stream_add(NULL, fds[0], &good, &stream), -EINVAL);
+        expect_bad(loop, fds[0], &bad[i], i == 0 ? -E2BIG : -EINVAL);
+    expect_bad(loop, fds[0], NULL, -EFAULT);
+    CHECK_EQ(fdmux_stream_add(loop, fds[0], &good, NULL), -EFAULT);
+    CHECK_EQ(fdmux_stream_add(NULL, fds[0], &good, &stream), -EFAULT);
     CHECK_EQ(fdmux_stream_add(loop, -1, &good, &stream), -EBADF);
     CHECK_EQ(fdmux_stream_add(loop, 999999, &good, &stream), -EBADF);
     CHECK_EQ(stream, 7);
@@ -111,22 +111,22 @@ TEST(bad_arguments_are_refused)
     open_sockets(fds);
     stream = add_stream(loop, fds[0], &witness);
     ops[0].stream = ops[1].stream = stream;
-    CHECK_EQ(fdmux_stream_write(loop, stream, NULL, 1), -EINVAL);
+    CHECK_EQ(fdmux_stream_write(loop, stream, NULL, 1), -EFAULT);
     CHECK_EQ(fdmux_stream_write(loop, stream, NULL, 0), 0);
-    CHECK_EQ(fdmux_stream_write(NULL, stream, "x", 1), -EINVAL);
-    CHECK_EQ(fdmux_stream_write_batch(loop, ops, 2), -EINVAL);
-    CHECK_EQ(fdmux_stream_write_batch(loop, NULL, 1), -EINVAL);
-    CHECK_EQ(fdmux_stream_write_batch(NULL, ops, 1), -EINVAL);
+    CHECK_EQ(fdmux_stream_write(NULL, stream, "x", 1), -EFAULT);
+    CHECK_EQ(fdmux_stream_write_batch(loop, ops, 2), -EFAULT);
+    CHECK_EQ(fdmux_stream_write_batch(loop, NULL, 1), -EFAULT);
+    CHECK_EQ(fdmux_stream_write_batch(NULL, ops, 1), -EFAULT);
     CHECK_EQ(fdmux_stream_write_batch(loop, NULL, 0), 0);
     CHECK_EQ(fdmux_stream_close(loop, stream, 2), -EINVAL);
-    CHECK_EQ(fdmux_stream_close(NULL, stream, 0), -EINVAL);
-    CHECK_EQ(fdmux_stream_stats(loop, stream, &stats), -EINVAL);
-    CHECK_EQ(fdmux_stream_stats(loop, stream, NULL), -EINVAL);
-    CHECK_EQ(fdmux_stream_total_max(NULL, 1), -EINVAL);
-    CHECK_EQ(fdmux_stream_await_writable(NULL, stream, 0), -EINVAL);
-    CHECK_EQ(fdmux_stream_peer(NULL, stream, &stats, sizeof stats), -EINVAL);
-    CHECK_EQ(fdmux_stream_peer(loop, stream, NULL, 28), -EINVAL);
-    CHECK_EQ(fdmux_stream_set_prefetch(NULL, note_event, NULL), -EINVAL);
+    CHECK_EQ(fdmux_stream_close(NULL, stream, 0), -EFAULT);
+    CHECK_EQ(fdmux_stream_stats(loop, stream, &stats), -E2BIG);
+    CHECK_EQ(fdmux_stream_stats(loop, stream, NULL), -EFAULT);
+    CHECK_EQ(fdmux_stream_total_max(NULL, 1), -EFAULT);
+    CHECK_EQ(fdmux_stream_await_writable(NULL, stream, 0), -EFAULT);
+    CHECK_EQ(fdmux_stream_peer(NULL, stream, &stats, sizeof stats), -EFAULT);
+    CHECK_EQ(fdmux_stream_peer(loop, stream, NULL, 28), -EFAULT);
+    CHECK_EQ(fdmux_stream_set_prefetch(NULL, note_event, NULL), -EFAULT);
     CHECK_EQ(fdmux_stream_set_prefetch(loop, NULL, NULL), -EINVAL);
     CHECK(!is_readable(fds[1]));
     CHECK_EQ(serve(loop), 0);
@@ -147,11 +147,11 @@ TEST(bad_handlers_are_refused)
     open_sockets(fds);
     stream = add_stream(loop, fds[0], &witness);
     CHECK_EQ(fdmux_stream_set_handler(loop, stream, &handler), -EINVAL); /* no fn */
-    CHECK_EQ(fdmux_stream_set_handler(loop, stream, NULL), -EINVAL);
+    CHECK_EQ(fdmux_stream_set_handler(loop, stream, NULL), -EFAULT);
     handler.fn = note_event;
-    CHECK_EQ(fdmux_stream_set_handler(NULL, stream, &handler), -EINVAL);
+    CHECK_EQ(fdmux_stream_set_handler(NULL, stream, &handler), -EFAULT);
     handler.struct_size++;
-    CHECK_EQ(fdmux_stream_set_handler(loop, stream, &handler), -EINVAL);
+    CHECK_EQ(fdmux_stream_set_handler(loop, stream, &handler), -E2BIG);
     CHECK_EQ(witness.destroyed, 0);
     CHECK_EQ(send(fds[1], "x", 1, 0), 1);
     CHECK_EQ(serve(loop), 0);
@@ -186,13 +186,13 @@ TEST(bad_addresses_are_refused)
         CHECK_EQ(fdmux_stream_listen_at(loop, &bad[i], &options, &stream), -EINVAL);
         CHECK_EQ(fdmux_stream_connect_to(loop, &bad[i], &options, &stream), -EINVAL);
     }
-    CHECK_EQ(fdmux_stream_listen_at(loop, NULL, &options, &stream), -EINVAL);
+    CHECK_EQ(fdmux_stream_listen_at(loop, NULL, &options, &stream), -EFAULT);
     bad[0] =
         (struct fdmux_stream_address){.struct_size = sizeof *bad, .host = "192.0.2.1"};
     CHECK_EQ(fdmux_stream_listen_at(loop, bad, &options, &stream), -EADDRNOTAVAIL);
     bad[0].host = "127.0.0.1";
-    CHECK_EQ(fdmux_stream_listen_at(loop, bad, NULL, &stream), -EINVAL);
-    CHECK_EQ(fdmux_stream_listen_at(loop, bad, &options, NULL), -EINVAL);
+    CHECK_EQ(fdmux_stream_listen_at(loop, bad, NULL, &stream), -EFAULT);
+    CHECK_EQ(fdmux_stream_listen_at(loop, bad, &options, NULL), -EFAULT);
     CHECK_EQ(stream, 7);
     fdmux_loop_destroy(loop);
 }

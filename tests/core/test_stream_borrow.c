@@ -176,7 +176,7 @@ TEST(close_without_drop_keeps_the_descriptor_until_closed)
     CHECK_EQ(fdmux_stream_close(loop, loan.stream, 0), 0);
     CHECK_EQ(fdmux_stream_fd(loop, loan.stream), loan.fd);
     CHECK_EQ(serve(loop), 0);
-    CHECK_EQ(fdmux_stream_fd(loop, loan.stream), -ENOENT);
+    CHECK_EQ(fdmux_stream_fd(loop, loan.stream), -EIDRM);
     fdmux_loop_destroy(loop);
     close_loan(&loan);
 }
@@ -192,7 +192,7 @@ TEST(dropped_stream_has_no_descriptor_but_is_there_until_closed)
     drop(&loan);
     at_once = loan.fd;
     CHECK_EQ(stats_of(loop).io_live, 0);
-    CHECK_EQ(fdmux_stream_fd(loop, loan.stream), -ENOENT);
+    CHECK_EQ(fdmux_stream_fd(loop, loan.stream), -EIDRM);
     CHECK_EQ(fdmux_stream_write(loop, loan.stream, "x", 1), -EPIPE);
     CHECK_EQ(fdmux_stream_pause(loop, loan.stream), 0);
     CHECK_EQ(fdmux_stream_resume(loop, loan.stream), 0);

@@ -203,7 +203,7 @@ TEST(peer_is_known_when_a_reset_has_ended_the_connection)
     CHECK_EQ(server.error, ECONNRESET);
     CHECK_EQ(farewell.size, sizeof(struct sockaddr_in));
     CHECK(memcmp(&farewell.peer, &name, sizeof(struct sockaddr_in)) == 0);
-    CHECK_EQ(fdmux_stream_peer(loop, stream, &name, sizeof name), -ENOENT);
+    CHECK_EQ(fdmux_stream_peer(loop, stream, &name, sizeof name), -EIDRM);
     server.reaction = NULL; /* not for the end of the listener */
     fdmux_loop_destroy(loop);
 }

@@ -177,6 +177,7 @@ TEST(destroyed_waits_for_the_function_although_a_thread_is_reaping)
         .fd = 0,
         .userdata = &meeting,
         .destroyed = first_destroyed,
+        .flags = FDMUX_COLLECT,
     };
     struct channel channel = open_channel();
     pthread_t thread;
@@ -186,6 +187,7 @@ TEST(destroyed_waits_for_the_function_although_a_thread_is_reaping)
     options.fd = channel.read_fd;
     options.events = FDMUX_READ;
     options.fn = second_function;
+    options.flags = 0;
     options.destroyed = second_destroyed;
     CHECK_EQ(fdmux_io_add(meeting.loop, &options, &second), 0);
     feed(&channel);

@@ -378,19 +378,19 @@ TEST(wrong_options_are_refused)
     scene.ssl = new_ssl(true, 0);
     scene.stream = add_stream(scene.loop, fds[0], &scene.witness);
     good = tls_options(scene.ssl);
-#define REFUSED(change)                                                                \
+#define REFUSED(error, change)                                                         \
     bad = good;                                                                        \
     change;                                                                            \
-    CHECK_EQ(fdmux_stream_start_tls(scene.loop, scene.stream, &bad), -EINVAL)
-    REFUSED(bad.struct_size--);
-    REFUSED(bad.ssl = NULL);
-    REFUSED(bad.functions = NULL);
-    REFUSED(bad.flags = 1);
-    REFUSED(bad.reserved = 1);
-    REFUSED(bad.received_length = 1);
-    REFUSED((functions.read = NULL, bad.functions = &functions));
-    CHECK_EQ(fdmux_stream_start_tls(scene.loop, scene.stream, NULL), -EINVAL);
-    CHECK_EQ(fdmux_stream_start_tls(scene.loop, 12345, &good), -ENOENT);
+    CHECK_EQ(fdmux_stream_start_tls(scene.loop, scene.stream, &bad), error)
+    REFUSED(-E2BIG, bad.struct_size--);
+    REFUSED(-EFAULT, bad.ssl = NULL);
+    REFUSED(-EFAULT, bad.functions = NULL);
+    REFUSED(-EINVAL, bad.flags = 1);
+    REFUSED(-EINVAL, bad.reserved = 1);
+    REFUSED(-EFAULT, bad.received_length = 1);
+    REFUSED(-EINVAL, (functions.read = NULL, bad.functions = &functions));
+    CHECK_EQ(fdmux_stream_start_tls(scene.loop, scene.stream, NULL), -EFAULT);
+    CHECK_EQ(fdmux_stream_start_tls(scene.loop, 12345, &good), -EIDRM);
     CHECK_EQ(fdmux_stream_tls_error(scene.loop, scene.stream, &code), -EINVAL);
     CHECK_EQ(code, 7);
     CHECK_EQ(fdmux_stream_shutdown(scene.loop, scene.stream), 0);

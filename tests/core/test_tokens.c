@@ -4,13 +4,13 @@
 /* Every function that takes a token refuses this one, whatever its kind. */
 static void check_refused(struct fdmux_loop *loop, uint64_t token)
 {
-    CHECK_EQ(fdmux_io_update(loop, token, FDMUX_READ), -ENOENT);
-    CHECK_EQ(fdmux_io_replace_fd(loop, token, 0), -ENOENT);
-    CHECK_EQ(fdmux_io_remove(loop, token), -ENOENT);
-    CHECK_EQ(fdmux_timer_arm(loop, token, 1, 0), -ENOENT);
-    CHECK_EQ(fdmux_timer_cancel(loop, token), -ENOENT);
-    CHECK_EQ(fdmux_timer_remove(loop, token), -ENOENT);
-    CHECK_EQ(fdmux_hook_remove(loop, token), -ENOENT);
+    CHECK_EQ(fdmux_io_update(loop, token, FDMUX_READ), -EIDRM);
+    CHECK_EQ(fdmux_io_replace_fd(loop, token, 0, 0), -EIDRM);
+    CHECK_EQ(fdmux_io_remove(loop, token), -EIDRM);
+    CHECK_EQ(fdmux_timer_arm(loop, token, 1, 0), -EIDRM);
+    CHECK_EQ(fdmux_timer_cancel(loop, token), -EIDRM);
+    CHECK_EQ(fdmux_timer_remove(loop, token), -EIDRM);
+    CHECK_EQ(fdmux_hook_remove(loop, token), -EIDRM);
 }
 
 /* A loop with one watcher of each kind. */
@@ -83,10 +83,10 @@ TEST(token_of_another_kind_is_refused)
 {
     struct scene *scene = open_scene();
 
-    CHECK_EQ(fdmux_io_remove(scene->loop, scene->tokens[1]), -ENOENT);
-    CHECK_EQ(fdmux_io_update(scene->loop, scene->tokens[2], 0), -ENOENT);
-    CHECK_EQ(fdmux_timer_arm(scene->loop, scene->tokens[0], 1, 0), -ENOENT);
-    CHECK_EQ(fdmux_hook_remove(scene->loop, scene->tokens[1]), -ENOENT);
+    CHECK_EQ(fdmux_io_remove(scene->loop, scene->tokens[1]), -EIDRM);
+    CHECK_EQ(fdmux_io_update(scene->loop, scene->tokens[2], 0), -EIDRM);
+    CHECK_EQ(fdmux_timer_arm(scene->loop, scene->tokens[0], 1, 0), -EIDRM);
+    CHECK_EQ(fdmux_hook_remove(scene->loop, scene->tokens[1]), -EIDRM);
     close_scene(scene);
 }
 
@@ -118,34 +118,34 @@ TEST(removed_token_stays_refused_when_its_slot_is_reused)
     close_scene(scene);
 }
 
-TEST(null_loop_is_einval_everywhere)
+TEST(null_loop_is_efault_everywhere)
 {
     struct fdmux_loop_stats stats = {.struct_size = sizeof stats};
-    struct fdmux_io_options io = {.struct_size = sizeof io};
-    struct fdmux_timer_options timer = {.struct_size = sizeof timer};
+    struct fdmux_io_options io = {.struct_size = sizeof io, .fn = count_io};
+    struct fdmux_timer_options timer = {.struct_size = sizeof timer, .fn = count_timer};
     struct fdmux_hook_options hook = {.struct_size = sizeof hook, .fn = count_hook};
     uint64_t token = 7;
     int64_t deadline_ns = 7;
 
-    CHECK_EQ(fdmux_loop_fd(NULL), -EINVAL);
-    CHECK_EQ(fdmux_loop_next_deadline(NULL, &deadline_ns), -EINVAL);
-    CHECK_EQ(fdmux_loop_dispatch(NULL, 0, NULL, 0), -EINVAL);
-    CHECK_EQ(fdmux_loop_run(NULL), -EINVAL);
-    CHECK_EQ(fdmux_loop_stop(NULL), -EINVAL);
-    CHECK_EQ(fdmux_loop_wake(NULL), -EINVAL);
-    CHECK_EQ(fdmux_loop_stats(NULL, &stats), -EINVAL);
-    CHECK_EQ(fdmux_loop_after_fork(NULL), -EINVAL);
-    CHECK_EQ(fdmux_io_add(NULL, &io, &token), -EINVAL);
-    CHECK_EQ(fdmux_timer_add(NULL, &timer, &token), -EINVAL);
-    CHECK_EQ(fdmux_hook_add(NULL, &hook, &token), -EINVAL);
-    CHECK_EQ(fdmux_post(NULL, count_post, NULL), -EINVAL);
-    CHECK_EQ(fdmux_io_update(NULL, 1, 0), -EINVAL);
-    CHECK_EQ(fdmux_io_replace_fd(NULL, 1, 0), -EINVAL);
-    CHECK_EQ(fdmux_io_remove(NULL, 1), -EINVAL);
-    CHECK_EQ(fdmux_timer_arm(NULL, 1, 0, 0), -EINVAL);
-    CHECK_EQ(fdmux_timer_cancel(NULL, 1), -EINVAL);
-    CHECK_EQ(fdmux_timer_remove(NULL, 1), -EINVAL);
-    CHECK_EQ(fdmux_hook_remove(NULL, 1), -EINVAL);
+    CHECK_EQ(fdmux_loop_fd(NULL), -EFAULT);
+    CHECK_EQ(fdmux_loop_next_deadline(NULL, &deadline_ns), -EFAULT);
+    CHECK_EQ(fdmux_loop_dispatch(NULL, 0, NULL, 0), -EFAULT);
+    CHECK_EQ(fdmux_loop_run(NULL), -EFAULT);
+    CHECK_EQ(fdmux_loop_stop(NULL), -EFAULT);
+    CHECK_EQ(fdmux_loop_wake(NULL), -EFAULT);
+    CHECK_EQ(fdmux_loop_stats(NULL, &stats), -EFAULT);
+    CHECK_EQ(fdmux_loop_after_fork(NULL), -EFAULT);
+    CHECK_EQ(fdmux_io_add(NULL, &io, &token), -EFAULT);
+    CHECK_EQ(fdmux_timer_add(NULL, &timer, &token), -EFAULT);
+    CHECK_EQ(fdmux_hook_add(NULL, &hook, &token), -EFAULT);
+    CHECK_EQ(fdmux_post(NULL, count_post, NULL), -EFAULT);
+    CHECK_EQ(fdmux_io_update(NULL, 1, 0), -EFAULT);
+    CHECK_EQ(fdmux_io_replace_fd(NULL, 1, 0, 0), -EFAULT);
+    CHECK_EQ(fdmux_io_remove(NULL, 1), -EFAULT);
+    CHECK_EQ(fdmux_timer_arm(NULL, 1, 0, 0), -EFAULT);
+    CHECK_EQ(fdmux_timer_cancel(NULL, 1), -EFAULT);
+    CHECK_EQ(fdmux_timer_remove(NULL, 1), -EFAULT);
+    CHECK_EQ(fdmux_hook_remove(NULL, 1), -EFAULT);
     CHECK_EQ(token, 7);
     CHECK_EQ(deadline_ns, 7);
 }
@@ -166,24 +166,29 @@ TEST(memory_that_is_no_loop_is_einval)
 TEST(wrong_io_options_are_einval_and_register_nothing)
 {
     struct fdmux_loop *loop = check_open_loop();
-    struct fdmux_io_options options = {.struct_size = sizeof options, .fd = 0};
+    struct fdmux_io_options options = {.struct_size = sizeof options, .fn = count_io};
     uint64_t token = 7;
 
-    CHECK_EQ(fdmux_io_add(loop, NULL, &token), -EINVAL);
-    CHECK_EQ(fdmux_io_add(loop, &options, NULL), -EINVAL);
+    CHECK_EQ(fdmux_io_add(loop, NULL, &token), -EFAULT);
+    CHECK_EQ(fdmux_io_add(loop, &options, NULL), -EFAULT);
     for (uint32_t bit = 0x40; bit != 0; bit <<= 1) {
         options.events = FDMUX_READ | bit;
         if ((bit & (FDMUX_EDGE | FDMUX_ONESHOT | FDMUX_EXCLUSIVE)) == 0)
             CHECK_EQ(fdmux_io_add(loop, &options, &token), -EINVAL);
     }
     options.events = 0;
-    options.reserved = 1;
+    options.flags = FDMUX_COLLECT; /* and a function */
     CHECK_EQ(fdmux_io_add(loop, &options, &token), -EINVAL);
-    options.reserved = 0;
+    options.flags = FDMUX_COLLECT << 1;
+    CHECK_EQ(fdmux_io_add(loop, &options, &token), -EINVAL);
+    options.flags = 0;
+    options.fn = NULL; /* forgotten */
+    CHECK_EQ(fdmux_io_add(loop, &options, &token), -EINVAL);
+    options.flags = FDMUX_COLLECT;
     options.struct_size++;
-    CHECK_EQ(fdmux_io_add(loop, &options, &token), -EINVAL);
+    CHECK_EQ(fdmux_io_add(loop, &options, &token), -E2BIG);
     options.struct_size = 0;
-    CHECK_EQ(fdmux_io_add(loop, &options, &token), -EINVAL);
+    CHECK_EQ(fdmux_io_add(loop, &options, &token), -E2BIG);
     CHECK_EQ(token, 7);
     CHECK_EQ(stats_of(loop).io_live + stats_of(loop).fd_live, 0);
     VERIFY(loop);
@@ -193,28 +198,35 @@ TEST(wrong_io_options_are_einval_and_register_nothing)
 TEST(wrong_timer_and_hook_options_are_einval)
 {
     struct fdmux_loop *loop = check_open_loop();
-    struct fdmux_timer_options timer = {.struct_size = sizeof timer};
+    struct fdmux_timer_options timer = {.struct_size = sizeof timer,
+                                        .flags = FDMUX_COLLECT};
     struct fdmux_hook_options hook = {.struct_size = sizeof hook};
     uint64_t token = 7;
 
-    CHECK_EQ(fdmux_timer_add(loop, NULL, &token), -EINVAL);
-    CHECK_EQ(fdmux_timer_add(loop, &timer, NULL), -EINVAL);
-    timer.reserved = 1;
+    CHECK_EQ(fdmux_timer_add(loop, NULL, &token), -EFAULT);
+    CHECK_EQ(fdmux_timer_add(loop, &timer, NULL), -EFAULT);
+    timer.fn = count_timer; /* and the flag */
     CHECK_EQ(fdmux_timer_add(loop, &timer, &token), -EINVAL);
+    timer.flags = FDMUX_COLLECT << 1;
+    CHECK_EQ(fdmux_timer_add(loop, &timer, &token), -EINVAL);
+    timer.flags = 0;
+    timer.fn = NULL; /* forgotten */
+    CHECK_EQ(fdmux_timer_add(loop, &timer, &token), -EINVAL);
+    timer.flags = FDMUX_COLLECT;
     timer.struct_size--;
-    CHECK_EQ(fdmux_timer_add(loop, &timer, &token), -EINVAL);
+    CHECK_EQ(fdmux_timer_add(loop, &timer, &token), -E2BIG);
     CHECK_EQ(fdmux_hook_add(loop, &hook, &token), -EINVAL); /* without a function */
     hook.fn = count_hook;
-    CHECK_EQ(fdmux_hook_add(loop, NULL, &token), -EINVAL);
-    CHECK_EQ(fdmux_hook_add(loop, &hook, NULL), -EINVAL);
+    CHECK_EQ(fdmux_hook_add(loop, NULL, &token), -EFAULT);
+    CHECK_EQ(fdmux_hook_add(loop, &hook, NULL), -EFAULT);
     hook.struct_size--;
-    CHECK_EQ(fdmux_hook_add(loop, &hook, &token), -EINVAL);
+    CHECK_EQ(fdmux_hook_add(loop, &hook, &token), -E2BIG);
     CHECK_EQ(token, 7);
     CHECK_EQ(stats_of(loop).timer_live + stats_of(loop).hook_live, 0);
     fdmux_loop_destroy(loop);
 }
 
-TEST(wrong_arguments_of_calls_are_einval)
+TEST(wrong_arguments_of_calls_are_refused)
 {
     struct fdmux_loop *loop = check_open_loop();
     struct fdmux_loop_stats stats = {.struct_size = 8};
@@ -222,10 +234,10 @@ TEST(wrong_arguments_of_calls_are_einval)
     uint64_t timer = collect_timer(loop, 0);
 
     CHECK_EQ(fdmux_loop_dispatch(loop, 0, &ready, -1), -EINVAL);
-    CHECK_EQ(fdmux_loop_dispatch(loop, 0, NULL, 1), -EINVAL);
-    CHECK_EQ(fdmux_loop_next_deadline(loop, NULL), -EINVAL);
-    CHECK_EQ(fdmux_loop_stats(loop, NULL), -EINVAL);
-    CHECK_EQ(fdmux_loop_stats(loop, &stats), -EINVAL);
+    CHECK_EQ(fdmux_loop_dispatch(loop, 0, NULL, 1), -EFAULT);
+    CHECK_EQ(fdmux_loop_next_deadline(loop, NULL), -EFAULT);
+    CHECK_EQ(fdmux_loop_stats(loop, NULL), -EFAULT);
+    CHECK_EQ(fdmux_loop_stats(loop, &stats), -E2BIG);
     CHECK_EQ(fdmux_post(loop, NULL, NULL), -EINVAL);
     CHECK_EQ(fdmux_timer_arm(loop, timer, -1, 0), -EINVAL);
     CHECK_EQ(fdmux_timer_arm(loop, timer, 1, -1), -EINVAL);

@@ -243,7 +243,7 @@ structs = {
     "fdmux_io_options": fdmux_table.IoOptions,
     "fdmux_timer_options": fdmux_table.TimerOptions,
     "fdmux_api": fdmux_table.Table,
-    "fdmux_loop_ref": fdmux_table.LoopRef,
+    "fdmux_loop_handle": fdmux_table.LoopHandle,
 }
 for name, struct in structs.items():
     for member, _ in struct._fields_:

@@ -86,10 +86,10 @@ static void keep_token(struct run *run, uint64_t token)
 /* Check that the header allows this result for some call. */
 static int allowed(int result)
 {
-    static const int errors[] = {EINVAL,     ENOENT,       ESTALE, EBUSY, ENOMEM,
-                                 EMFILE,     EBADF,        EEXIST, EPERM, ENOBUFS,
-                                 EOPNOTSUPP, ECANCELED,    EPIPE,  EINTR, EAGAIN,
-                                 ENOTCONN,   ECONNREFUSED, ELOOP,  ENOSPC};
+    static const int errors[] = {
+        EINVAL, EIDRM,    ESTALE,       EBUSY,      ENOMEM,    EMFILE, EBADF,
+        EEXIST, EPERM,    ENOBUFS,      EOPNOTSUPP, ECANCELED, EPIPE,  EINTR,
+        EAGAIN, ENOTCONN, ECONNREFUSED, ELOOP,      ENOSPC,    EFAULT, E2BIG};
 
     for (size_t i = 0; i < sizeof errors / sizeof *errors; i++)
         if (result >= 0 || result == -errors[i])
@@ -211,7 +211,10 @@ static void add_io(struct run *run)
                                        .destroyed = on_destroyed};
     uint64_t token;
 
-    options.fn = (take(run) & 3) == 0 ? NULL : on_io;
+    if ((take(run) & 3) == 0)
+        options.flags = FDMUX_COLLECT;
+    else
+        options.fn = on_io;
     if (allowed(fdmux_io_add(run->loop, &options, &token)) == 0) {
         run->owned++;
         keep_token(run, token);
@@ -220,12 +223,14 @@ static void add_io(struct run *run)
 
 static void add_timer(struct run *run)
 {
-    struct fdmux_timer_options options = {.struct_size = sizeof options,
-                                          .fn = (take(run) & 3) == 0 ? NULL : on_timer,
-                                          .userdata = run,
-                                          .destroyed = on_destroyed};
+    struct fdmux_timer_options options = {
+        .struct_size = sizeof options, .userdata = run, .destroyed = on_destroyed};
     uint64_t token;
 
+    if ((take(run) & 3) == 0)
+        options.flags = FDMUX_COLLECT;
+    else
+        options.fn = on_timer;
     if (allowed(fdmux_timer_add(run->loop, &options, &token)) == 0) {
         run->owned++;
         keep_token(run, token);
@@ -458,7 +463,7 @@ static void change_io(struct run *run)
     if ((take(run) & 1) != 0)
         (void)allowed(fdmux_io_update(run->loop, token, take_events(run)));
     else
-        (void)allowed(fdmux_io_replace_fd(run->loop, token, take_fd(run)));
+        (void)allowed(fdmux_io_replace_fd(run->loop, token, take_fd(run), FDMUX_READ));
 }
 
 static void destroy_inside(struct run *run)

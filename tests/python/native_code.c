@@ -2,7 +2,7 @@
  *
  * Links nothing of fdmux: it gets the function table and a loop as plain pointers, as
  * an extension does through the capsules. Counts its calls. */
-#include <fdmux.h>
+#include <fdmux_api.h>
 
 #include <string.h>
 
@@ -72,6 +72,7 @@ int64_t native_watch_collected(const struct fdmux_api *api, struct fdmux_loop *l
     options.struct_size = sizeof options;
     options.fd = fd;
     options.events = FDMUX_READ;
+    options.flags = FDMUX_COLLECT;
     options.userdata = counts;
     options.destroyed = on_destroyed;
     r = api->io_add(loop, &options, &token);

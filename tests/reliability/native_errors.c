@@ -2,7 +2,7 @@
  *
  * Each counts its calls and its end. One that watches a descriptor removes itself when
  * it is called and returns no error. */
-#include <fdmux.h>
+#include <fdmux_api.h>
 
 #include <errno.h>
 #include <stdlib.h>

@@ -2,7 +2,7 @@
  *
  * Its one rule: nothing joins or stops them; they run until the process ends. The
  * caller never frees their loop's memory, as every owner of native threads must do. */
-#include <fdmux.h>
+#include <fdmux_api.h>
 
 #include <pthread.h>
 #include <stdatomic.h>

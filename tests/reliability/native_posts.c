@@ -3,7 +3,7 @@
  * Each post carries the number of its thread and its own. One bit is kept for each
  * post, so that lost, doubled and overtaken posts can be counted. Its one rule: only
  * the loop's thread counts arrivals. */
-#include <fdmux.h>
+#include <fdmux_api.h>
 
 #include <errno.h>
 #include <pthread.h>

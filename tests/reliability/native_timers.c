@@ -3,7 +3,7 @@
  * Its one rule: what must happen to a timer is recorded before it can happen, so each
  * call can be checked when it arrives: too early, after a cancel, or before one that
  * was due earlier. */
-#include <fdmux.h>
+#include <fdmux_api.h>
 
 #include <errno.h>
 #include <stdbool.h>

@@ -80,6 +80,7 @@ def native_timer_added_and_removed() -> Iterator[Cycle]:
         c_loop = loop.native._c_loop
         options = ffi.new("struct fdmux_timer_options *")
         options.struct_size = ffi.sizeof("struct fdmux_timer_options")
+        options.flags = lib.FDMUX_COLLECT
         token = ffi.new("uint64_t *")
 
         def cycle() -> None:

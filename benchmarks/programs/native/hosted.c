@@ -2,7 +2,7 @@
 #include "hosted.h"
 
 #include <errno.h>
-#include <fdmux.h>
+#include <fdmux_api.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>

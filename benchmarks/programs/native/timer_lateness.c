@@ -3,7 +3,7 @@
  *
  * The function arms the next expiry itself, so that each is TIMEOUT later. */
 #include <errno.h>
-#include <fdmux.h>
+#include <fdmux_api.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 

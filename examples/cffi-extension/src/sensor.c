@@ -192,7 +192,7 @@ static bool is_usable(const struct fdmux_api *api)
            api->struct_size >= sizeof *api;
 }
 
-int sensor_start(const struct fdmux_loop_ref *ref, const char *path,
+int sensor_start(const struct fdmux_loop_handle *ref, const char *path,
                  struct sensor **ret_sensor)
 {
     struct sensor *sensor;

@@ -5,7 +5,7 @@
 #ifndef SENSOR_H
 #define SENSOR_H
 
-#include <fdmux.h>
+#include <fdmux_api.h>
 
 struct sensor;
 
@@ -20,7 +20,7 @@ struct sensor_counts {
 /* Open `path` and start. Returns 0 or -errno; on failure nothing is left behind.
  *
  * The sensor ends with sensor_stop, at the end of the FIFO, or with the loop. */
-int sensor_start(const struct fdmux_loop_ref *ref, const char *path,
+int sensor_start(const struct fdmux_loop_handle *ref, const char *path,
                  struct sensor **ret_sensor);
 
 /* Stop: remove the watchers and join the thread. Idempotent, from any thread. The loop

@@ -11,7 +11,7 @@
 #include <string>
 #include <thread>
 
-#include <fdmux.h>
+#include <fdmux_api.h>
 
 class Sensor : public std::enable_shared_from_this<Sensor> {
   public:

@@ -5,7 +5,7 @@
 #ifndef ECHO_H
 #define ECHO_H
 
-#include <fdmux.h>
+#include <fdmux_api.h>
 
 struct echo;
 

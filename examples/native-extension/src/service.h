@@ -6,7 +6,7 @@
 #ifndef SERVICE_H
 #define SERVICE_H
 
-#include <fdmux.h>
+#include <fdmux_api.h>
 #include <stdbool.h>
 
 #define SERVICE_REQUEST_MAX 1024 /* a longer datagram is an error: -EMSGSIZE */

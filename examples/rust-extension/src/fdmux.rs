@@ -36,7 +36,7 @@ pub struct IoOptions {
     pub userdata: *mut c_void,
     pub destroyed: Option<DestroyedFn>,
     pub tag: u32,
-    pub reserved: u32,
+    pub flags: u32,
 }
 
 #[repr(C)]
@@ -46,7 +46,7 @@ pub struct TimerOptions {
     pub userdata: *mut c_void,
     pub destroyed: Option<DestroyedFn>,
     pub tag: u32,
-    pub reserved: u32,
+    pub flags: u32,
 }
 
 #[repr(C)]
@@ -56,6 +56,9 @@ pub struct Api {
     struct_size: usize,
     loop_create: Unused,
     loop_destroy: Unused,
+    loop_ref: Unused,
+    loop_unref: Unused,
+    loop_at_close: Unused,
     loop_fd: Unused,
     loop_next_deadline: Unused,
     loop_dispatch: Unused,
@@ -71,18 +74,20 @@ pub struct Api {
     pub io_add: unsafe extern "C" fn(*mut Loop, *const IoOptions, *mut u64) -> c_int,
     io_update: Unused,
     io_replace_fd: Unused,
+    io_fd: Unused,
     pub io_remove: unsafe extern "C" fn(*mut Loop, u64) -> c_int,
     pub timer_add:
         unsafe extern "C" fn(*mut Loop, *const TimerOptions, *mut u64) -> c_int,
     pub timer_arm: unsafe extern "C" fn(*mut Loop, u64, i64, i64) -> c_int,
+    timer_arm_in: Unused,
     timer_cancel: Unused,
     pub timer_remove: unsafe extern "C" fn(*mut Loop, u64) -> c_int,
     pub post: unsafe extern "C" fn(*mut Loop, PostFn, *mut c_void) -> c_int,
 }
 
-/// struct fdmux_loop_ref: the content of a capsule named fdmux.loop.
+/// struct fdmux_loop_handle: the content of a capsule named fdmux.loop.
 #[repr(C)]
-pub struct LoopRef {
+pub struct LoopHandle {
     pub api: &'static Api,
     pub handle: *mut Loop,
 }
@@ -105,7 +110,7 @@ macro_rules! same_place {
 
 const _: () = assert!(size_of::<IoOptions>() == header::SIZE_OF_IO_OPTIONS);
 const _: () = assert!(size_of::<TimerOptions>() == header::SIZE_OF_TIMER_OPTIONS);
-const _: () = assert!(size_of::<LoopRef>() == header::SIZE_OF_LOOP_REF);
+const _: () = assert!(size_of::<LoopHandle>() == header::SIZE_OF_LOOP_HANDLE);
 const _: () = assert!(size_of::<Api>() <= header::SIZE_OF_API);
 same_place! {
     Api.loop_now = OFFSET_fdmux_api__loop_now,
@@ -115,7 +120,7 @@ same_place! {
     Api.timer_arm = OFFSET_fdmux_api__timer_arm,
     Api.timer_remove = OFFSET_fdmux_api__timer_remove,
     Api.post = OFFSET_fdmux_api__post,
-    LoopRef.handle = OFFSET_fdmux_loop_ref__loop,
+    LoopHandle.handle = OFFSET_fdmux_loop_handle__loop,
     IoOptions.fd = OFFSET_fdmux_io_options__fd,
     IoOptions.events = OFFSET_fdmux_io_options__events,
     IoOptions.callback = OFFSET_fdmux_io_options__fn,

@@ -1,6 +1,6 @@
 /* layout.c: writes, as Rust constants, the layout that fdmux.rs must match. Run when
  * the library is built, with the header of the installed fdmux. */
-#include <fdmux.h>
+#include <fdmux_api.h>
 #include <stdio.h>
 
 struct constant {
@@ -18,7 +18,7 @@ static const struct constant constants[] = {
     NUMBER(FDMUX_ABI_MINOR),
     NUMBER(FDMUX_READ),
     SIZE("API", fdmux_api),
-    SIZE("LOOP_REF", fdmux_loop_ref),
+    SIZE("LOOP_HANDLE", fdmux_loop_handle),
     SIZE("IO_OPTIONS", fdmux_io_options),
     SIZE("TIMER_OPTIONS", fdmux_timer_options),
     OFFSET(fdmux_api, loop_now),
@@ -28,7 +28,7 @@ static const struct constant constants[] = {
     OFFSET(fdmux_api, timer_arm),
     OFFSET(fdmux_api, timer_remove),
     OFFSET(fdmux_api, post),
-    OFFSET(fdmux_loop_ref, loop),
+    OFFSET(fdmux_loop_handle, loop),
     OFFSET(fdmux_io_options, fd),
     OFFSET(fdmux_io_options, events),
     OFFSET(fdmux_io_options, fn),

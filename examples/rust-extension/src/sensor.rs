@@ -7,7 +7,7 @@
 
 mod fdmux;
 
-use fdmux::{Api, IoOptions, Loop, LoopRef, TimerOptions, READ};
+use fdmux::{Api, IoOptions, Loop, LoopHandle, TimerOptions, READ};
 use std::ffi::{c_char, c_void, CStr, OsStr};
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read};
@@ -104,7 +104,7 @@ impl Sensor {
             userdata: into_userdata(self),
             destroyed: Some(on_io_destroyed),
             tag: 0,
-            reserved: 0,
+            flags: 0,
         };
         *self.fifo.lock().unwrap() = Some(fifo);
         let mut token = 0;
@@ -126,7 +126,7 @@ impl Sensor {
             userdata: into_userdata(self),
             destroyed: Some(on_timer_destroyed),
             tag: 0,
-            reserved: 0,
+            flags: 0,
         };
         let mut token = 0;
         let result = unsafe { (api.timer_add)(handle, &options, &mut token) };
@@ -273,11 +273,11 @@ fn checked(result: c_int) -> Result<(), c_int> {
 /// sensor's owner, but not the sensor.
 #[no_mangle]
 pub unsafe extern "C" fn sensor_start(
-    home: *const LoopRef,
+    home: *const LoopHandle,
     path: *const c_char,
     ret_sensor: *mut *const Sensor,
 ) -> c_int {
-    let LoopRef { api, handle } = unsafe { &*home };
+    let LoopHandle { api, handle } = unsafe { &*home };
     if !api.is_usable() {
         return -EOPNOTSUPP; // a fdmux older than the header
     }

@@ -81,6 +81,7 @@ class GuestBase(abc.ABC):
         """Add a timer without a function: it only makes the descriptor readable."""
         options = ffi.new("struct fdmux_timer_options *")
         options.struct_size = ffi.sizeof("struct fdmux_timer_options")
+        options.flags = lib.FDMUX_COLLECT
         token = ffi.new("uint64_t *")
         check(lib.fdmux_timer_add(self._c_loop, options, token), "add a guest's timer")
         return token[0]

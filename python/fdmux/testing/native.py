@@ -48,7 +48,7 @@ class IoOptions(ctypes.Structure):
         ("userdata", POINTER),
         ("destroyed", DESTROYED_FN),
         ("tag", ctypes.c_uint32),
-        ("reserved", ctypes.c_uint32),
+        ("flags", ctypes.c_uint32),
     ]
 
 
@@ -61,7 +61,7 @@ class TimerOptions(ctypes.Structure):
         ("userdata", POINTER),
         ("destroyed", DESTROYED_FN),
         ("tag", ctypes.c_uint32),
-        ("reserved", ctypes.c_uint32),
+        ("flags", ctypes.c_uint32),
     ]
 
 
@@ -84,6 +84,9 @@ TABLE: list[tuple[str, object]] = [
     ("struct_size", ctypes.c_size_t),
     ("loop_create", POINTER),
     ("loop_destroy", POINTER),
+    ("loop_ref", POINTER),
+    ("loop_unref", POINTER),
+    ("loop_at_close", POINTER),
     ("loop_fd", POINTER),
     ("loop_next_deadline", POINTER),
     ("loop_dispatch", POINTER),
@@ -99,9 +102,11 @@ TABLE: list[tuple[str, object]] = [
     ("io_add", function(INT, POINTER, IO_POINTER, TOKEN_POINTER)),
     ("io_update", POINTER),
     ("io_replace_fd", POINTER),
+    ("io_fd", POINTER),
     ("io_remove", function(INT, POINTER, U64)),
     ("timer_add", function(INT, POINTER, TIMER_POINTER, TOKEN_POINTER)),
     ("timer_arm", function(INT, POINTER, U64, I64, I64)),
+    ("timer_arm_in", POINTER),
     ("timer_cancel", POINTER),
     ("timer_remove", function(INT, POINTER, U64)),
     ("post", function(INT, POINTER, POST_FN, POINTER)),
@@ -124,7 +129,7 @@ class Api(ctypes.Structure):
 
 
 class Handle(ctypes.Structure):
-    """struct fdmux_loop_ref and fdmux_queue_handle, to which capsules point."""
+    """struct fdmux_loop_handle and fdmux_queue_handle, to which capsules point."""
 
     _fields_: ClassVar = [("api", ctypes.POINTER(Api)), ("object", POINTER)]
 

@@ -14,12 +14,16 @@
  * given to a loop run on the dispatching thread, without a lock of the core held. They
  * may call everything here; fdmux_loop_dispatch and _run of their loop return -EBUSY.
  *
- * Common errors: -EINVAL for a NULL or foreign loop, an unknown flag, or an options
- * struct of an unknown size; -ENOENT for a token that this loop does not have (any
- * more); -ESTALE for a closed loop; -ECHILD in a child of fork() before
- * fdmux_loop_after_fork.
+ * Common errors: -EFAULT for a pointer that is NULL and must not be; -E2BIG for a
+ * struct whose struct_size is not that of its type; -EINVAL for an unknown flag, a
+ * missing function, or something that is no loop; -EIDRM for a token that this loop
+ * does not have (any more); -ESTALE for a closed loop; -ECHILD in a child of fork()
+ * before fdmux_loop_after_fork.
  *
- * Python extensions include fdmux_python.h instead, and link nothing. */
+ * Tokens of watchers, timers, hooks and streams are never 0, so 0 can stand for none.
+ *
+ * Python extensions include fdmux_python.h instead, and link nothing; fdmux_api.h has
+ * the table of functions that it uses. */
 #ifndef FDMUX_H
 #define FDMUX_H
 
@@ -69,6 +73,11 @@ extern "C" {
 #define FDMUX_FEATURE_EDGE 0x08        /* FDMUX_EDGE works */
 #define FDMUX_FEATURE_EXCLUSIVE 0x10   /* FDMUX_EXCLUSIVE works */
 
+/* Flags of io watchers and timers. */
+#define FDMUX_COLLECT 0x01 /* no function: dispatch collects the events */
+
+#define FDMUX_SOON 0 /* a deadline for fdmux_timer_arm: before the loop sleeps */
+
 #define FDMUX_HOLD_MAX 8 /* different holds in one batch */
 
 struct fdmux_loop;
@@ -89,6 +98,8 @@ typedef int (*fdmux_timer_fn)(struct fdmux_loop *loop, uint64_t timer, void *use
 typedef int (*fdmux_hook_fn)(struct fdmux_loop *loop, uint64_t hook, void *userdata);
 /* `loop` is NULL if the loop was closed before the call. */
 typedef int (*fdmux_post_fn)(struct fdmux_loop *loop, void *userdata);
+/* See fdmux_loop_at_close. */
+typedef void (*fdmux_close_fn)(struct fdmux_loop *loop, void *userdata);
 /* Called exactly once, after the last call with this userdata has returned. */
 typedef void (*fdmux_destroyed_fn)(void *userdata);
 /* See fdmux_loop_set_return. */
@@ -105,22 +116,22 @@ struct fdmux_loop_options {
 
 struct fdmux_io_options {
     size_t struct_size;
-    int fd;            /* open; stays the caller's; never closed here */
-    uint32_t events;   /* readiness and options; 0 watches nothing until updated */
-    fdmux_io_fn fn;    /* NULL: collected */
-    void *userdata;    /* given back to fn and destroyed */
+    int fd; /* open, or -1 for none yet; stays the caller's; never closed here */
+    uint32_t events; /* readiness and options; 0 watches nothing until updated */
+    fdmux_io_fn fn; /* NULL with FDMUX_COLLECT */
+    void *userdata; /* given back to fn and destroyed */
     fdmux_destroyed_fn destroyed; /* may be NULL */
     uint32_t tag; /* given back in struct fdmux_ready; yours to choose */
-    uint32_t reserved;            /* 0 */
+    uint32_t flags; /* 0 or FDMUX_COLLECT */
 };
 
 struct fdmux_timer_options {
     size_t struct_size;
-    fdmux_timer_fn fn; /* NULL: collected, as FDMUX_TIMER */
+    fdmux_timer_fn fn; /* NULL with FDMUX_COLLECT: collected as FDMUX_TIMER */
     void *userdata;
     fdmux_destroyed_fn destroyed;
     uint32_t tag; /* given back in struct fdmux_ready */
-    uint32_t reserved; /* 0 */
+    uint32_t flags; /* 0 or FDMUX_COLLECT */
 };
 
 struct fdmux_hook_options {
@@ -133,9 +144,9 @@ struct fdmux_hook_options {
 struct fdmux_queue_options {
     size_t struct_size;
     fdmux_queue_drop_fn drop; /* may be NULL: items need no freeing */
-    void *userdata;           /* given back to drop */
-    uint32_t capacity;        /* items at a time; 0: no bound */
-    uint32_t reserved;        /* 0 */
+    void *userdata; /* given back to drop */
+    uint32_t capacity; /* items at a time; 0: no bound */
+    uint32_t reserved; /* 0 */
 };
 
 /* A lock that functions of a loop keep until the end of a batch, such as Python's GIL.
@@ -153,21 +164,21 @@ struct fdmux_loop_stats {
     uint64_t iteration_count;
     uint64_t io_called_count;
     uint64_t io_collected_count;
-    uint64_t timer_count;       /* expiries */
-    uint64_t post_count;        /* posted calls run */
+    uint64_t timer_count; /* expiries */
+    uint64_t post_count; /* posted calls run */
     uint64_t stale_event_count; /* events of descriptors closed without removal */
-    uint64_t rebuild_count;     /* kernel sets rebuilt to silence such a descriptor */
+    uint64_t rebuild_count; /* kernel sets rebuilt to silence such a descriptor */
     uint32_t io_live;
     uint32_t timer_live;
     uint32_t hook_live;
-    uint32_t fd_live;  /* distinct descriptors */
+    uint32_t fd_live; /* distinct descriptors */
     uint32_t features; /* FDMUX_FEATURE_ bits */
     uint32_t reserved;
 };
 
 /* ---- loop ---------------------------------------------------------------------- */
 
-/* Create a loop. `options` may be NULL.
+/* Create a loop. `options` may be NULL. The caller gets the first reference.
  *
  * Costs two descriptors, both close-on-exec and non-blocking.
  *
@@ -175,13 +186,40 @@ struct fdmux_loop_stats {
 FDMUX_API int fdmux_loop_create(const struct fdmux_loop_options *options,
                                 struct fdmux_loop **ret_loop);
 
-/* Close the loop and free its memory. Accepts NULL; returns NULL, always.
+/* Close the loop and give up the reference of its creator. Accepts NULL; returns NULL,
+ * always.
  *
- * Calls the remaining posted calls with a NULL loop, then every `destroyed`, in no
- * certain order. Descriptors stay open: they are yours. During a dispatch (inside a
- * callback, or in another thread) this happens at the end of that dispatch, which
- * returns -ESTALE as soon as it can. No other call with this loop may begin later. */
+ * Closing calls the functions of fdmux_loop_at_close, then the remaining posted calls
+ * with a NULL loop, then every `destroyed`, in no certain order. Descriptors stay open:
+ * they are yours. During a dispatch (inside a callback, or in another thread) this
+ * happens at the end of that dispatch, which returns -ESTALE as soon as it can. The
+ * memory is freed with the last reference; without one of its own no other call with
+ * this loop may begin later. */
 FDMUX_API struct fdmux_loop *fdmux_loop_destroy(struct fdmux_loop *loop);
+
+/* Add a reference: the memory stays valid until fdmux_loop_unref, also after the loop
+ * was closed; calls then return -ESTALE. Whoever keeps the loop where its end is not
+ * announced needs one, such as a thread that posts. Returns `loop`, or NULL for NULL.
+ */
+FDMUX_API struct fdmux_loop *fdmux_loop_ref(struct fdmux_loop *loop);
+
+/* Give up a reference; the last one closes the loop and frees it. Accepts NULL. Returns
+ * NULL, always. */
+FDMUX_API struct fdmux_loop *fdmux_loop_unref(struct fdmux_loop *loop);
+
+/* Call fn(loop, userdata) once when the loop is closed, while everything still works:
+ * a library closes its own connections there, and removes its watchers.
+ *
+ * The functions run before any posted call or `destroyed`, the last added first, on the
+ * thread that closes the loop, or at the end of the dispatch that is under way. They
+ * may call everything, and take holds; no call of them is dispatched any more. The hook
+ * has ended when its function is called. fdmux_hook_remove removes it before; what
+ * `userdata` points to is then yours again, once no call is under way. Not called in a
+ * child of fork() before fdmux_loop_after_fork, where the connections are the parent's.
+ *
+ * Cost: O(1). Returns 0 or -ENOMEM. */
+FDMUX_API int fdmux_loop_at_close(struct fdmux_loop *loop, fdmux_close_fn fn,
+                                  void *userdata, uint64_t *ret_hook);
 
 /* Get a descriptor that polls readable when fdmux_loop_dispatch has something to do:
  * descriptors, timers, posted calls.
@@ -284,11 +322,13 @@ FDMUX_API int fdmux_loop_after_fork(struct fdmux_loop *loop);
 
 /* ---- io ------------------------------------------------------------------------ */
 
-/* Watch a descriptor. Several watchers may share one.
+/* Watch a descriptor. Several watchers may share one. With an `fd` of -1 the watcher
+ * watches nothing until fdmux_io_replace_fd gives it a descriptor.
  *
- * Level-triggered unless FDMUX_EDGE. A watcher added during a batch gets its first
- * event in the next one. Remove it before you close the descriptor. Cost: O(1) and one
- * system call.
+ * Level-triggered unless FDMUX_EDGE. A watcher without a function must ask to be
+ * collected (FDMUX_COLLECT); forgotten, it is -EINVAL. A watcher added during a batch
+ * gets its first event in the next one. Remove it before you close the descriptor.
+ * Cost: O(1) and one system call.
  *
  * Returns 0; -EBADF; -EPERM for a regular file (epoll_ctl(2)); -EINVAL or -ELOOP for a
  * descriptor of this loop, or of loops that watch each other; -EEXIST when the fd is
@@ -300,13 +340,21 @@ FDMUX_API int fdmux_io_add(struct fdmux_loop *loop,
 
 /* Change what is watched; `events` as in fdmux_io_add. Re-arms EDGE and ONESHOT.
  *
- * Cost: O(watchers of this fd) and at most one system call. Returns 0 or as
- * fdmux_io_add. */
+ * The kernel is asked even if nothing changes: if the number means another file by now,
+ * epoll reports that one from here on. Cost: O(watchers of this fd) and one system
+ * call. Returns 0 or as fdmux_io_add; -EBADF also for a watcher without a descriptor.
+ */
 FDMUX_API int fdmux_io_update(struct fdmux_loop *loop, uint64_t io, uint32_t events);
 
-/* Watch `fd` instead, after a reconnect, even if it has the same number: the kernel's
- * entry is made again. Returns 0 or as fdmux_io_add. */
-FDMUX_API int fdmux_io_replace_fd(struct fdmux_loop *loop, uint64_t io, int fd);
+/* Watch `fd` for `events` instead, after a reconnect, even if it has the same number:
+ * the kernel's entry is made again. With -1 the watcher watches nothing until the next
+ * call. Returns 0 or as fdmux_io_add; a failure changes nothing. */
+FDMUX_API int fdmux_io_replace_fd(struct fdmux_loop *loop, uint64_t io, int fd,
+                                  uint32_t events);
+
+/* Get the descriptor of a watcher. Returns it, or -EBADF if it has none: none yet, or
+ * the number was found to mean another file. */
+FDMUX_API int fdmux_io_fd(struct fdmux_loop *loop, uint64_t io);
 
 /* Remove a watcher. Its function does not start again on the calling thread.
  *
@@ -317,7 +365,9 @@ FDMUX_API int fdmux_io_remove(struct fdmux_loop *loop, uint64_t io);
 
 /* ---- timer --------------------------------------------------------------------- */
 
-/* Add a timer, not armed, and reserve the memory to arm it. Returns 0 or -ENOMEM. */
+/* Add a timer, not armed, and reserve the memory to arm it.
+ *
+ * Returns 0, -EINVAL (neither `fn` nor FDMUX_COLLECT, or both), -ENOMEM. */
 FDMUX_API int fdmux_timer_add(struct fdmux_loop *loop,
                               const struct fdmux_timer_options *options,
                               uint64_t *ret_timer);
@@ -325,13 +375,21 @@ FDMUX_API int fdmux_timer_add(struct fdmux_loop *loop,
 /* Arm `timer` to expire at `deadline_ns` (fdmux_loop_now clock), never early, and then
  * every `period_ns` after that deadline; 0 for once.
  *
- * Replaces the old deadline. A deadline in the past counts as now: the timer expires in
- * the next iteration, never inside this call. Periods do not drift; missed ones are
- * skipped. Cost: O(log n) in armed timers; needs no memory.
+ * Replaces the old deadline. A deadline in the past counts as now: the timer expires
+ * after the io of this iteration or the next, before the loop sleeps, never inside this
+ * call. So FDMUX_SOON runs a function soon and once, however often it was armed.
+ * Periods do not drift; missed ones are skipped. Cost: O(log n) in armed timers; needs
+ * no memory.
  *
  * Returns 0, or -EINVAL for a negative deadline or period. */
 FDMUX_API int fdmux_timer_arm(struct fdmux_loop *loop, uint64_t timer,
                               int64_t deadline_ns, int64_t period_ns);
+
+/* fdmux_timer_arm for `delay_ns` from now, as fdmux_loop_now reads the clock. A delay
+ * that is too long for the clock never ends. Returns 0, or -EINVAL for a negative delay
+ * or period. */
+FDMUX_API int fdmux_timer_arm_in(struct fdmux_loop *loop, uint64_t timer,
+                                 int64_t delay_ns, int64_t period_ns);
 
 /* Disarm a timer, which may be armed again. Returns 1 if it was armed, 0 if not. */
 FDMUX_API int fdmux_timer_cancel(struct fdmux_loop *loop, uint64_t timer);
@@ -352,13 +410,19 @@ FDMUX_API int fdmux_post(struct fdmux_loop *loop, fdmux_post_fn fn, void *userda
 /* ---- hook ---------------------------------------------------------------------- */
 
 /* Call a function before each wait, as Wayland, sd-bus and ZeroMQ need it. Hooks run in
- * the order of adding; with a host of fdmux_loop_fd at the end of each dispatch, before
- * the host waits. Returns 0 or -ENOMEM. */
+ * the order of adding.
+ *
+ * With a host of fdmux_loop_fd they run at the end of each dispatch, before the host
+ * waits. There the loop wakes its host when a hook is added, and when a watcher or
+ * timer changes outside of a dispatch. After you have called your library outside of
+ * the loop's functions, call fdmux_loop_wake: only you know that its state has changed.
+ * Returns 0 or -ENOMEM. */
 FDMUX_API int fdmux_hook_add(struct fdmux_loop *loop,
                              const struct fdmux_hook_options *options,
                              uint64_t *ret_hook);
 
-/* Remove a hook; rules and order as fdmux_io_remove. Cost: O(hooks). Returns 0. */
+/* Remove a hook, also one of fdmux_loop_at_close; rules as fdmux_io_remove. Cost:
+ * O(hooks). Returns 0. */
 FDMUX_API int fdmux_hook_remove(struct fdmux_loop *loop, uint64_t hook);
 
 /* ---- queue --------------------------------------------------------------------- */
@@ -424,77 +488,6 @@ FDMUX_API int fdmux_queue_take(struct fdmux_queue *queue, void **items, int capa
  * the core held; not in a child of fork(), where they are the parent's. Returns 0 or
  * -EINVAL. */
 FDMUX_API int fdmux_queue_close(struct fdmux_queue *queue);
-
-/* ---- the function table -------------------------------------------------------- */
-
-struct fdmux_stream_api;
-struct fdmux_tls_api;
-
-/* The functions above, for callers that do not link the core. Within one abi_major it
- * only grows: a caller needs the same abi_major and at least its own struct_size. */
-struct fdmux_api {
-    uint32_t abi_major;
-    uint32_t abi_minor;
-    size_t struct_size;
-    int (*loop_create)(const struct fdmux_loop_options *options,
-                       struct fdmux_loop **ret_loop);
-    struct fdmux_loop *(*loop_destroy)(struct fdmux_loop *loop);
-    int (*loop_fd)(struct fdmux_loop *loop);
-    int (*loop_next_deadline)(struct fdmux_loop *loop, int64_t *ret_deadline_ns);
-    int (*loop_dispatch)(struct fdmux_loop *loop, int64_t timeout_ns,
-                         struct fdmux_ready *ready, int capacity);
-    int (*loop_run)(struct fdmux_loop *loop);
-    int (*loop_stop)(struct fdmux_loop *loop);
-    int (*loop_wake)(struct fdmux_loop *loop);
-    int64_t (*loop_now)(struct fdmux_loop *loop);
-    const char *(*loop_backend)(struct fdmux_loop *loop);
-    int (*loop_stats)(struct fdmux_loop *loop, struct fdmux_loop_stats *stats);
-    int (*loop_after_fork)(struct fdmux_loop *loop);
-    int (*loop_hold)(struct fdmux_loop *loop, const struct fdmux_hold *hold);
-    int (*loop_set_return)(struct fdmux_loop *loop, fdmux_return_fn fn, void *userdata);
-    int (*io_add)(struct fdmux_loop *loop, const struct fdmux_io_options *options,
-                  uint64_t *ret_io);
-    int (*io_update)(struct fdmux_loop *loop, uint64_t io, uint32_t events);
-    int (*io_replace_fd)(struct fdmux_loop *loop, uint64_t io, int fd);
-    int (*io_remove)(struct fdmux_loop *loop, uint64_t io);
-    int (*timer_add)(struct fdmux_loop *loop, const struct fdmux_timer_options *options,
-                     uint64_t *ret_timer);
-    int (*timer_arm)(struct fdmux_loop *loop, uint64_t timer, int64_t deadline_ns,
-                     int64_t period_ns);
-    int (*timer_cancel)(struct fdmux_loop *loop, uint64_t timer);
-    int (*timer_remove)(struct fdmux_loop *loop, uint64_t timer);
-    int (*post)(struct fdmux_loop *loop, fdmux_post_fn fn, void *userdata);
-    int (*hook_add)(struct fdmux_loop *loop, const struct fdmux_hook_options *options,
-                    uint64_t *ret_hook);
-    int (*hook_remove)(struct fdmux_loop *loop, uint64_t hook);
-    const struct fdmux_stream_api *stream; /* fdmux_stream.h */
-    int (*queue_create)(const struct fdmux_queue_options *options,
-                        struct fdmux_queue **ret_queue);
-    struct fdmux_queue *(*queue_ref)(struct fdmux_queue *queue);
-    struct fdmux_queue *(*queue_unref)(struct fdmux_queue *queue);
-    int (*queue_set_drop)(struct fdmux_queue *queue, fdmux_queue_drop_fn drop,
-                          void *userdata);
-    int (*queue_fd)(struct fdmux_queue *queue);
-    int (*queue_put)(struct fdmux_queue *queue, void *item);
-    int (*queue_take)(struct fdmux_queue *queue, void **items, int capacity);
-    int (*queue_close)(struct fdmux_queue *queue);
-    const struct fdmux_tls_api *tls; /* fdmux_tls.h */
-};
-
-/* The table of this core, which is static. */
-FDMUX_API const struct fdmux_api *fdmux_get_api(void);
-
-/* The content of a capsule named "fdmux.loop" (see fdmux_python.h). */
-struct fdmux_loop_ref {
-    const struct fdmux_api *api;
-    struct fdmux_loop *loop;
-};
-
-/* The content of a capsule named "fdmux.queue" (see fdmux_python.h). */
-struct fdmux_queue_handle {
-    const struct fdmux_api *api;
-    struct fdmux_queue *queue;
-};
 
 /* cffi:end */
 

@@ -2,8 +2,9 @@
  *
  * Call fdmux_import() once, in the init function of your module. After that the
  * functions of fdmux.h, fdmux_stream.h and fdmux_tls.h can be called by their names.
- * fdmux_from_object() gets the loop of a Python object, fdmux_queue_from_object() the
- * queue. These three need the GIL; nothing else here does.
+ * fdmux_from_object() and fdmux_current() get a loop, fdmux_queue_from_object() gets a
+ * queue, fdmux_raise() makes an exception of an error. These need the GIL; nothing else
+ * here does.
  *
  * Include Python.h first, with or without Py_LIMITED_API. Each C file that includes
  * this header has its own table pointer, which only fdmux_import() in that file sets,
@@ -15,7 +16,7 @@
 #ifndef FDMUX_PYTHON_H
 #define FDMUX_PYTHON_H
 
-#include "fdmux.h"
+#include "fdmux_api.h"
 #include "fdmux_stream.h"
 #include "fdmux_tls.h"
 
@@ -65,26 +66,92 @@ static inline int fdmux_import(void)
     return 0;
 }
 
-/* Get the loop of an object that has __fdmux_loop__(): fdmux.Selector, NativeLoop,
- * SelectorEventLoop, a mounted host. Sets the function table too.
- *
- * The loop's memory lives at least as long as `object`. Its owner closes the loop,
- * which calls the `destroyed` of your watchers. Returns NULL with an exception set. */
-static inline struct fdmux_loop *fdmux_from_object(PyObject *object)
+/* Take the loop out of an object that has __fdmux_loop__(). For fdmux_from_object. */
+static inline struct fdmux_loop *fdmux_adopt(PyObject *owner)
 {
     struct fdmux_loop *loop = NULL;
-    PyObject *capsule = PyObject_CallMethod(object, "__fdmux_loop__", NULL);
-    const struct fdmux_loop_ref *ref;
+    PyObject *capsule = PyObject_CallMethod(owner, "__fdmux_loop__", NULL);
+    const struct fdmux_loop_handle *handle;
 
     if (capsule == NULL)
         return NULL;
-    ref = (const struct fdmux_loop_ref *)PyCapsule_GetPointer(capsule, "fdmux.loop");
-    if (ref != NULL && fdmux_check_api(ref->api) == 0) {
-        fdmux_table = ref->api;
-        loop = ref->loop;
+    handle =
+        (const struct fdmux_loop_handle *)PyCapsule_GetPointer(capsule, "fdmux.loop");
+    if (handle != NULL && fdmux_check_api(handle->api) == 0) {
+        fdmux_table = handle->api;
+        loop = handle->loop;
     }
     Py_DECREF(capsule);
     return loop;
+}
+
+/* Take the loop out of `owner`, a new reference or NULL. For fdmux_from_object. */
+static inline struct fdmux_loop *fdmux_adopt_new(PyObject *owner)
+{
+    struct fdmux_loop *loop = owner == NULL ? NULL : fdmux_adopt(owner);
+
+    Py_XDECREF(owner);
+    return loop;
+}
+
+/* Call a function of the package fdmux. Returns a new reference, or NULL with an
+ * exception set. For the functions below. */
+static inline PyObject *fdmux_call(const char *name, PyObject *argument)
+{
+    PyObject *module = PyImport_ImportModule("fdmux");
+    PyObject *result = NULL;
+
+    if (module != NULL && argument != NULL)
+        result = PyObject_CallMethod(module, name, "O", argument);
+    else if (module != NULL)
+        result = PyObject_CallMethod(module, name, NULL);
+    Py_XDECREF(module);
+    return result;
+}
+
+/* Get the loop of a Python object. Sets the function table too.
+ *
+ * The object has a loop (fdmux.Selector, NativeLoop, SelectorEventLoop, what
+ * fdmux.mount() returns), or it is a loop of another kind: of asyncio, uvloop, tornado,
+ * trio, gevent, or whatever fdmux.mount() accepts, which this mounts. Call it on that
+ * loop's thread then. None stands for the loop that runs in this thread.
+ *
+ * The loop's memory lives as long as `object` does, or until the loop of another kind
+ * ends. The end calls the functions of fdmux_loop_at_close, and the `destroyed` of your
+ * watchers; fdmux_loop_ref keeps the memory beyond it. Returns NULL with an exception
+ * set. */
+static inline struct fdmux_loop *fdmux_from_object(PyObject *object)
+{
+    if (PyObject_HasAttrString(object, "__fdmux_loop__"))
+        return fdmux_adopt(object);
+    return fdmux_adopt_new(fdmux_call("mount", object));
+}
+
+/* Get the loop of the Python loop that runs in this thread, as fdmux.current() does;
+ * the first call mounts it. Otherwise as fdmux_from_object. */
+static inline struct fdmux_loop *fdmux_current(void)
+{
+    return fdmux_adopt_new(fdmux_call("current", NULL));
+}
+
+/* Raise the exception that fits `result`, an error of a function of fdmux, with the
+ * text of what was attempted: fdmux_raise(r, "watch the socket of the server").
+ *
+ * fdmux.LoopClosed for -ESTALE, fdmux.ForkedLoop for -ECHILD, fdmux.NotRegistered for
+ * -EIDRM, RuntimeError for -EBUSY, MemoryError for -ENOMEM, and otherwise the OSError
+ * of its errno. An exception that is set already stays. Returns NULL, always. */
+static inline PyObject *fdmux_raise(int result, const char *attempted)
+{
+    PyObject *module;
+
+    if (PyErr_Occurred() != NULL)
+        return NULL;
+    module = PyImport_ImportModule("fdmux");
+    if (module == NULL)
+        return NULL;
+    Py_XDECREF(PyObject_CallMethod(module, "_raise", "is", result, attempted));
+    Py_DECREF(module);
+    return NULL;
 }
 
 /* Get the queue of an object that has __fdmux_queue__(): fdmux.NativeQueue. Sets the
@@ -115,6 +182,9 @@ static inline struct fdmux_queue *fdmux_queue_from_object(PyObject *object)
  */
 #define fdmux_loop_create(...) fdmux_table->loop_create(__VA_ARGS__)
 #define fdmux_loop_destroy(...) fdmux_table->loop_destroy(__VA_ARGS__)
+#define fdmux_loop_ref(...) fdmux_table->loop_ref(__VA_ARGS__)
+#define fdmux_loop_unref(...) fdmux_table->loop_unref(__VA_ARGS__)
+#define fdmux_loop_at_close(...) fdmux_table->loop_at_close(__VA_ARGS__)
 #define fdmux_loop_fd(...) fdmux_table->loop_fd(__VA_ARGS__)
 #define fdmux_loop_next_deadline(...) fdmux_table->loop_next_deadline(__VA_ARGS__)
 #define fdmux_loop_dispatch(...) fdmux_table->loop_dispatch(__VA_ARGS__)
@@ -130,9 +200,11 @@ static inline struct fdmux_queue *fdmux_queue_from_object(PyObject *object)
 #define fdmux_io_add(...) fdmux_table->io_add(__VA_ARGS__)
 #define fdmux_io_update(...) fdmux_table->io_update(__VA_ARGS__)
 #define fdmux_io_replace_fd(...) fdmux_table->io_replace_fd(__VA_ARGS__)
+#define fdmux_io_fd(...) fdmux_table->io_fd(__VA_ARGS__)
 #define fdmux_io_remove(...) fdmux_table->io_remove(__VA_ARGS__)
 #define fdmux_timer_add(...) fdmux_table->timer_add(__VA_ARGS__)
 #define fdmux_timer_arm(...) fdmux_table->timer_arm(__VA_ARGS__)
+#define fdmux_timer_arm_in(...) fdmux_table->timer_arm_in(__VA_ARGS__)
 #define fdmux_timer_cancel(...) fdmux_table->timer_cancel(__VA_ARGS__)
 #define fdmux_timer_remove(...) fdmux_table->timer_remove(__VA_ARGS__)
 #define fdmux_post(...) fdmux_table->post(__VA_ARGS__)

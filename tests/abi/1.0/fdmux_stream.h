@@ -5,7 +5,7 @@
  * writes, the core queues what the kernel does not take. Both are limited.
  *
  * Threads: the dispatching thread only, or any one thread while no thread dispatches.
- * Errors common to all: as in fdmux.h; -ENOENT for a stream that has ended. */
+ * Errors common to all: as in fdmux.h; -EIDRM for a stream that has ended. */
 #ifndef FDMUX_STREAM_H
 #define FDMUX_STREAM_H
 

@@ -2,7 +2,7 @@
  *
  * Links nothing of fdmux: it gets the function table and a queue as plain pointers, as
  * an extension does through the capsule. The items are the numbers themselves. */
-#include <fdmux.h>
+#include <fdmux_api.h>
 
 #include <pthread.h>
 #include <stdlib.h>

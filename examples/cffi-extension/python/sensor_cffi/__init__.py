@@ -37,7 +37,7 @@ class Sensor:
         address = _get_pointer(self._capsule, b"fdmux.loop")
         created = ffi.new("struct sensor **")
         result = lib.sensor_start(
-            ffi.cast("struct fdmux_loop_ref *", address), os.fsencode(path), created
+            ffi.cast("struct fdmux_loop_handle *", address), os.fsencode(path), created
         )
         if result < 0:
             raise OSError(-result, os.strerror(-result), path)
