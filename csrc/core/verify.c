@@ -109,16 +109,29 @@ static int verify_heap(struct fdmux_loop *loop)
     return 0;
 }
 
+/* Adds the length of a list to *count. */
+static int verify_hook_list(struct fdmux_loop *loop, uint32_t index, bool is_at_close,
+                            uint32_t *count)
+{
+    for (; index != FDMUX__SLOT_NONE; ++*count) {
+        const struct fdmux__hook *hook = fdmux__slots_at(&loop->hooks, index);
+
+        CHECK(is_live(&loop->hooks, index) && *count <= loop->hooks.live_count);
+        CHECK((hook->close_fn != NULL) == is_at_close);
+        CHECK((hook->fn != NULL) != is_at_close);
+        index = fdmux__load(&hook->next);
+    }
+    return 0;
+}
+
 static int verify_hooks(struct fdmux_loop *loop)
 {
     uint32_t count = 0;
-    uint32_t index = fdmux__load(&loop->first_hook);
+    int r = verify_hook_list(loop, fdmux__load(&loop->first_hook), false, &count);
 
-    for (; index != FDMUX__SLOT_NONE; count++) {
-        CHECK(is_live(&loop->hooks, index) && count <= loop->hooks.live_count);
-        index = fdmux__load(
-            &((struct fdmux__hook *)fdmux__slots_at(&loop->hooks, index))->next);
-    }
+    if (r == 0)
+        r = verify_hook_list(loop, fdmux__load(&loop->first_close_hook), true, &count);
+    CHECK(r == 0);
     CHECK(count == loop->hooks.live_count);
     return 0;
 }

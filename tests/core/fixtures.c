@@ -7,6 +7,7 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 int count_io(struct fdmux_loop *loop, uint64_t io, uint32_t events, void *userdata)
@@ -240,6 +241,14 @@ void wait_until_readable(int fd)
     struct pollfd probe = {.fd = fd, .events = POLLIN};
 
     CHECK_EQ(poll(&probe, 1, 10000), 1);
+}
+
+void expect_exit(pid_t child)
+{
+    int status = 0;
+
+    CHECK_EQ(waitpid(child, &status, 0), child);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
 void mark(_Atomic int *flag)

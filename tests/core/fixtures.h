@@ -5,6 +5,8 @@
 
 #include "check.h"
 
+#include <sys/types.h>
+
 #define MS INT64_C(1000000)
 
 /* What happened to one watcher. `result` is what its function returns. */
@@ -57,6 +59,9 @@ void open_tcp_sockets(int ret_fds[2]); /* a connected pair on loopback */
 bool is_readable(int fd);
 /* Wait until `fd` is readable, for at most ten seconds. */
 void wait_until_readable(int fd);
+
+/* Wait for a child of fork(), which must exit with 0. */
+void expect_exit(pid_t child);
 
 /* A flag that one thread sets and others wait for. */
 void mark(_Atomic int *flag);

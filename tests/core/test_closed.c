@@ -91,6 +91,38 @@ EPOLL_TEST(new_watcher_of_a_reused_number_orphans_the_old_one)
     close_scene(scene);
 }
 
+/* A library has connected again and got the same number, and asks for what it asked for
+ * before. */
+EPOLL_TEST(update_to_the_same_events_finds_the_new_file)
+{
+    struct scene *scene = open_scene();
+
+    reuse(scene);
+    feed(&scene->reused);
+    CHECK_EQ(poll_once(scene->loop), 0);
+    CHECK_EQ(scene->calls.count, 0);
+    CHECK_EQ(fdmux_io_update(scene->loop, scene->io, FDMUX_READ), 0);
+    VERIFY(scene->loop);
+    CHECK_EQ(poll_once(scene->loop), 0);
+    CHECK_EQ(scene->calls.count, 1);
+    close_scene(scene);
+}
+
+TEST(update_to_the_same_events_of_a_closed_number_is_ebadf)
+{
+    struct scene *scene = open_scene();
+
+    CHECK_EQ(close(scene->gone.read_fd), 0);
+    CHECK_EQ(fdmux_io_update(scene->loop, scene->io, FDMUX_READ), -EBADF);
+    VERIFY(scene->loop);
+    CHECK_EQ(fdmux_io_update(scene->loop, scene->io, 0), 0); /* nothing to be deaf to */
+    CHECK_EQ(poll_once(scene->loop), 0);
+    CHECK_EQ(scene->calls.count, 0);
+    move_fd(scene->reused.read_fd, scene->gone.read_fd);
+    scene->reused.read_fd = scene->gone.read_fd;
+    close_scene(scene);
+}
+
 EPOLL_TEST(new_exclusive_watcher_of_a_reused_number_orphans_the_old_one)
 {
     struct scene *scene = open_scene();

@@ -234,6 +234,109 @@ EPOLL_TEST(hooks_run_after_the_functions_before_the_host_waits)
     close_channel(&channel);
 }
 
+EPOLL_TEST(added_hook_wakes_the_host_and_runs_before_it_waits)
+{
+    struct fdmux_loop *loop = check_open_loop();
+    struct calls calls[2] = {0};
+    int fd = fdmux_loop_fd(loop);
+
+    add_hook(loop, &calls[0]);
+    CHECK(is_readable(fd));
+    host(loop, fd);
+    CHECK(calls[0].count > 0);
+    add_hook(loop, &calls[1]);
+    CHECK(is_readable(fd));
+    host(loop, fd);
+    CHECK(calls[1].count > 0);
+    fdmux_loop_destroy(loop);
+}
+
+/* Change one thing outside of a dispatch; the number says which. */
+static void change(struct fdmux_loop *loop, int which, const uint64_t tokens[2],
+                   const struct channel *channel)
+{
+    static const uint32_t events = FDMUX_READ;
+    int64_t far_ns = fdmux_loop_now(loop) + 3600000 * MS;
+    int results[] = {
+        which == 0 ? fdmux_io_update(loop, tokens[0], events) : 0,
+        which == 1 ? fdmux_io_replace_fd(loop, tokens[0], channel->read_fd, events) : 0,
+        which == 2 ? fdmux_timer_arm(loop, tokens[1], far_ns, 0) : 0,
+        which == 3 ? fdmux_timer_arm_in(loop, tokens[1], 3600000 * MS, 0) : 0,
+        which == 4 ? fdmux_timer_cancel(loop, tokens[1]) - 1 : 0,
+        which == 5 ? fdmux_timer_remove(loop, tokens[1]) : 0,
+        which == 6 ? fdmux_io_remove(loop, tokens[0]) : 0,
+        which == 7 ? try_watch(loop, channel->read_fd, events) : 0,
+    };
+
+    for (size_t i = 0; i < sizeof results / sizeof *results; i++)
+        CHECK_EQ(results[i], 0);
+}
+
+#define CHANGES 8
+
+/* Whatever a hook looks at may have changed: it runs before the host waits again. */
+EPOLL_TEST(change_outside_of_a_dispatch_wakes_the_host_if_there_are_hooks)
+{
+    for (int has_hook = 0; has_hook < 2; has_hook++) {
+        struct fdmux_loop *loop = check_open_loop();
+        struct channel channel = open_channel();
+        struct calls calls[3] = {0};
+        uint64_t tokens[2] = {watch(loop, channel.read_fd, FDMUX_READ, &calls[0]),
+                              add_timer(loop, &calls[1])};
+        int fd = fdmux_loop_fd(loop);
+
+        if (has_hook != 0)
+            add_hook(loop, &calls[2]);
+        host(loop, fd);
+        for (int i = 0; i < CHANGES; i++) {
+            int before = calls[2].count;
+
+            change(loop, i, tokens, &channel);
+            CHECK_EQ(is_readable(fd), has_hook);
+            host(loop, fd);
+            CHECK_EQ(calls[2].count > before, has_hook);
+        }
+        fdmux_loop_destroy(loop);
+        close_channel(&channel);
+    }
+}
+
+/* The host's thread adds, while no dispatch is under way: nothing is late. */
+EPOLL_TEST(hook_of_a_host_is_called_after_a_wake)
+{
+    struct fdmux_loop *loop = check_open_loop();
+    struct calls calls = {0};
+    int fd = fdmux_loop_fd(loop);
+
+    add_hook(loop, &calls);
+    host(loop, fd);
+    for (int i = 0; i < 20; i++) {
+        int before = calls.count;
+
+        CHECK_EQ(fdmux_loop_wake(loop), 0); /* a library was called in between */
+        wait_until_readable(fd);
+        host(loop, fd);
+        CHECK(calls.count > before);
+    }
+    fdmux_loop_destroy(loop);
+}
+
+EPOLL_TEST(refused_wake_leaves_an_added_hook_in_place)
+{
+    struct fdmux_loop *loop = check_open_loop();
+    struct calls calls = {0};
+    int fd = fdmux_loop_fd(loop);
+
+    fdmux_testing_fail(FDMUX_CALL_WRITE, 1, EPERM, 1);
+    add_hook(loop, &calls);
+    CHECK(!is_readable(fd));
+    fdmux_testing_fail(0, 0, 0, 0);
+    CHECK_EQ(fdmux_loop_wake(loop), 0); /* the next waker tries again */
+    host(loop, fd);
+    CHECK(calls.count > 0);
+    fdmux_loop_destroy(loop);
+}
+
 EPOLL_TEST(error_of_the_last_hooks_comes_with_the_next_dispatch)
 {
     struct fdmux_loop *loop = check_open_loop();

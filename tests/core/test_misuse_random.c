@@ -211,6 +211,13 @@ static int on_hook(struct fdmux_loop *loop, uint64_t hook, void *userdata)
     return one_in(8) ? act() : 0;
 }
 
+/* Everything is called here as well, while the loop closes. */
+static void on_close(struct fdmux_loop *loop, void *userdata)
+{
+    (void)loop, (void)userdata;
+    (void)act(); /* it has no result */
+}
+
 static int on_post(struct fdmux_loop *loop, void *userdata)
 {
     (void)userdata;
@@ -314,6 +321,7 @@ static void try_io_change(void)
     (void)JUDGE("io_update", r, -EIDRM, SYSTEM_IO);
     r = fdmux_io_replace_fd(any_loop(), any_token(), any_fd(), any_events());
     (void)JUDGE("io_replace_fd", r, -EIDRM, SYSTEM_IO);
+    (void)JUDGE("io_fd", fdmux_io_fd(any_loop(), any_token()), -EIDRM, -EBADF);
 }
 
 static void try_remove(void)
@@ -350,6 +358,8 @@ static void try_timer_arm(void)
     int r = fdmux_timer_arm(loop, any_token(), any_time(loop), period_ns);
 
     (void)JUDGE("timer_arm", r, -EIDRM);
+    r = fdmux_timer_arm_in(any_loop(), any_token(), any_time(loop), period_ns);
+    (void)JUDGE("timer_arm_in", r, -EIDRM);
     r = fdmux_timer_cancel(any_loop(), any_token());
     (void)JUDGE("timer_cancel", r, -EIDRM);
 }
@@ -376,6 +386,18 @@ static void try_hook_add(void)
         return; /* every hook runs in every iteration */
     r = fdmux_hook_add(any_loop(), or_null(&options), or_null(&hook));
     accepted(JUDGE("hook_add", r, -EINVAL), hook);
+}
+
+static void try_at_close(void)
+{
+    uint64_t hook = 0;
+    int r = fdmux_loop_at_close(any_loop(), one_in(20) ? NULL : on_close, NULL,
+                                or_null(&hook));
+
+    if (JUDGE("at_close", r, -EINVAL) == 0)
+        remember(hook);
+    if (one_in(4))
+        CHECK(fdmux_loop_unref(fdmux_loop_ref(any_loop())) == NULL);
 }
 
 static void try_dispatch(void)
@@ -651,7 +673,7 @@ static void call_something(void)
         try_write,    try_hook_add,  try_asking,         try_stream_add,
         try_write,    try_hold,      try_stream_address, try_stream_verb,
         try_dispatch, try_dispatch,  try_dispatch,       feed_something,
-        try_borrow,   try_handler,
+        try_borrow,   try_handler,   try_at_close,
     };
 
     tries[below(sizeof tries / sizeof *tries)]();

@@ -46,6 +46,29 @@ UNIT_TEST(token_is_a_positive_int64)
     fdmux__slots_free(&slots);
 }
 
+/* A loop chooses its first generation, and each use of a slot adds two to it. */
+UNIT_TEST(token_is_never_zero_whatever_the_generation)
+{
+    const uint32_t seeds[] = {0,         1, INT32_MAX - 2, INT32_MAX, UINT32_MAX - 1,
+                              UINT32_MAX};
+
+    for (size_t i = 0; i < sizeof seeds / sizeof *seeds; i++) {
+        struct fdmux__slots slots;
+
+        fdmux__slots_init(&slots, FDMUX__KIND_IO, sizeof(struct item), seeds[i]);
+        for (int use = 0; use < 5; use++) {
+            uint64_t token = take(&slots);
+
+            CHECK((int64_t)token > 0);
+            CHECK(fdmux__slots_find(&slots, token) != NULL);
+            fdmux__slots_kill(&slots, fdmux__token_slot(token));
+            fdmux__slots_recycle(&slots, fdmux__token_slot(token));
+        }
+        CHECK(fdmux__slots_find(&slots, 0) == NULL);
+        fdmux__slots_free(&slots);
+    }
+}
+
 UNIT_TEST(recycled_slot_has_another_token_and_is_zeroed)
 {
     struct fdmux__slots slots = open_table();

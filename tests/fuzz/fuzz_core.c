@@ -175,6 +175,14 @@ static int on_batch_end(struct fdmux_loop *loop, void *userdata)
     return 1;
 }
 
+static void on_close(struct fdmux_loop *loop, void *userdata)
+{
+    struct run *run = userdata;
+
+    MUST(loop == run->loop);
+    (void)inside(run); /* it has no result */
+}
+
 static void on_destroyed(void *userdata)
 {
     struct run *run = userdata;
@@ -255,6 +263,11 @@ static void add_hook(struct run *run)
                                          .destroyed = on_destroyed};
     uint64_t token;
 
+    if ((take(run) & 7) == 0) {
+        if (allowed(fdmux_loop_at_close(run->loop, on_close, run, &token)) == 0)
+            keep_token(run, token);
+        return;
+    }
     if (allowed(fdmux_hook_add(run->loop, &options, &token)) == 0) {
         run->owned++;
         keep_token(run, token);
