@@ -71,6 +71,15 @@ def compile_native_echo(folder: Path) -> Path:
     return folder
 
 
+def compile_extension(source: Path, folder: Path) -> Path:
+    """Compile a C file that includes fdmux_python.h, as an abi3 module."""
+    python_h = sysconfig.get_path("include")
+    if not (Path(python_h) / "Python.h").exists():
+        pytest.skip("needs Python.h (Debian: python3-dev)")
+    flags = ("-DPy_LIMITED_API=0x030B0000", f"-I{python_h}")
+    return compile_shared(folder / f"{source.stem}.abi3.so", source, flags=flags)
+
+
 def capsule_pointer(capsule: object, name: bytes) -> int:
     """Open a capsule as C code does; ValueError if it has another name."""
     get_pointer = ctypes.pythonapi.PyCapsule_GetPointer

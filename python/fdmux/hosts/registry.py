@@ -41,7 +41,7 @@ class KnownHost(NamedTuple):
 # a guest of asyncio. gevent comes after both, since its hub exists while others run.
 HOSTS = (
     KnownHost("event_loop", "a SelectorEventLoop", ("fdmux.loop.event_loop",)),
-    KnownHost("trio", "a trio nursery", ("trio",)),
+    KnownHost("trio", "a trio nursery or token", ("trio",)),
     KnownHost("asyncio_mount", "an asyncio or uvloop loop", ("asyncio",)),
     KnownHost("tornado", "a tornado IOLoop", ("tornado.ioloop",)),
     KnownHost("anyio", "an anyio task group", ("anyio",)),
@@ -69,8 +69,9 @@ def mount(host: object = None) -> Mounted:
         host: The loop to mount on: a `SelectorEventLoop`, an asyncio or uvloop loop, a
             tornado ``IOLoop``, a gevent hub, a selector whose user calls
             ``key.data()``, a ``QObject`` of this thread, a ``GLib.MainContext`` or
-            ``MainLoop``; or a trio nursery or anyio task group, whose end unmounts and
-            in which errors of native functions are raised. ``None``: the loop that runs
+            ``MainLoop``; the token of a trio run; or a trio nursery or anyio task
+            group, whose end unmounts and in which errors of native functions are
+            raised. ``None``: the loop that runs
             in this thread, of fdmux, asyncio, uvloop, tornado, trio, anyio or gevent.
 
     Returns:

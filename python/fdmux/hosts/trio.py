@@ -24,6 +24,11 @@ def running() -> object | None:
 
 
 def accepts(host: object) -> bool:
+    """Whether ``host`` is a nursery of trio, or the token of a run."""
+    return is_nursery(host) or isinstance(host, sys.modules["trio"].lowlevel.TrioToken)
+
+
+def is_nursery(host: object) -> bool:
     """Whether ``host`` is a nursery of trio."""
     return isinstance(host, sys.modules["trio"].Nursery)
 
@@ -32,17 +37,21 @@ def loop_of(host: object) -> object:
     """Return the token of the trio run in this thread.
 
     Raises:
-        RuntimeError: trio does not run in this thread.
+        RuntimeError: trio does not run in this thread, or ``host`` is another run.
     """
     token = running()
     if token is None:
         raise RuntimeError(f"mount on {host!r}: trio does not run in this thread")
+    if host is not token and not is_nursery(host):
+        raise RuntimeError(
+            f"mount on {host!r}: it belongs to another run of trio; mount there"
+        )
     return token
 
 
 def attach(host: object, watched: Watched) -> Attachment:
     """Start the task: in the nursery that was passed, or as a system task."""
-    if accepts(host):
+    if is_nursery(host):
         return attach_to_group(host, watched)
     trio = sys.modules["trio"]
     fd = watched.fileno()

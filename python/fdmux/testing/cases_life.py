@@ -117,6 +117,27 @@ def closed_with_watchers(kind: type[Host]) -> None:
     assert called == []
 
 
+def close_announced(kind: type[Host]) -> None:
+    """Closing a host is announced once, while the native loop still works."""
+    removed: list[int] = []
+    with socket_pair() as (left, _right):
+        session = Session(kind())
+
+        def main() -> None:
+            token = session.code.watch(left.fileno(), READ, lambda _t, _e: None)
+            session.code.at_close(lambda: removed.append(session.code.unwatch(token)))
+            session.call_later(0, session.stop)
+
+        try:
+            session.run(main)
+        finally:
+            session.close()
+        session.check()
+        gc.collect()
+        assert removed == [0]
+        assert session.code.destroyed == {"watcher": 1}
+
+
 def run_twice(kind: type[Host]) -> None:
     """A loop that runs again dispatches native code again."""
     with session_of(kind) as session:

@@ -1,4 +1,4 @@
-"""Conformance cases about timers, and calls from other threads."""
+"""Conformance cases about timers, hooks, and calls from other threads."""
 # ruff: noqa: S101 - cases are made of asserts; run_case refuses to run without them
 
 from __future__ import annotations
@@ -8,7 +8,8 @@ import statistics
 import threading
 from typing import TYPE_CHECKING
 
-from fdmux.testing.cases_io import session_of
+from fdmux.testing.cases_io import session_of, socket_pair
+from fdmux.testing.native import READ
 
 if TYPE_CHECKING:
     from fdmux.testing.host import Host
@@ -17,6 +18,7 @@ DELAY = 0.0002
 TIMES = 20
 REARMED = 1000
 THREADS, POSTS = 4, 250
+WAITS = 20
 
 
 def timer_of_200_us(kind: type[Host]) -> str:
@@ -107,3 +109,42 @@ def join_started(threads: list[threading.Thread]) -> None:
     for thread in threads:
         if thread.ident is not None:
             thread.join()
+
+
+def hooks_before_waits(kind: type[Host]) -> None:
+    """A hook runs before the host waits: once it is added, and after each wake."""
+    with session_of(kind) as session, socket_pair() as (left, right):
+        unsent = sent = arrived = 0
+
+        def flush(_hook: int) -> None:
+            nonlocal unsent, sent
+            while unsent:
+                unsent -= 1
+                sent += right.send(b"x")
+
+        def on_ready(_token: int, _events: int) -> None:
+            nonlocal arrived
+            arrived += len(left.recv(WAITS))
+
+        def main() -> None:
+            session.code.watch(left.fileno(), READ, on_ready)
+            session.call_later(0, begin)
+
+        def begin() -> None:
+            nonlocal unsent
+            unsent = 1  # a library was called before its adapter adds the hook
+            session.code.hook(flush)
+            session.call_later(0, use_library)
+
+        def use_library() -> None:
+            nonlocal unsent
+            if arrived == WAITS:
+                session.stop()
+                return
+            if arrived == sent > 0:
+                unsent = 1
+                session.code.wake()
+            session.call_later(0, use_library)
+
+        session.run(main)
+        assert arrived == sent == WAITS

@@ -26,7 +26,9 @@ IO_FN = ctypes.CFUNCTYPE(
     ctypes.c_int, POINTER, ctypes.c_uint64, ctypes.c_uint32, POINTER
 )
 TIMER_FN = ctypes.CFUNCTYPE(ctypes.c_int, POINTER, ctypes.c_uint64, POINTER)
+HOOK_FN = TIMER_FN
 POST_FN = ctypes.CFUNCTYPE(ctypes.c_int, POINTER, POINTER)
+CLOSE_FN = ctypes.CFUNCTYPE(None, POINTER, POINTER)
 DESTROYED_FN = ctypes.CFUNCTYPE(None, POINTER)
 
 
@@ -65,8 +67,20 @@ class TimerOptions(ctypes.Structure):
     ]
 
 
+class HookOptions(ctypes.Structure):
+    """struct fdmux_hook_options."""
+
+    _fields_: ClassVar = [
+        ("struct_size", ctypes.c_size_t),
+        ("fn", HOOK_FN),
+        ("userdata", POINTER),
+        ("destroyed", DESTROYED_FN),
+    ]
+
+
 IO_POINTER = ctypes.POINTER(IoOptions)
 TIMER_POINTER = ctypes.POINTER(TimerOptions)
+HOOK_POINTER = ctypes.POINTER(HookOptions)
 TOKEN_POINTER = ctypes.POINTER(ctypes.c_uint64)
 
 
@@ -86,13 +100,13 @@ TABLE: list[tuple[str, object]] = [
     ("loop_destroy", POINTER),
     ("loop_ref", POINTER),
     ("loop_unref", POINTER),
-    ("loop_at_close", POINTER),
+    ("loop_at_close", function(INT, POINTER, CLOSE_FN, POINTER, TOKEN_POINTER)),
     ("loop_fd", POINTER),
     ("loop_next_deadline", POINTER),
     ("loop_dispatch", POINTER),
     ("loop_run", POINTER),
     ("loop_stop", POINTER),
-    ("loop_wake", POINTER),
+    ("loop_wake", function(INT, POINTER)),
     ("loop_now", function(I64, POINTER)),
     ("loop_backend", POINTER),
     ("loop_stats", POINTER),
@@ -110,7 +124,7 @@ TABLE: list[tuple[str, object]] = [
     ("timer_cancel", POINTER),
     ("timer_remove", function(INT, POINTER, U64)),
     ("post", function(INT, POINTER, POST_FN, POINTER)),
-    ("hook_add", POINTER),
+    ("hook_add", function(INT, POINTER, HOOK_POINTER, TOKEN_POINTER)),
     ("hook_remove", POINTER),
     ("stream", POINTER),
     ("queue_create", POINTER),
@@ -222,6 +236,35 @@ class NativeCode:
         kept.append(options)
         check(self._api.timer_add(self._loop, options, token), "add a timer")
         return token.value
+
+    def hook(self, fn: Callable[[int], int | None], name: str = "hook") -> int:
+        """Add a hook that calls ``fn(token)`` before each wait; return its token."""
+        options = HookOptions(
+            struct_size=ctypes.sizeof(HookOptions),
+            fn=HOOK_FN(lambda _loop, token, _data: self._call(fn, token)),
+            destroyed=self._count_destroyed(name),
+        )
+        token = ctypes.c_uint64()
+        kept.append(options)
+        check(self._api.hook_add(self._loop, options, token), "add a hook")
+        return token.value
+
+    def at_close(self, fn: Callable[[], object]) -> int:
+        """Call ``fn()`` when the loop closes; return the token of the hook."""
+
+        def call(_loop: object, _data: object) -> None:
+            self._call(fn)
+
+        token = ctypes.c_uint64()
+        function = CLOSE_FN(call)
+        kept.append(function)
+        result = self._api.loop_at_close(self._loop, function, None, token)
+        check(result, "hear of the loop's end")
+        return token.value
+
+    def wake(self) -> None:
+        """Wake the loop, as after a call of the library outside of its functions."""
+        check(self._api.loop_wake(self._loop), "wake the loop")
 
     def arm(self, timer: int, delay: float) -> int:
         """Arm a timer ``delay`` seconds from now; return its deadline in ns."""
