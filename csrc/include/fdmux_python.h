@@ -3,8 +3,8 @@
  * Call fdmux_import() once, in the init function of your module. After that the
  * functions of fdmux.h, fdmux_stream.h and fdmux_tls.h can be called by their names.
  * fdmux_from_object() and fdmux_current() get a loop, fdmux_queue_from_object() gets a
- * queue, fdmux_raise() makes an exception of an error. These need the GIL; nothing else
- * here does.
+ * queue, fdmux_raise() makes an exception of an error, fdmux_complete() completes what
+ * a task awaits. These need the GIL; nothing else here does.
  *
  * Include Python.h first, with or without Py_LIMITED_API. Each C file that includes
  * this header has its own table pointer, which only fdmux_import() in that file sets,
@@ -19,6 +19,8 @@
 #include "fdmux_api.h"
 #include "fdmux_stream.h"
 #include "fdmux_tls.h"
+
+#include <errno.h>
 
 #ifndef Py_PYTHON_H
 #error "include Python.h before fdmux_python.h"
@@ -102,7 +104,7 @@ static inline PyObject *fdmux_call(const char *name, PyObject *argument)
     PyObject *result = NULL;
 
     if (module != NULL && argument != NULL)
-        result = PyObject_CallMethod(module, name, "O", argument);
+        result = PyObject_CallMethod(module, name, "(O)", argument);
     else if (module != NULL)
         result = PyObject_CallMethod(module, name, NULL);
     Py_XDECREF(module);
@@ -279,6 +281,42 @@ static const struct fdmux_hold fdmux_gil = {fdmux_gil_enter, fdmux_gil_leave, NU
 static inline int fdmux_hold_gil(struct fdmux_loop *loop)
 {
     return fdmux_loop_hold(loop, &fdmux_gil);
+}
+
+/* Complete `completion`, a fdmux.aio.Completion, with `result`, any object, or, if that
+ * is NULL, with the exception that is set. Steals the reference to `result`, not that
+ * to `completion`; one that is done ignores it.
+ *
+ * For a function of the loop, after fdmux_hold_gil: all results of a batch then cost
+ * one acquisition of the GIL. Tasks that await them continue after the batch.
+ *
+ * Returns 0, or -EINVAL for an object that cannot be completed, which is reported to
+ * sys.unraisablehook. */
+static inline int fdmux_complete(struct fdmux_loop *loop, PyObject *completion,
+                                 PyObject *result)
+{
+    const char *method = result != NULL ? "set_result" : "set_exception";
+    PyObject *type = NULL, *traceback = NULL;
+    PyObject *returned;
+    int r = 0;
+
+    if (result == NULL) {
+        PyErr_Fetch(&type, &result, &traceback);
+        PyErr_NormalizeException(&type, &result, &traceback);
+        if (traceback != NULL)
+            (void)PyException_SetTraceback(result, traceback); /* it is one */
+    }
+    returned = PyObject_CallMethod(completion, method, "(O)", result);
+    if (returned == NULL) {
+        PyErr_WriteUnraisable(completion);
+        r = -EINVAL;
+    }
+    Py_XDECREF(returned);
+    Py_XDECREF(result);
+    Py_XDECREF(type);
+    Py_XDECREF(traceback);
+    (void)fdmux_loop_wake(loop); /* fails for a closed loop: nobody waits there */
+    return r;
 }
 
 #ifdef __cplusplus

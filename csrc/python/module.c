@@ -1,6 +1,7 @@
 /* module.c: the module fdmux._delivery: its functions, and how it is initialised. */
 #define FDMUX_TABLE_SHARED
 #include "aio.h"
+#include "completion.h"
 #include "frames.h"
 #include "tls_session.h"
 
@@ -35,6 +36,9 @@ static PyMethodDef methods[] = {
     {"asyncio_transport", aio_transport_setup, METH_O,
      "asyncio_transport($module, flow_control, /)\n--\n\n"
      "Make the base class of asyncio's transports, once."},
+    {"forget_port", completion_forget_port, METH_NOARGS,
+     "forget_port($module, /)\n--\n\n"
+     "Look for the loop of the next Completion; for the child of a fork."},
     {"delimited", frames_delimited, METH_VARARGS,
      "delimited($module, delimiter, frame_max, /)\n--\n\n"
      "Make a framer for frames that end with ``delimiter``."},
@@ -60,7 +64,9 @@ static int execute(PyObject *module)
         aio_forget();
     if (is_main && make_names() < 0)
         return -1;
-    if (delivery_register(module, is_main) < 0 || stream_type_register(module) < 0)
+    if (delivery_register(module, is_main) < 0 || stream_type_register(module) < 0 ||
+        completion_port_register(module, is_main) < 0 ||
+        completion_register(module) < 0)
         return -1;
     return tls_session_register(module, is_main);
 }

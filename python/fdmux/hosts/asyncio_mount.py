@@ -21,7 +21,7 @@ from fdmux.hosts.watched import Attachment
 from fdmux.selector import Selector
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable
 
     from fdmux.hosts.watched import Watched
 
@@ -109,6 +109,11 @@ def attach(host: object, watched: Watched) -> Attachment:
 def new_event() -> object:
     """Return an event that a task can wait for."""
     return asyncio.Event()
+
+
+def running_getter() -> Callable[[], object]:
+    """Return the function that C calls to learn which loop runs in a thread."""
+    return asyncio._get_running_loop  # noqa: SLF001 - asyncio.events exports it for loops
 
 
 async def hold_open(watched: Watched) -> AsyncGenerator[None, None]:

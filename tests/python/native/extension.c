@@ -8,6 +8,7 @@
 #include <fdmux_python.h>
 
 #include <errno.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 static PyObject *new_none(void)
@@ -164,6 +165,64 @@ static PyObject *fail(PyObject *module, PyObject *arguments)
     return loop == NULL ? NULL : fdmux_raise(make_mistake(loop, mistake), mistake);
 }
 
+/* ---- results ----------------------------------------------------------------------
+ */
+
+/* What a function of the loop delivers: to `completion`, `value`, or an exception. */
+struct delivery {
+    PyObject *completion;
+    PyObject *value; /* NULL: a LookupError */
+};
+
+static int result_count;
+
+static int deliver(struct fdmux_loop *loop, void *userdata)
+{
+    struct delivery *delivery = userdata;
+    int r = loop == NULL ? -ESTALE : fdmux_hold_gil(loop);
+
+    if (r == 0) {
+        if (delivery->value == NULL)
+            PyErr_SetString(PyExc_LookupError, "no such row");
+        r = fdmux_complete(loop, delivery->completion, delivery->value);
+        result_count += r == 0 ? 1 : 0;
+        Py_DECREF(delivery->completion);
+    }
+    free(delivery);
+    return 0;
+}
+
+/* deliver_soon(object, completion, value=None): complete it in a function of the loop;
+ * without a value with an exception. */
+static PyObject *deliver_soon(PyObject *module, PyObject *arguments)
+{
+    struct delivery *delivery = calloc(1, sizeof *delivery);
+    struct fdmux_loop *loop;
+    PyObject *object;
+    int r;
+
+    (void)module;
+    if (delivery == NULL)
+        return PyErr_NoMemory();
+    if (!PyArg_ParseTuple(arguments, "OO|O", &object, &delivery->completion,
+                          &delivery->value)) {
+        free(delivery);
+        return NULL;
+    }
+    Py_INCREF(delivery->completion);
+    Py_XINCREF(delivery->value);
+    loop = fdmux_from_object(object);
+    r = loop == NULL ? -EINVAL : fdmux_post(loop, deliver, delivery);
+    return r < 0 ? fdmux_raise(r, "deliver a result") : new_none();
+}
+
+/* delivered(): how many results were delivered. */
+static PyObject *delivered(PyObject *module, PyObject *unused)
+{
+    (void)module, (void)unused;
+    return PyLong_FromLong(result_count);
+}
+
 static PyMethodDef methods[] = {
     {"find", find, METH_O, NULL},
     {"current", current, METH_NOARGS, NULL},
@@ -173,6 +232,8 @@ static PyMethodDef methods[] = {
     {"raise_error", raise_error, METH_VARARGS, NULL},
     {"raise_over", raise_over, METH_O, NULL},
     {"fail", fail, METH_VARARGS, NULL},
+    {"deliver_soon", deliver_soon, METH_VARARGS, NULL},
+    {"delivered", delivered, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

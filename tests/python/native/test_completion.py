@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import gc
+import os
 import threading
 import weakref
 from typing import TYPE_CHECKING
@@ -74,25 +75,37 @@ def test_many_completions_share_one_descriptor(run: Run) -> None:
         thread.start()
         results = [await completion for completion in completions]
         thread.join()
-        queues = {id(completion._port) for completion in completions}
-        assert len(queues) == 1
-        assert not completions[0]._port._cells
+        assert len({id(completion._core) for completion in completions}) == 1
+        assert completions[0]._core.count() == 0
         return results
 
     assert run(main) == list(range(200))
 
 
-def test_cancelled_wait_in_asyncio_leaves_no_waiter() -> None:
+@pytest.mark.parametrize("count", [1, 3])
+def test_cancelled_waits_in_asyncio_leave_no_waiters(count: int) -> None:
+    async def wait_for(completion: Completion) -> object:
+        return await completion
+
     async def main() -> None:
         completion = Completion()
         job = NativeJob(completion)
-        waiting = asyncio.ensure_future(completion._wait_in_task())
+        for _ in range(10):
+            waiting = [asyncio.ensure_future(wait_for(completion)) for _ in range(count)]
+            await asyncio.sleep(0)
+            for task in waiting:
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+        held = gc.get_referents(completion)
+        futures = [one for one in held if isinstance(one, asyncio.Future)]
+        futures += [one for list_ in held if isinstance(list_, list) for one in list_]
+        assert len(futures) <= count  # of the last round
+        others = [asyncio.ensure_future(wait_for(completion)) for _ in range(count)]
         await asyncio.sleep(0)
-        waiting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await waiting
-        assert not completion._outcome.event._waiters  # type: ignore[attr-defined] # asyncio.Event
+        others[0].cancel()
         job.finish(7)
+        assert await asyncio.gather(*others[1:]) == [7] * (count - 1)
         assert await completion == 7
 
     asyncio.run(main())
@@ -105,7 +118,7 @@ def test_cancelled_wait_in_trio_leaves_no_waiter(trio: ModuleType) -> None:
         with trio.move_on_after(0) as scope:
             await completion
         assert scope.cancelled_caught
-        statistics = completion._outcome.event.statistics()  # type: ignore[attr-defined] # trio.Event
+        statistics = completion._get_event().statistics()  # type: ignore[attr-defined] # trio.Event
         assert statistics.tasks_waiting == 0
         job.finish(7)
         assert await completion == 7
@@ -116,16 +129,17 @@ def test_cancelled_wait_in_trio_leaves_no_waiter(trio: ModuleType) -> None:
 def test_place_of_a_dropped_completion_stays_valid(run: Run) -> None:
     async def main() -> None:
         dropped, last = Completion(), Completion()
-        port, alive = last._port, weakref.ref(dropped)
+        port, alive = last._core, weakref.ref(dropped)
         jobs = [NativeJob(dropped), NativeJob(last)]
         del dropped
         gc.collect()
-        assert alive() is None
-        assert len(port._cells) == 2  # a thread may still write there
+        assert alive() is not None
+        assert port.count() == 2  # a thread may still write there
         for number, job in enumerate(jobs):
             job.finish(number)
         assert await last == 1
-        assert not port._cells
+        assert alive() is None
+        assert port.count() == 0
 
     run(main)
 
@@ -146,7 +160,7 @@ def test_discarded_completion_is_cancelled(run: Run) -> None:
         completion = Completion()
         completion.discard()
         completion.discard()
-        assert not completion._port._cells
+        assert completion._core.count() == 0
         with pytest.raises(OSError, match="native code failed") as caught:
             await completion
         assert caught.value.errno == errno.ECANCELED
@@ -155,17 +169,179 @@ def test_discarded_completion_is_cancelled(run: Run) -> None:
 
 
 def test_new_run_of_a_loop_gets_a_new_port(run: Run) -> None:
-    async def main() -> completion.Port:
+    async def main() -> Completion:
         completion = Completion()
         NativeJob(completion).finish(0)
         await completion
-        return completion._port
+        return completion
 
     first, second = run(main), run(main)
-    assert first is not second
-    for port in (first, second):
-        assert isinstance(port, completion.Port)
-        assert not port.is_mounted
+    assert isinstance(first, Completion)
+    assert isinstance(second, Completion)
+    assert first._core is not second._core
+    for made in (first, second):
+        with pytest.raises(ValueError, match="it is closed"):
+            made._core.queue_owner.fileno()
+
+
+def test_result_is_whatever_convert_makes_of_the_number(run: Run) -> None:
+    async def main() -> None:
+        rows = {7: ["a row"]}
+        found, missing, failed = (Completion(rows.__getitem__) for _ in range(3))
+        for completion, result in ((found, 7), (missing, 8), (failed, -errno.EPIPE)):
+            NativeJob(completion).finish(result)
+        assert await found is rows[7]
+        with pytest.raises(KeyError, match="8"):
+            await missing
+        with pytest.raises(BrokenPipeError):  # an error is not converted
+            await failed
+
+    run(main)
+
+
+def test_convert_must_be_callable() -> None:
+    with pytest.raises(TypeError, match="convert must be callable, not 5"):
+        Completion(5)  # type: ignore[arg-type] # on purpose
+
+
+@pytest.mark.parametrize("outcome", [None, "text", (1, 2), KeyError("gone")])
+def test_completion_is_set_in_the_loop(run: Run, outcome: object) -> None:
+    async def main() -> None:
+        completion = Completion()
+        if isinstance(outcome, KeyError):
+            completion.set_exception(outcome)
+            completion.set_result("too late")
+            with pytest.raises(KeyError, match="gone"):
+                await completion
+            assert "error KeyError" in repr(completion)
+        else:
+            completion.set_result(outcome)
+            completion.set_exception(KeyError("too late"))
+            assert await completion is outcome
+            assert completion.result() is outcome
+        assert completion.is_done
+
+    run(main)
+
+
+def test_only_exceptions_are_set_as_such(run: Run) -> None:
+    async def main() -> None:
+        completion = Completion()
+        with pytest.raises(TypeError, match="is no exception"):
+            completion.set_exception("text")  # type: ignore[arg-type] # on purpose
+        completion.set_exception(StopIteration("it would end the task"))
+        with pytest.raises(RuntimeError, match="StopIteration"):
+            await completion
+
+    run(main)
+
+
+def test_every_task_that_waits_gets_the_object(anyio: ModuleType) -> None:
+    """On asyncio, and on trio."""
+
+    async def main() -> None:
+        completion = Completion()
+        results: list[object] = []
+        value = object()
+
+        async def wait() -> None:
+            results.append(await completion)
+
+        async with anyio.create_task_group() as group:
+            for _ in range(3):
+                group.start_soon(wait)
+            await anyio.sleep(0)
+            await anyio.sleep(0)
+            completion.set_result(value)
+        assert results == [value] * 3
+
+    for backend in ("asyncio", "trio"):
+        anyio.run(main, backend=backend)
+
+
+@pytest.mark.filterwarnings("ignore:coroutine")
+def test_completion_of_another_loop_cannot_be_awaited() -> None:
+    made: list[Completion] = []
+
+    async def make() -> None:
+        made.append(Completion())
+
+    async def wait() -> None:
+        await made[0]
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(make())
+    with pytest.raises(RuntimeError, match="different loop"):
+        asyncio.run(wait())
+    loop.close()
+    gc.collect()
+    with pytest.raises(RuntimeError, match="its loop has ended"):
+        asyncio.run(wait())
+
+
+def test_loops_in_turn_have_a_port_each() -> None:
+    async def main(others: list[object]) -> None:
+        first = Completion()
+        await asyncio.sleep(0)
+        second = Completion()
+        assert first._core is second._core
+        assert first._core not in others
+        others.append(first._core)
+
+    loops = [asyncio.new_event_loop() for _ in range(3)]
+    cores: list[object] = []
+    for loop in loops:
+        loop.run_until_complete(main(cores))
+    for loop in loops:
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+    assert len(cores) == 3
+
+
+def test_wrong_and_repeated_addresses_are_ignored(run: Run) -> None:
+    async def main() -> None:
+        completion, last = Completion(), Completion()
+        job, last_job = NativeJob(completion), NativeJob(last)
+        address = completion.address
+        job.finish(1)
+        assert await completion == 1
+        for wrong in (address, 0, 8, 1 << 40):
+            assert last_job._api.queue_put(last_job._queue, wrong) == 0
+        last_job.finish(2)
+        assert await last == 2
+        assert await completion == 1
+
+    run(main)
+
+
+def test_forked_child_has_no_loop_to_await_in() -> None:
+    async def main() -> None:
+        completion = Completion()
+        child = os.fork()
+        if child == 0:
+            is_refused = False
+            try:
+                Completion()
+            except RuntimeError:
+                is_refused = True
+            os._exit(0 if is_refused else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        NativeJob(completion).finish(3)
+        assert await completion == 3
+
+    asyncio.run(main())
+
+
+def test_completion_in_a_cycle_is_collected() -> None:
+    async def main() -> None:
+        completion = Completion()
+        alive = weakref.ref(completion)
+        completion.set_result([completion])
+        del completion
+        gc.collect()
+        assert alive() is None
+
+    asyncio.run(main())
 
 
 def test_task_cannot_wait_as_a_greenlet_does(run: Run) -> None:
@@ -202,7 +378,7 @@ def test_killed_greenlet_leaves_no_waiter(gevent: ModuleType) -> None:
         waiting = gevent.spawn(completion.wait)
         gevent.sleep(0)
         waiting.kill()
-        assert completion._outcome.event.linkcount() == 0  # type: ignore[attr-defined] # gevent's
+        assert completion._get_event().linkcount() == 0  # type: ignore[attr-defined] # gevent's
         job.finish(7)
         return completion.wait(SOON)
 

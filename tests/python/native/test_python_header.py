@@ -16,6 +16,8 @@ import pytest
 from tests.compiled import compile_extension
 
 import fdmux
+from fdmux.aio import Completion
+from fdmux.hosts import asyncio as fdmux_asyncio
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,6 +39,10 @@ class Extension(Protocol):
     def raise_error(self, result: int, what: str, /) -> None: ...
     def raise_over(self, result: int, /) -> None: ...
     def fail(self, owner: object, mistake: str, /) -> None: ...
+    def deliver_soon(
+        self, owner: object, completion: object, value: object = ..., /
+    ) -> None: ...
+    def delivered(self) -> int: ...
 
 
 @pytest.fixture(scope="module")
@@ -262,3 +268,71 @@ def test_mistakes_of_an_extension_can_be_told_apart(
         extension.fail(loop, mistake)
     assert type(caught.value) is kind
     assert getattr(caught.value, "errno", None) == code
+
+
+# ---- results -------------------------------------------------------------------------
+
+
+def test_functions_of_the_loop_complete_what_tasks_await(
+    run: Run, extension: Extension
+) -> None:
+    async def main() -> None:
+        before = extension.delivered()
+        values: list[object] = [None, "text", (1, 2), {}]
+        completions = [Completion() for _ in values]
+        for completion, value in zip(completions, values, strict=True):
+            extension.deliver_soon(None, completion, value)
+        for completion, value in zip(completions, values, strict=True):
+            assert await completion is value
+        failed = Completion()
+        extension.deliver_soon(None, failed)
+        with pytest.raises(LookupError, match="no such row"):
+            await failed
+        assert extension.delivered() == before + len(values) + 1
+
+    run(main)
+
+
+def test_asyncio_on_our_selector_goes_on_after_a_completion(
+    extension: Extension,
+) -> None:
+    """There a function of the loop runs inside of select, which must return."""
+
+    async def main() -> None:
+        for number in range(3):
+            completion = Completion()
+            extension.deliver_soon(None, completion, number)
+            assert await completion == number
+
+    loops = [
+        asyncio.SelectorEventLoop(fdmux.Selector()),
+        fdmux_asyncio.EventLoop(),
+    ]
+    for loop in loops:
+        loop.run_until_complete(asyncio.wait_for(main(), 10))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+
+
+def test_greenlet_gets_the_object(gevent: ModuleType, extension: Extension) -> None:
+    def main() -> object:
+        completion = Completion()
+        extension.deliver_soon(None, completion, "a row")
+        return completion.wait(10)
+
+    assert gevent.spawn(main).get(timeout=10) == "a row"
+
+
+def test_what_cannot_be_completed_is_reported(
+    extension: Extension, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reported: list[object] = []
+    monkeypatch.setattr(
+        "sys.unraisablehook", lambda problem: reported.append(problem.exc_type)
+    )
+    before = extension.delivered()
+    with fdmux.SelectorEventLoop() as loop:
+        extension.deliver_soon(loop, "no completion", 1)
+        loop.run_once(0)
+    assert reported == [AttributeError]
+    assert extension.delivered() == before
