@@ -13,6 +13,7 @@ from benchmarks.result import Table
 from benchmarks.rows import (
     asyncio_calls,
     chain,
+    completions,
     echo,
     hold,
     hosts,
@@ -48,4 +49,5 @@ ROWS: dict[str, Row] = {
     "programs": programs.measure,
     "hosts": hosts.measure,
     "hold": hold.measure,
+    "completions": completions.measure,
 }

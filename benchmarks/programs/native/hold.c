@@ -148,7 +148,7 @@ static PyObject *watch(PyObject *module, PyObject *arguments)
     }
     if (r < 0)
         return raise_errno(r);
-    Py_RETURN_NONE;
+    return Py_NewRef(Py_None); /* Py_RETURN_NONE of 3.12 is wrong on 3.11 */
 }
 
 /* Poll once per batch, to check for the end after each. */
