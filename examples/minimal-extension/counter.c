@@ -23,7 +23,7 @@ static int on_readable(struct fdmux_loop *loop, uint64_t io, uint32_t events,
     return 0;
 }
 
-/* watch(loop, fd): `loop` is any object that has a loop. */
+/* watch(loop, fd): `loop` is any loop, or any object that has one. */
 static PyObject *watch(PyObject *module, PyObject *args)
 {
     struct fdmux_io_options options = {
@@ -31,6 +31,7 @@ static PyObject *watch(PyObject *module, PyObject *args)
     struct fdmux_loop *loop;
     PyObject *object;
     uint64_t io;
+    int r;
 
     (void)module;
     if (!PyArg_ParseTuple(args, "Oi", &object, &options.fd))
@@ -39,8 +40,8 @@ static PyObject *watch(PyObject *module, PyObject *args)
     loop = fdmux_from_object(object);
     if (loop == NULL)
         return NULL;
-    errno = -fdmux_io_add(loop, &options, &io);
-    return errno == 0 ? Py_BuildValue("") : PyErr_SetFromErrno(PyExc_OSError);
+    r = fdmux_io_add(loop, &options, &io);
+    return r < 0 ? fdmux_raise(r, "watch a descriptor") : Py_NewRef(Py_None);
 }
 
 static PyObject *count(PyObject *module, PyObject *unused)

@@ -261,6 +261,14 @@ def test_function_of_a_loop_of_the_documents_calls_python(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
+def test_watchers_of_the_documents_share_a_connection(tmp_path: Path) -> None:
+    compile_extension("silence", named("silence.c"), tmp_path)
+    done = run_python(named("silence.py"), tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "printed"), [("host", "3 ticks\n"), ("streams", "hello, stream\n")]
 )
