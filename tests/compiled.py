@@ -24,7 +24,7 @@ class HasLoop(Protocol):
 
 
 class LoopRef(ctypes.Structure):
-    """struct fdmux_loop_handle of fdmux_api.h: what a ``fdmux.loop`` capsule points at."""
+    """struct fdmux_loop_handle of fdmux_api.h: what a ``fdmux.loop`` capsule has."""
 
     _fields_: ClassVar = [("api", ctypes.c_void_p), ("loop", ctypes.c_void_p)]
     api: int

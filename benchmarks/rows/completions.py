@@ -35,7 +35,9 @@ QUEUE = "Completion, through the queue"
 FUNCTION = "Completion, fdmux_complete"
 WAYS = {BASELINE: "future", QUEUE: "queue", FUNCTION: "function"}
 # On the other loops the futures are cheaper, and the rest costs the same.
-LIMITS = {"asyncio": (Limit(QUEUE, 2.0, of=BASELINE), Limit(FUNCTION, 2.0, of=BASELINE))}
+LIMITS = {
+    "asyncio": (Limit(QUEUE, 2.0, of=BASELINE), Limit(FUNCTION, 2.0, of=BASELINE))
+}
 
 
 def measure(options: Options) -> Iterator[Table]:

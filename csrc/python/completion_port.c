@@ -64,15 +64,16 @@ static int traverse(PyObject *self, visitproc visit, void *arg)
 static int clear(PyObject *self)
 {
     struct completion_port *port = (struct completion_port *)self;
+    PyObject **const held[] = {
+        &port->outstanding,   &port->get_running, &port->new_event, &port->set_result,
+        &port->create_future, &port->queue_owner, &port->modules,   &port->trio};
 
-    Py_CLEAR(port->outstanding);
-    Py_CLEAR(port->get_running);
-    Py_CLEAR(port->new_event);
-    Py_CLEAR(port->set_result);
-    Py_CLEAR(port->create_future);
-    Py_CLEAR(port->queue_owner);
-    Py_CLEAR(port->modules);
-    Py_CLEAR(port->trio);
+    for (size_t i = 0; i < sizeof held / sizeof held[0]; i++) {
+        PyObject *object = *held[i];
+
+        *held[i] = NULL;
+        Py_XDECREF(object);
+    }
     return 0;
 }
 

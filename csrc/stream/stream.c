@@ -132,8 +132,11 @@ static int add(struct fdmux_loop *loop, int fd, uint32_t state,
     struct fdmux__hub *hub;
     int r = fdmux__stream_check_options(options);
 
-    if (r == 0)
-        r = ret_token == NULL ? -EFAULT : fdmux__hub_get(loop, &hub);
+    if (r == 0 && ret_token == NULL)
+        r = -EFAULT;
+    if (r < 0)
+        return r;
+    r = fdmux__hub_get(loop, &hub);
     if (r < 0)
         return r;
     if ((options->flags & FDMUX_STREAM_BORROW) != 0)

@@ -37,7 +37,7 @@ def headers_of_pythons() -> dict[str, str]:
     names = [f"python3.{minor}" for minor in range(11, 16)]
     found = [path for path in map(shutil.which, names) if path is not None]
     found += map(str, Path(sys.base_prefix).resolve().parent.glob("3.*/bin/python3"))
-    headers = {}
+    headers: dict[str, str] = {}
     for python in [sys.executable, *found]:
         command = [python, "-c", INCLUDE.format("include")]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -66,7 +66,7 @@ def test_consumer_of_any_headers_takes_no_reference_of_none(
     with fdmux.NativeLoop() as loop:
         for version, include in built.items():
             monkeypatch.setattr(
-                "tests.abi.conftest.sysconfig.get_path", lambda _: include
+                "tests.abi.conftest.sysconfig.get_path", {"include": include}.get
             )
             folder = tmp_path / version
             folder.mkdir()

@@ -12,6 +12,8 @@ from fdmux.testing.cases_io import session_of, socket_pair
 from fdmux.testing.native import READ
 
 if TYPE_CHECKING:
+    import socket
+
     from fdmux.testing.host import Host
 
 DELAY = 0.0002
@@ -114,37 +116,43 @@ def join_started(threads: list[threading.Thread]) -> None:
 def hooks_before_waits(kind: type[Host]) -> None:
     """A hook runs before the host waits: once it is added, and after each wake."""
     with session_of(kind) as session, socket_pair() as (left, right):
-        unsent = sent = arrived = 0
-
-        def flush(_hook: int) -> None:
-            nonlocal unsent, sent
-            while unsent:
-                unsent -= 1
-                sent += right.send(b"x")
-
-        def on_ready(_token: int, _events: int) -> None:
-            nonlocal arrived
-            arrived += len(left.recv(WAITS))
+        library = Library(left, right)
 
         def main() -> None:
-            session.code.watch(left.fileno(), READ, on_ready)
+            session.code.watch(left.fileno(), READ, library.on_ready)
             session.call_later(0, begin)
 
         def begin() -> None:
-            nonlocal unsent
-            unsent = 1  # a library was called before its adapter adds the hook
-            session.code.hook(flush)
-            session.call_later(0, use_library)
+            library.unsent = 1  # it was called before its adapter adds the hook
+            session.code.hook(library.flush)
+            session.call_later(0, call_library)
 
-        def use_library() -> None:
-            nonlocal unsent
-            if arrived == WAITS:
+        def call_library() -> None:
+            if library.arrived == WAITS:
                 session.stop()
                 return
-            if arrived == sent > 0:
-                unsent = 1
+            if library.arrived == library.sent > 0:
+                library.unsent = 1
                 session.code.wake()
-            session.call_later(0, use_library)
+            session.call_later(0, call_library)
 
         session.run(main)
-        assert arrived == sent == WAITS
+        assert library.arrived == library.sent == WAITS
+
+
+class Library:
+    """Sends what it was asked to send when its hook runs, and counts what arrives."""
+
+    def __init__(self, left: socket.socket, right: socket.socket) -> None:
+        self.left, self.right = left, right
+        self.unsent = self.sent = self.arrived = 0
+
+    def flush(self, _hook: int) -> None:
+        """Send; called before each wait."""
+        if self.unsent:
+            self.unsent = 0
+            self.sent += self.right.send(b"x")
+
+    def on_ready(self, _token: int, _events: int) -> None:
+        """Receive."""
+        self.arrived += len(self.left.recv(WAITS))

@@ -179,7 +179,7 @@ def test_loop_closed_by_another_thread_calls_python_there(
     thread.join()
     assert threads == [thread]
     with pytest.raises(fdmux.LoopClosed, match="hear of the end"):
-        extension.at_close(loop, threads.append)
+        extension.at_close(loop, print)
 
 
 def test_loop_that_is_garbage_calls_python(extension: Extension) -> None:
