@@ -1,7 +1,7 @@
 /* fdmux.h: the public C interface of fdmux, a small I/O event core.
  *
  * One `struct fdmux_loop` holds file descriptors, timers, posted calls and hooks. The
- * core calls the function of a watcher; the events of a watcher without a function are
+ * core calls the function of a watcher; the events of a watcher with FDMUX_COLLECT are
  * collected into an array that fdmux_loop_dispatch fills.
  *
  * Functions that can fail return >= 0, or -errno and change nothing; `ret_` parameters
