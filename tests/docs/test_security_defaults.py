@@ -205,7 +205,7 @@ def test_flood_of_connections_is_taken_in_portions(stated: int) -> None:
     with EchoServer(port=0) as server, contextlib.ExitStack() as stack:
         crowd(stack, server, stated + 1)
         for accepted in (stated, stated + 1):
-            server.run(max_iters=1)
+            server.run(max_iterations=1)
             assert server.stats.accepted == accepted
 
 
@@ -234,7 +234,7 @@ def pass_time(server: StreamServer, seconds: float) -> int:
 def test_idle_client_is_closed(stated: int) -> None:
     with EchoServer(port=0) as server, contextlib.ExitStack() as stack:
         crowd(stack, server, 1)
-        server.run(max_iters=1)
+        server.run(max_iterations=1)
         # Real time passes as well, and must not close the stream.
         assert pass_time(server, stated - 3) == 0
         assert pass_time(server, 3.5) == 1
@@ -302,7 +302,7 @@ def test_stalled_client_is_closed(stated: int) -> None:
         contextlib.ExitStack() as stack,
     ):
         crowd(stack, server, 1)
-        server.run(max_iters=1)
+        server.run(max_iterations=1)
         assert server.stats.bytes_queued
         assert pass_time(server, stated - 3) == 0
         assert pass_time(server, 3.5) == 1
@@ -353,10 +353,10 @@ def test_stream_receives_so_much_at_once(stated: int, loop: SelectorEventLoop) -
 def test_echo_server_receives_so_much_at_once(stated: int) -> None:
     with EchoServer(port=0) as server, contextlib.ExitStack() as stack:
         (client,) = crowd(stack, server, 1)
-        server.run(max_iters=1)
+        server.run(max_iterations=1)
         client.sendall(bytes(stated + 1))
         for received in (stated, stated + 1):
-            server.run(max_iters=1)
+            server.run(max_iterations=1)
             assert server.stats.bytes_in == received
 
 
@@ -460,7 +460,7 @@ def test_queues_of_all_clients_have_a_bound(stated: int, tmp_path: Path) -> None
             last = server.stats.bytes_queued
             sock = stack.enter_context(socket.socket(socket.AF_UNIX))
             sock.connect(path)
-            server.run(max_iters=1)
+            server.run(max_iterations=1)
         assert stated - 256 * KIB < last <= stated
         assert server.stats.bytes_queued <= stated
 
@@ -516,7 +516,7 @@ def test_bytes_of_a_peer_are_not_logged(caplog: pytest.LogCaptureFixture) -> Non
     ):
         (client,) = crowd(stack, server, 1)
         client.sendall(secret)
-        server.run(max_iters=2)
+        server.run(max_iterations=2)
     assert "ZeroDivisionError" in caplog.text
     assert "secret" not in caplog.text
 

@@ -67,3 +67,11 @@ def test_help_lists_only_what_is_documented(name: str) -> None:
     listed = set(re.findall(r"^ \|  ([a-z]\w*)(?:\(| = |$)", text, re.MULTILINE))
     assert listed - {"data"} <= DOCUMENTED[name]
     assert "DESCRIPTION" not in text
+
+
+def test_help_of_a_stream_says_who_makes_it() -> None:
+    text = pydoc.plain(pydoc.render_doc(fdmux.Stream))
+    assert "Made by `StreamServer`, `connect_stream` and `add_stream`" in text
+    assert "delivery" not in text.replace("fdmux._delivery", "")
+    with pytest.raises(TypeError, match="StreamServer, connect_stream and add_stream"):
+        fdmux.Stream()

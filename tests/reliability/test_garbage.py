@@ -295,7 +295,7 @@ def server_that_nobody_stopped(graveyard: Graveyard) -> None:
     server.start()
     with socket.create_connection(server.address) as client:
         client.sendall(b"x")
-        server.run(max_iters=2)
+        server.run(max_iterations=2)
         assert client.recv(1) == b"x"
     graveyard.bury(server)
 

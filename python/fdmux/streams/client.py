@@ -122,7 +122,7 @@ class AddedStream(Stream):
         sock: socket.socket,
         limits: StreamLimits,
     ) -> None:
-        super().__init__(delivery, handler, taker_of(handler))
+        self._attach(delivery, handler, taker_of(handler))
         timeout = sock.gettimeout()
         sock.setblocking(False)
         try:
@@ -234,7 +234,7 @@ class ConnectingStream(Stream):
         attempt: str,
         seconds: float,
     ) -> None:
-        super().__init__(delivery_of(loop), handler, taker_of(handler))
+        self._attach(delivery_of(loop), handler, taker_of(handler))
         self._keep("attempt", attempt)
         self._take_over("connect", sock, limits)
         if seconds != inf:

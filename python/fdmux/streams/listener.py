@@ -86,7 +86,7 @@ class ServerStream(Stream):
         listener: Listener,
         token: int,
     ) -> None:
-        super().__init__(delivery, handler, taker)
+        self._attach(delivery, handler, taker)
         self.listener = listener
         self.is_greeting = False  # in the handshake; `on_connect` is still to come
         self._adopt(token)

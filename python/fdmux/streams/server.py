@@ -149,24 +149,24 @@ class StreamServer:
                 self._remove_file()
                 raise
 
-    def run(self, max_iters: int | None = None) -> None:
-        """Serve until `stop`, or for ``max_iters`` iterations of the loop.
+    def run(self, max_iterations: int | None = None) -> None:
+        """Serve until `stop`, or for ``max_iterations`` iterations of the loop.
 
         Starts the server if needed. After `stop` everything is closed. After
-        ``max_iters`` the server still listens, and can be run again.
+        ``max_iterations`` the server still listens, and can be run again.
 
         Raises:
             OSError: The address cannot be bound, or accepting has failed for good; then
                 the clients are served until the last one has left.
             RuntimeError: The server is running already.
-            TypeError: ``max_iters`` is not an integer.
-            ValueError: ``max_iters`` is negative.
+            TypeError: ``max_iterations`` is not an integer.
+            ValueError: ``max_iterations`` is negative.
         """
-        check_iterations(max_iters)
+        check_iterations(max_iterations)
         self._claim()
-        self._serve(max_iters)
+        self._serve(max_iterations)
 
-    def run_in_thread(self, max_iters: int | None = None) -> threading.Thread:
+    def run_in_thread(self, max_iterations: int | None = None) -> threading.Thread:
         """Start the server, then `run` it in a daemon thread.
 
         Returns when clients can connect.
@@ -180,10 +180,10 @@ class StreamServer:
                 by greenlets.
         """
         check_threads()
-        check_iterations(max_iters)
+        check_iterations(max_iterations)
         self._claim()
         thread = threading.Thread(
-            target=self._serve, args=(max_iters,), name="fdmux-server", daemon=True
+            target=self._serve, args=(max_iterations,), name="fdmux-server", daemon=True
         )
         try:
             thread.start()
@@ -279,12 +279,12 @@ class StreamServer:
                 self.start()
             self._is_running = True
 
-    def _serve(self, max_iters: int | None) -> None:
+    def _serve(self, max_iterations: int | None) -> None:
         try:
             if self._loop is not None and not self._is_stopping:
                 # I/O, timers and `stop` end a wait, so it needs no limit. But a caller
                 # that counts iterations expects each of them to end.
-                self._loop.run(None if max_iters is None else 1.0, max_iters)
+                self._loop.run(None if max_iterations is None else 1.0, max_iterations)
             if self._listener is not None and self._listener.is_spent:
                 self._is_stopping = True
                 failure = self._listener.failure
@@ -353,10 +353,10 @@ class StreamServer:
                 self._loop.stop()
 
 
-def check_iterations(max_iters: int | None) -> None:
+def check_iterations(max_iterations: int | None) -> None:
     """Refuse an argument that is no number of iterations."""
-    if max_iters is not None:
-        checked_integer("max_iters", max_iters, 0)
+    if max_iterations is not None:
+        checked_integer("max_iterations", max_iterations, 0)
 
 
 def log_unexpected(error: Exception, source: object) -> None:

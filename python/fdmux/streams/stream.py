@@ -150,12 +150,13 @@ class Stream(SocketStream, Generic[Data_co]):
     _handler: StreamHandler
     data: Data_co
 
-    def __init__(
-        self,
-        delivery: Delivery,
-        handler: StreamHandler,
-        taker: Taker,
-    ) -> None:
+    def __init__(self) -> None:
+        """Raise `TypeError`: streams are made as said above."""
+        raise TypeError(
+            "make a fdmux.Stream: StreamServer, connect_stream and add_stream do that"
+        )
+
+    def _attach(self, delivery: Delivery, handler: StreamHandler, taker: Taker) -> None:
         framer, on_data = taker
         self._bind(delivery, on_data)
         if framer is not None:

@@ -196,10 +196,10 @@ def test_server_without_listener_serves_its_clients_to_their_end(
 ) -> None:
     connect()
     fail("ACCEPT", errno.EBADF)
-    server.run(max_iters=1)
+    server.run(max_iterations=1)
     assert "Bad file descriptor; no new clients" in caplog.text
     client.sendall(b"y")
-    server.run(max_iters=1)
+    server.run(max_iterations=1)
     assert client.recv(2) == b"y"
     client.close()
     with pytest.raises(OSError, match="Bad file descriptor"):
@@ -216,7 +216,7 @@ def test_spurious_readiness_is_harmless(
 ) -> None:
     fail("RECV", errno.EAGAIN)
     client.sendall(b"x")
-    server.run(max_iters=1)
+    server.run(max_iterations=1)
     assert client.recv(1) == b"x"
 
 
@@ -226,9 +226,9 @@ def test_send_that_would_block_keeps_the_bytes(
 ) -> None:
     fail("SEND", errno.EAGAIN)
     client.sendall(b"x")
-    server.run(max_iters=1)
+    server.run(max_iterations=1)
     assert server.stats.bytes_queued == 1
-    server.run(max_iters=1)
+    server.run(max_iterations=1)
     assert client.recv(1) == b"x"
     assert server.stats.bytes_queued == 0
 

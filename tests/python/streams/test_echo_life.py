@@ -94,10 +94,10 @@ def test_run_for_some_iterations_keeps_listening() -> None:
         socket.create_connection(server.address, timeout=LONG) as sock,
     ):
         sock.sendall(b"x")
-        server.run(max_iters=2)  # accept, echo
+        server.run(max_iterations=2)  # accept, echo
         assert sock.recv(1) == b"x"
         sock.sendall(b"y")
-        server.run_in_thread(max_iters=1).join()
+        server.run_in_thread(max_iterations=1).join()
         assert sock.recv(1) == b"y"
         assert server.stats.open == 1
 
@@ -115,7 +115,7 @@ def test_stop_without_run_closes_everything() -> None:
     server = EchoServer(port=0)
     server.start()
     with socket.create_connection(server.address, timeout=LONG) as sock:
-        server.run(max_iters=1)
+        server.run(max_iterations=1)
         server.stop()
         assert sock.recv(1) == b""
 
@@ -259,11 +259,11 @@ class TestTimeouts:
             idle = socket.create_connection(server.address, timeout=LONG)
             with busy, idle:
                 while server.stats.open < 2:
-                    server.run(max_iters=1)
+                    server.run(max_iterations=1)
                 for _ in range(2):
                     self.advance(server, 29)
                     busy.sendall(b"x")
-                    server.run(max_iters=1)
+                    server.run(max_iterations=1)
                 self.advance(server, 1.75)
                 assert server.stats.open == 2  # 59.75 s: not early
                 self.advance(server, 0.75)
@@ -298,6 +298,6 @@ class TestTimeouts:
             EchoServer(port=0, limits=limits) as server,
             socket.create_connection(server.address, timeout=LONG),
         ):
-            server.run(max_iters=1)
+            server.run(max_iterations=1)
             self.advance(server, 1e6)
             assert server.stats.open == 1

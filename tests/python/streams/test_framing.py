@@ -314,7 +314,7 @@ def test_subclass_need_not_call_its_base_class() -> None:
         sock.sendall(b"o\nthr")
         sock.shutdown(socket.SHUT_WR)
         while not handler.closed:
-            server.run(max_iters=1)
+            server.run(max_iterations=1)
         with sock.makefile("rb") as lines:
             assert lines.read() == b"hello\n> one\n> two\nbye\n"
     assert handler.closed == [None]

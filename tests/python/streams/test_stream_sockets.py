@@ -197,7 +197,7 @@ def test_on_close_can_ask_who_a_client_was(
 ) -> None:
     server, sock = client
     name = sock.getsockname()
-    server.run(max_iters=1)
+    server.run(max_iterations=1)
     assert handler.calls == ["connect"]
     if way == "closed":
         sock.close()
@@ -206,7 +206,7 @@ def test_on_close_can_ask_who_a_client_was(
     else:
         server.stop()
     while not handler.errors:
-        server.run(max_iters=1)
+        server.run(max_iterations=1)
     assert handler.peers == [name]
 
 

@@ -148,7 +148,7 @@ def test_call_before_run_is_made_by_run(room: Room) -> None:
     called: list[int] = []
     with StreamServer("127.0.0.1", 0, room) as server:
         server.call_soon_threadsafe(lambda: called.append(threading.get_ident()))
-        server.run(max_iters=1)
+        server.run(max_iterations=1)
         assert called == [threading.get_ident()]
 
 

@@ -219,9 +219,9 @@ def test_server() -> None:
             StreamServer(handler=StreamHandler(), **arguments)  # type: ignore[arg-type] # on purpose
     with StreamServer("127.0.0.1", 0, StreamHandler()) as server:
         for run in (server.run, server.run_in_thread):
-            with pytest.raises(TypeError, match=r"^max_iters is 1\.5"):
+            with pytest.raises(TypeError, match=r"^max_iterations is 1\.5"):
                 run(1.5)  # type: ignore[arg-type] # on purpose
-            with pytest.raises(ValueError, match=r"^max_iters is -1"):
+            with pytest.raises(ValueError, match=r"^max_iterations is -1"):
                 run(-1)
 
 

@@ -167,7 +167,7 @@ def test_second_client_is_let_go_when_the_first_ends_listening() -> None:
         socket.create_connection(server.address, timeout=LONG) as first,
         socket.create_connection(server.address, timeout=LONG) as second,
     ):
-        server.run(max_iters=1)
+        server.run(max_iterations=1)
         assert len(handler.streams) == server.stats.open == 1
         with contextlib.suppress(ConnectionResetError):
             assert second.recv(1) == b""
