@@ -22,14 +22,14 @@
 #include "retire.h"
 #include "timer.h"
 
-/* A loop that is busy with functions returns at least this often, so that its caller
- * can run signal handlers: half of the 100 ms within which a Ctrl-C must be handled. */
-#define SLICE_NS (50 * FDMUX__NS_PER_MS)
 #define AGAIN INT_MIN
 #define EVENTS_MIN 64
 /* At most this many functions of io watchers are called before timers and posts run:
  * about a millisecond for functions that receive and send. */
 #define CALLS_MAX 256
+/* With streams: the cost of a wait and of taking the GIL vanishes beside so many. At 30
+ * us each they take 30 ms, and signals wait for no more than that and a slice. */
+#define CALLS_MAX_STREAMS 1024
 
 /* The stages of a batch, in order. After a batch that ended early, the next one begins
  * with the stage that was not reached. */
@@ -61,13 +61,14 @@ static int grow_events(struct fdmux_loop *loop, int count)
 static int batch_size(const struct fdmux_loop *loop, const struct fdmux__batch *batch)
 {
     uint32_t nodes = loop->nodes.live_count + 1; /* and the wake descriptor */
+    uint32_t calls_max = loop->extension == NULL ? CALLS_MAX : CALLS_MAX_STREAMS;
     int size = nodes > INT_MAX / 64 ? INT_MAX / 64 : (int)nodes;
 
     if (loop->collected_live > (uint32_t)batch->capacity && batch->capacity > 0)
         size = batch->capacity;
-    if (loop->ios.live_count - loop->collected_live > CALLS_MAX &&
-        size > CALLS_MAX + (int)loop->collected_live && loop->extension == NULL)
-        size = CALLS_MAX + (int)loop->collected_live;
+    if (loop->ios.live_count - loop->collected_live > calls_max &&
+        size > (int)(calls_max + loop->collected_live))
+        size = (int)(calls_max + loop->collected_live);
     return size;
 }
 
@@ -235,9 +236,7 @@ static int verdict(struct fdmux_loop *loop, struct fdmux__batch *batch,
     now_ns = loop->heap.count > 0 ? loop->time_ns : fdmux__sys_now();
     if (now_ns >= batch->deadline_ns)
         return 0;
-    if (batch->called > 0 && batch->slice_ns == 0)
-        batch->slice_ns = now_ns + SLICE_NS;
-    return batch->called > 0 && now_ns >= batch->slice_ns ? -EINTR : AGAIN;
+    return batch->called > 0 && fdmux__slice_is_over(batch, now_ns) ? -EINTR : AGAIN;
 }
 
 /* If events were collected, return them first, and the error from the next call. */

@@ -77,6 +77,7 @@ static void swap_queues(struct fdmux_loop *loop)
     loop->running_next = 0;
 }
 
+/* Posts that were not reached stay in `running`. */
 int fdmux__post_dispatch(struct fdmux_loop *loop, struct fdmux__batch *batch)
 {
     int r = 0;
@@ -90,6 +91,8 @@ int fdmux__post_dispatch(struct fdmux_loop *loop, struct fdmux__batch *batch)
         batch->called++;
         fdmux__count(&loop->counters.posts, 1);
         r = fdmux__fn_result(loop, post.fn(loop, post.userdata));
+        if (fdmux__step_must_end(batch))
+            break;
     }
     return r;
 }

@@ -201,6 +201,7 @@ static int expire(struct fdmux_loop *loop, uint32_t index, struct fdmux__batch *
     return r;
 }
 
+/* Timers that were not reached stay due. */
 int fdmux__timer_dispatch(struct fdmux_loop *loop, struct fdmux__batch *batch)
 {
     uint64_t end_sequence = loop->next_sequence;
@@ -215,6 +216,8 @@ int fdmux__timer_dispatch(struct fdmux_loop *loop, struct fdmux__batch *batch)
             break;
         }
         r = expire(loop, take_first(loop), batch);
+        if (batch->called > 0 && fdmux__step_must_end(batch))
+            break;
     }
     return r;
 }

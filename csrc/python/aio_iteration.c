@@ -12,6 +12,12 @@
 #define EVENT_READ 1
 #define EVENT_WRITE 2
 
+/* How many handles run between two looks at signals, and between two offers of the GIL.
+ * Handles with bytecode do both; those that call C, such as the wake-ups of futures, do
+ * neither. */
+#define SIGNALS_EVERY 16
+#define GIL_EVERY 1024
+
 /* ---- what is ready --------------------------------------------------------------- */
 
 /* The queue, or NULL with an exception. */
@@ -240,6 +246,17 @@ static int wait_in_python(PyObject *self, double timeout)
 
 /* ---- the iteration --------------------------------------------------------------- */
 
+/* Let signal handlers run, and now and then the threads that wait for the GIL. `count`
+ * is how many handles are left. */
+static int give_way(Py_ssize_t count)
+{
+    if (count % SIGNALS_EVERY != 0)
+        return 0;
+    if (count % GIL_EVERY == 0)
+        PyEval_RestoreThread(PyEval_SaveThread());
+    return PyErr_CheckSignals();
+}
+
 static int move_due(PyObject *self)
 {
     struct aio_loop *loop = (struct aio_loop *)self;
@@ -258,7 +275,7 @@ static int move_due(PyObject *self)
         aio_set(handle, AIO_SCHEDULED, delivery_new_ref(Py_False));
         r = aio_append_ready(loop, handle);
         Py_DECREF(handle);
-        if (r < 0)
+        if (r < 0 || give_way(aio_timers_count(loop->timers)) < 0)
             return -1;
     }
     return 0;
@@ -310,6 +327,8 @@ static int run_ready(PyObject *self)
 
         r = handle == NULL ? -1 : run_one(self, handle);
         Py_XDECREF(handle);
+        if (r == 0)
+            r = give_way(left);
     }
     return r;
 }

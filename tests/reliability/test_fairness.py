@@ -287,7 +287,7 @@ def p99(latencies: list[float]) -> float:
 def fast_sender_at(address: tuple[str, int]) -> Iterator[None]:
     """Send at full speed, and read what comes back, from another process."""
     with LineProcess("full_speed_client.py", str(address[1])) as process:
-        assert process.hear() == "blasting"
+        assert process.hear() == "sending"
         yield
         process.say("enough")
         echoed = int(process.hear())

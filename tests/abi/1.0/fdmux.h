@@ -246,7 +246,8 @@ FDMUX_API int fdmux_loop_next_deadline(struct fdmux_loop *loop,
  * reports the others. Pass NULL and 0 if no watcher is collected.
  *
  * A watcher is called once in an iteration, however busy it is. When an iteration ends
- * early, the next one begins with the watchers that had to wait.
+ * early, the next one begins with the watchers that had to wait. Timers and posted
+ * calls that take more than 50 ms in all are left to the next iteration.
  *
  * Returns the count of collected events, 0 for a timeout or a wake, or
  * -EINTR: a signal arrived, or functions were called for 50 ms: handle signals and

@@ -687,7 +687,8 @@ def test_ctrl_c_ends_it_at_once(begin: str) -> None:
         child.send_signal(signal.SIGINT)
         ended = child.stdout.readline()
         assert child.wait(SOON) == 0
-    assert float(ended) - begun < 1.0  # 0.1 on a machine that has nothing else to do
+    # 0.1 without other programs, which tests/reliability/test_interrupts.py leaves out.
+    assert float(ended) - begun < 1.0
 
 
 @pytest.mark.filterwarnings("ignore:This process")
