@@ -44,13 +44,23 @@ static struct transport *as_transport(PyObject *self)
 
 /* ---- calling Python -------------------------------------------------------------- */
 
+/* The function may set another protocol, or resume reading, which sets another context.
+ * Context.run() of CPython uses its context without a reference of its own. */
 PyObject *aio_transport_call(const struct stream_object *stream, PyObject *function,
                              PyObject *first, PyObject *second)
 {
-    if (delivery_is_set(stream->context))
-        return PyObject_CallFunctionObjArgs(aio_python.run, stream->context, function,
-                                            first, second, NULL);
-    return PyObject_CallFunctionObjArgs(function, first, second, NULL);
+    PyObject *context = stream->context;
+    PyObject *result;
+
+    if (!delivery_is_set(context))
+        return PyObject_CallFunctionObjArgs(function, first, second, NULL);
+    Py_INCREF(context);
+    Py_INCREF(function);
+    result = PyObject_CallFunctionObjArgs(aio_python.run, context, function, first,
+                                          second, NULL);
+    Py_DECREF(function);
+    Py_DECREF(context);
+    return result;
 }
 
 static PyObject *call_named(const struct stream_object *stream, PyObject *object,
@@ -233,7 +243,8 @@ PyObject *aio_transport_writable(struct stream_object *stream)
     }
     if (apply_limits(transport) < 0)
         return NULL;
-    if ((stream->can_write && !transport->is_closing) || count_queued(transport) > 0)
+    if ((stream->can_write && !transport->is_closing) || count_queued(transport) > 0 ||
+        transport->lost_count > 0) /* to count, it has sent: that may fail */
         return delivery_new_ref(Py_None); /* nobody waits for an empty queue */
     return call_named(stream, (PyObject *)stream, names.drained);
 }

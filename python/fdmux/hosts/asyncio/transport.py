@@ -231,7 +231,8 @@ class StreamTransport(ReadingTransport):
         self._closing = True
         self._bind()
         self._pause_stream()
-        if not self.get_write_buffer_size():
+        # This sends what is gathered; a send that fails ends the transport itself.
+        if not self.get_write_buffer_size() and not self._conn_lost:
             self._lose(None)
 
     def abort(self) -> None:
@@ -262,6 +263,8 @@ class StreamTransport(ReadingTransport):
         if self._conn_lost:
             return
         self._flush()  # sends what the kernel takes
+        if self._conn_lost:  # that send has failed
+            return
         self._closing = True
         self._bind()
         self._lose(exc)

@@ -126,7 +126,7 @@ class WritingTransport(TransportBase):
             raise RuntimeError("Empty waiter is already set")
         self._empty_waiter = self._loop.create_future()
         self._can_write = False
-        if not self.get_write_buffer_size():
+        if not self.get_write_buffer_size() and not self._empty_waiter.done():
             self._empty_waiter.set_result(None)
         return self._empty_waiter
 

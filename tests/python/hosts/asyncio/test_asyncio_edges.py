@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import socket
 import tempfile
 from typing import TYPE_CHECKING, cast
@@ -326,3 +327,55 @@ def test_connection_reset_in_this_batch_has_an_empty_write_buffer(
             await asking.lost
 
     run(loop, main())
+
+
+# ---- the end while something is gathered ---------------------------------------------
+
+
+@pytest.mark.parametrize("end", ["close", "abort"])
+def test_failed_send_of_gathered_writes_loses_the_connection_once(
+    loop: Loop, end: str
+) -> None:
+    """close() and abort() send first what is gathered; the peer may have gone."""
+    reported: list[dict[str, object]] = []
+    loop.set_exception_handler(lambda _loop, context: reported.append(context))
+
+    async def main() -> None:
+        near, far = socket.socketpair()
+        transport, protocol = await loop.connect_accepted_socket(Recorder, near)
+        far.close()
+        transport.write(b"x")
+        assert transport.get_write_buffer_size() == 0  # sends it: EPIPE
+        transport.write(b"y")
+        getattr(transport, end)()
+        await protocol.lost
+        await turns()
+
+    run(loop, main())
+    assert reported == []
+
+
+# ---- contexts ------------------------------------------------------------------------
+
+
+class Resumer(Recorder):
+    """Pauses and resumes in its callback, which gives reading another context."""
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self.transport.pause_reading()
+        self.transport.resume_reading()
+
+
+def test_context_of_a_callback_outlives_its_replacement(loop: Loop) -> None:
+    async def main() -> None:
+        transport, protocol, far = await connect(Resumer)
+        with far:
+            for number in range(100):
+                far.send(b"x")
+                await protocol.until(lambda: len(protocol.data) > number)  # noqa: B023 - called at once
+            transport.close()
+            await protocol.lost
+
+    run(loop, main())
+    contextvars.copy_context()  # crashed: the context around the loop was freed
