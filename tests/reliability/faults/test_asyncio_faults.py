@@ -23,13 +23,14 @@ pytestmark = pytest.mark.faults
 )
 def test_connection_without_a_stream_is_made_and_lost(kind: str, error: int) -> None:
     async def main() -> Exception | None:
-        _, other, other_far = await connect()
         asyncio.get_running_loop().set_exception_handler(lambda *_: None)
         lib.fdmux_testing_fail(getattr(lib, f"FDMUX_CALL_{kind}"), 1, error, 0)
         _, protocol, far = await connect()
-        with far, other_far:
+        with far:
             lost = await protocol.lost
             assert protocol.events == ["made", "lost"]
+        _, other, other_far = await connect()
+        with other_far:
             other_far.send(b"data")
             await other.until(lambda: other.data == b"data")
             other.transport.close()
