@@ -107,8 +107,8 @@ def refuse() -> None:
     """Objects without a loop, and closed loops, are refused; nothing is left."""
     try:
         udp_digest.attach(socket)
-    except AttributeError as error:
-        check("__fdmux_loop__" in str(error), f"refused: {error}")
+    except TypeError as error:
+        check("host must be" in str(error), f"refused: {error}")
     with SelectorEventLoop() as loop:
         native = loop.native
     try:
