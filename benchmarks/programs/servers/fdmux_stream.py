@@ -8,10 +8,19 @@ from __future__ import annotations
 import sys
 
 import fdmux
-from benchmarks.programs.servers.announce import BACKLOG, BUFFER_SIZE, announce
+from benchmarks.programs.servers.announce import (
+    BACKLOG,
+    BUFFER_SIZE,
+    CONNECTION_MAX,
+    announce,
+)
 from benchmarks.programs.servers.busy import stay_busy
 
-LIMITS = fdmux.ServerLimits(receive_max=BUFFER_SIZE, queue_max=4 * BUFFER_SIZE)
+LIMITS = fdmux.ServerLimits(
+    receive_max=BUFFER_SIZE,
+    queue_max=4 * BUFFER_SIZE,
+    connection_max=CONNECTION_MAX,
+)
 
 
 class Echo(fdmux.StreamHandler):
