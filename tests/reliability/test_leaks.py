@@ -160,7 +160,7 @@ def callback_raised() -> Iterator[Cycle]:
 
 
 PLANS: dict[str, Plan] = {
-    "loop created and closed": (100_000, 1000, loop_created_and_closed),
+    "loop created and closed": (300_000, 1000, loop_created_and_closed),
     "registered and unregistered": (1_000_000, 5000, registered_and_unregistered),
     "timers of Python": (1_000_000, 5000, timer_fired_and_timer_cancelled),
     "timers in C": (1_000_000, 5000, native_timer_added_and_removed),
