@@ -128,12 +128,14 @@ TEST(deadline_that_was_moved_ends_no_wait)
 TEST(deadline_of_a_dispatch_is_kept_too)
 {
     struct scene scene = open_scene();
-    int64_t before_ns = fdmux_loop_now(scene.loop);
 
     start(&scene, 10000 * MS);
-    CHECK_EQ(fdmux_loop_dispatch(scene.loop, 30 * MS, NULL, 0), 0);
-    CHECK(fdmux_loop_now(scene.loop) - before_ns >= 30 * MS);
-    CHECK_EQ(scene.rounds, ROUNDS);
+    while (scene.rounds < ROUNDS) { /* once; more often under valgrind */
+        int64_t before_ns = fdmux_loop_now(scene.loop);
+
+        CHECK_EQ(fdmux_loop_dispatch(scene.loop, 30 * MS, NULL, 0), 0);
+        CHECK(fdmux_loop_now(scene.loop) - before_ns >= 30 * MS);
+    }
     CHECK_EQ(scene.expired, 0);
     close_scene(&scene);
 }

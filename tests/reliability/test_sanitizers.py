@@ -75,6 +75,7 @@ ANALYZED = (
     "csrc/core",
     "csrc/backends",
     "csrc/stream",
+    "csrc/tls",
     "csrc",
     "csrc/python",
 )
@@ -84,6 +85,7 @@ INCLUDES = (
     "csrc/core",
     "csrc/backends",
     "csrc/stream",
+    "csrc/tls",
 )
 PYTHON_INCLUDES = sysconfig.get_path("include")
 
