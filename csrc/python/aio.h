@@ -1,8 +1,8 @@
 /* aio.h: asyncio's handles, timers and iteration in C, for hosts/asyncio.
  *
  * aio_handle.c makes handles, aio_timers.c keeps those with a deadline, aio_loop.c is
- * the base class of EventLoop, aio_transport.c that of transports. Everything here runs
- * with the GIL held, in the main interpreter. */
+ * the base class of EventLoop, aio_transport_type.c that of transports. Everything here
+ * runs with the GIL held, in the main interpreter. */
 #ifndef FDMUX_AIO_H
 #define FDMUX_AIO_H
 

@@ -1,5 +1,5 @@
 /* stream_object.h: one stream as Python holds it: the type fdmux._delivery.Stream, or
- * the first part of a transport of asyncio (aio_transport.c), a subclass of another
+ * the first part of a transport of asyncio (aio_transport.h), a subclass of another
  * type. The functions of streams work on both. */
 #ifndef FDMUX_STREAM_OBJECT_H
 #define FDMUX_STREAM_OBJECT_H
@@ -88,7 +88,7 @@ int stream_traverse(PyObject *self, visitproc visit, void *arg);
 int stream_clear(PyObject *self);
 void stream_dealloc(PyObject *self);
 
-/* aio_transport.c: of a transport */
+/* aio_flow.c: of a transport */
 /* After a send: tell it if the send has failed, and pause the protocol if more than
  * queue_high bytes are queued. */
 void aio_transport_sent(struct stream_object *stream, int result);
