@@ -247,7 +247,8 @@ typedef void (*fdmux_stream_prefetch_fn)(void *const *userdata, uint32_t count);
  * `prefetch` can load it for all of them at once (__builtin_prefetch), while the kernel
  * works for those before. It must not wait, nor call functions of the loop. No hold is
  * entered for it: without the GIL, it must not look into objects of Python. A loop has
- * one `fn` with a prefetch, the last one given. NULL as `prefetch` ends it. Returns 0. */
+ * one `fn` with a prefetch, the last one given. NULL as `prefetch` ends it. Returns 0.
+ */
 FDMUX_API int fdmux_stream_set_prefetch(struct fdmux_loop *loop, fdmux_stream_fn fn,
                                         fdmux_stream_prefetch_fn prefetch);
 
