@@ -9,7 +9,16 @@ import pytest
 
 import fdmux
 
-CALLBACKS = {"on_connect", "on_data", "on_end", "on_writable", "on_drain", "on_close"}
+CALLBACKS = {
+    "on_connect",
+    "on_data",
+    "on_end",
+    "on_writable",
+    "on_drain",
+    "on_close",
+    "on_tls",
+    "on_tls_failed",
+}
 STREAM_LIMITS = {
     "receive_max",
     "queue_max",
@@ -17,6 +26,8 @@ STREAM_LIMITS = {
     "queue_low",
     "idle_timeout",
     "stall_timeout",
+    "handshake_timeout",
+    "shutdown_timeout",
 }
 SERVER = {
     "address",
@@ -25,6 +36,7 @@ SERVER = {
     "run",
     "run_in_thread",
     "call_soon_threadsafe",
+    "reload_tls",
     "stop",
 }
 DOCUMENTED: dict[str, set[str]] = {
@@ -43,6 +55,20 @@ DOCUMENTED: dict[str, set[str]] = {
         "pause_reading",
         "resume_reading",
         "fileno",
+        "start_tls",
+        "tls",
+    },
+    "StreamTls": {
+        "version",
+        "cipher",
+        "alpn_protocol",
+        "peer_certificate",
+        "peer_certificate_der",
+        "server_name",
+        "session",
+        "session_reused",
+        "ssl_object",
+        "is_done",
     },
     "StreamHandler": CALLBACKS,
     "FrameHandler": CALLBACKS

@@ -302,10 +302,10 @@ class Stream(SocketStream, Generic[Data_co]):
 
     def _tls_done(self) -> None:
         tls = cast("StreamTls", self._tls)
-        if not tls.is_beginning:
+        if not tls._is_beginning:  # noqa: SLF001 - ours
             self._handler.on_tls(self)
             return
-        tls.is_beginning = False
+        tls._is_beginning = False  # noqa: SLF001 - ours
         self._keep("attempt", None)
         self._handler.on_connect(self)
 
@@ -348,7 +348,8 @@ class Stream(SocketStream, Generic[Data_co]):
         if error is None and code:
             attempt = str(self._kept("attempt") or "stream")
             if self._tls is not None:
-                error = cast("StreamTls", self._tls).error_of(code, attempt)
+                tls = cast("StreamTls", self._tls)
+                error = tls._error_of(code, attempt)  # noqa: SLF001 - ours
             else:
                 error = OSError(code, f"{attempt}: {os.strerror(code)}")
         self._keep("error", None)  # its traceback refers to frames, and those to us

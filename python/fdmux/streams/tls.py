@@ -125,10 +125,10 @@ class StreamTls(TlsSession):
     Threads: The loop's, since C uses the session meanwhile.
     """
 
-    __slots__ = ("is_beginning",)
+    __slots__ = ("_is_beginning",)
 
     # The stream begins with TLS, and its `on_connect` is still to come.
-    is_beginning: bool
+    _is_beginning: bool
 
     @property
     def version(self) -> str | None:
@@ -184,7 +184,7 @@ class StreamTls(TlsSession):
         """The object of Python itself. Do not read, write or shut it down."""
         return cast("ssl.SSLObject", self._object)
 
-    def error_of(self, code: int, attempt: str) -> Exception:
+    def _error_of(self, code: int, attempt: str) -> Exception:
         """Return the exception for the errno with which the stream has ended."""
         import ssl  # noqa: PLC0415 - whoever uses TLS has imported it
 
@@ -220,5 +220,5 @@ def make_tls(options: TlsOptions, *, is_beginning: bool) -> StreamTls:
         session=options.session,
     )
     tls = StreamTls(sslobject, incoming, outgoing, is_direct(sslobject))
-    tls.is_beginning = is_beginning
+    tls._is_beginning = is_beginning  # noqa: SLF001 - of its maker
     return tls
