@@ -248,7 +248,7 @@ def test_handshake_ends(stated: int, certificates: Certificates) -> None:
         contextlib.ExitStack() as stack,
     ):
         crowd(stack, server, 1)
-        server.run(max_iters=1)
+        server.run(max_iterations=1)
         assert pass_time(server, stated - 3) == 0
         assert pass_time(server, 3.5) == 0
         assert server.stats.failed_handshakes == 1

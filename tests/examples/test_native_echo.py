@@ -219,8 +219,8 @@ said = []
 for owner in (socket, native):
     try:
         native_echo.serve(owner)
-    except (AttributeError, OSError) as error:
+    except (TypeError, OSError) as error:
         said.append(type(error).__name__)
 print(json.dumps(said))
 """
-    assert outcome(native_echo, program) == ["AttributeError", "OSError"]
+    assert outcome(native_echo, program) == ["TypeError", "OSError"]

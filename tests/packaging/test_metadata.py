@@ -22,7 +22,7 @@ HOST = re.compile(r"\w+://([^/\s\"'<>)]*)")
 # Hosts that everybody reaches. A link to any other is looked at by a person.
 PUBLIC_HOSTS = {"semver.org"}
 MINORS = range(11, 14)
-SIZE_MAX = 400_000  # of the wheel, compressed: a third more than it is
+SIZE_MAX = 560_000  # of the wheel, compressed: a third more than it is
 
 
 @pytest.fixture(scope="module")
