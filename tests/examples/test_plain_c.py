@@ -25,6 +25,7 @@ SOURCES = ROOT / "examples" / "plain-c"
 PROGRAMS = ("first", "echo")
 INSTALLED = {
     "include/fdmux.h",
+    "include/fdmux_api.h",
     "include/fdmux_frame.h",
     "include/fdmux_python.h",
     "include/fdmux_stream.h",
