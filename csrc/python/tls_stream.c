@@ -129,24 +129,28 @@ static int start(struct stream_object *stream, struct tls_session *session,
     return r;
 }
 
-/* _start_tls(session, received, handshake_timeout_ms, shutdown_timeout_ms): returns 0
- * or -errno; -ESTALE if the stream has ended. */
+/* _start_tls(session, received, handshake_timeout_ms, shutdown_timeout_ms,
+ * eof_ends=False): returns 0 or -errno; -ESTALE if the stream has ended. */
 PyObject *stream_start_tls(PyObject *self, PyObject *args)
 {
     struct stream_object *stream = (struct stream_object *)self;
     struct fdmux_tls_options options = {0};
     unsigned int handshake_ms, shutdown_ms;
+    int eof_ends = 0;
     PyObject *session;
     Py_buffer received;
     int r;
 
-    if (!PyArg_ParseTuple(args, "O!y*II:_start_tls", tls_session_type, &session,
-                          &received, &handshake_ms, &shutdown_ms))
+    if (!PyArg_ParseTuple(args, "O!y*II|p:_start_tls", tls_session_type, &session,
+                          &received, &handshake_ms, &shutdown_ms, &eof_ends))
         return NULL;
     options.received = received.buf;
     options.received_length = (size_t)received.len;
     options.handshake_timeout_ms = handshake_ms;
     options.shutdown_timeout_ms = shutdown_ms;
+    options.flags = FDMUX_TLS_NO_GATHER; /* write.c gathers */
+    if (eof_ends)
+        options.flags |= FDMUX_TLS_EOF_ENDS;
     r = stream_check_thread(stream, "start TLS on");
     if (r == 0)
         r = start(stream, (struct tls_session *)session, &options);

@@ -21,6 +21,8 @@ enum {
     CONTROL_FLUSH = 11,
 };
 
+#define RECORD_HEADER 5
+
 /* Which stream is inside OpenSSL. A BIO knows its data only through OpenSSL, and so
  * through a table that belongs to the stream. */
 static _Thread_local struct fdmux__tls *current;
@@ -32,6 +34,33 @@ static struct fdmux__tls *of(const void *bio)
 }
 
 /* ---- receiving ----------------------------------------------------------------- */
+
+/* Follow the records as they pass. Each has a header of five bytes, of which the last
+ * two are its length (RFC 8446, 5.1). */
+static void follow_records(struct fdmux__tls *tls, const char *bytes, size_t count)
+{
+    for (size_t i = 0; i < count;) {
+        size_t skipped = count - i < tls->record_left ? count - i : tls->record_left;
+
+        tls->record_left = (uint16_t)(tls->record_left - skipped);
+        i += skipped;
+        if (i == count)
+            return;
+        tls->header_count++;
+        if (tls->header_count == RECORD_HEADER - 1)
+            tls->length_begin = (uint8_t)bytes[i];
+        if (tls->header_count == RECORD_HEADER) {
+            tls->record_left = (uint16_t)(tls->length_begin << 8 | (uint8_t)bytes[i]);
+            tls->header_count = 0;
+        }
+        i++;
+    }
+}
+
+bool fdmux__tls_is_between_records(const struct fdmux__tls *tls)
+{
+    return tls->record_left == 0 && tls->header_count == 0;
+}
 
 static int take_early(struct fdmux__tls *tls, void *buffer, size_t size)
 {
@@ -79,6 +108,8 @@ static int read_stream(void *bio, char *buffer, int size)
         count = take_early(tls, buffer, (size_t)size);
     else if (tls->receivable > 0)
         count = take(tls, buffer, (size_t)size);
+    if (count > 0 && (tls->flags & FDMUX_TLS_EOF_ENDS) != 0)
+        follow_records(tls, buffer, (size_t)count);
     if (count > 0)
         return count;
     tls->functions->bio_set_flags(bio, FLAG_READ | FLAG_SHOULD_RETRY);

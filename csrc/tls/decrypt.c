@@ -35,6 +35,19 @@ void fdmux__tls_check_socket(struct fdmux_loop *loop, struct fdmux__stream *stre
 
 /* ---- plaintext ----------------------------------------------------------------- */
 
+/* The end of the socket is as good as close_notify, if the caller says so. */
+static int outcome_of(struct fdmux__tls *tls, int result)
+{
+    int outcome = fdmux__tls_outcome(tls, result);
+
+    if (outcome != FDMUX__TLS_WANTS_BYTES || tls->ended != FDMUX__TLS_SOCKET_ENDED ||
+        (tls->flags & FDMUX_TLS_EOF_ENDS) == 0 || !fdmux__tls_is_between_records(tls))
+        return outcome;
+    tls->ended = 0;
+    tls->state |= FDMUX__TLS_NOTIFIED; /* it has left TLS, so it is told no more */
+    return FDMUX__TLS_ENDED;
+}
+
 /* Decrypt up to `size` bytes. Returns MORE if the buffer is full, or why it is not. */
 static int decrypt(struct fdmux__stream *stream, unsigned char *buffer, size_t size,
                    uint32_t *ret_length)
@@ -54,7 +67,7 @@ static int decrypt(struct fdmux__stream *stream, unsigned char *buffer, size_t s
     tls->receivable = 0;
     fdmux__tls_leave(outer);
     *ret_length = length;
-    return r > 0 ? FDMUX__TLS_MORE : fdmux__tls_outcome(tls, r);
+    return r > 0 ? FDMUX__TLS_MORE : outcome_of(tls, r);
 }
 
 /* The function was called; `r` is its result. Deal with what ended decrypt(). */
@@ -98,11 +111,11 @@ static int decrypt_and_deliver(struct fdmux_loop *loop, struct fdmux__stream *st
             fdmux__tls_of(stream)); /* perhaps a key update has been answered */
         return follow(loop, stream, outcome, 0);
     }
-    fdmux__tls_gather(loop, stream);
+    fdmux__tls_begin_function(loop, stream);
     r = fdmux__stream_deliver_data(loop, stream, buffer, length);
     if (fdmux__loop_is_forked(loop))
         return r;
-    fdmux__tls_end_gathering(loop, stream);
+    fdmux__tls_end_function(loop, stream);
     return follow(loop, stream, outcome, r);
 }
 

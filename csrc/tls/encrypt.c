@@ -176,7 +176,7 @@ void fdmux__tls_encrypt_gathered(struct fdmux_loop *loop, struct fdmux__stream *
         fdmux__count(&stream->limits->totals.dropped, length);
 }
 
-void fdmux__tls_gather(struct fdmux_loop *loop, struct fdmux__stream *stream)
+static void begin_gathering(struct fdmux_loop *loop, struct fdmux__stream *stream)
 {
     struct fdmux__tls_shared *shared = fdmux__tls_shared_of(loop);
 
@@ -184,7 +184,7 @@ void fdmux__tls_gather(struct fdmux_loop *loop, struct fdmux__stream *stream)
         shared->owner = fdmux__tls_of(stream);
 }
 
-void fdmux__tls_end_gathering(struct fdmux_loop *loop, struct fdmux__stream *stream)
+static void end_gathering(struct fdmux_loop *loop, struct fdmux__stream *stream)
 {
     struct fdmux__tls_shared *shared = fdmux__tls_shared_of(loop);
 
@@ -193,6 +193,18 @@ void fdmux__tls_end_gathering(struct fdmux_loop *loop, struct fdmux__stream *str
     fdmux__tls_encrypt_gathered(loop, stream, true);
     shared->owner = NULL;
     fdmux__tls_drain(fdmux__tls_of(stream));
+}
+
+void fdmux__tls_begin_function(struct fdmux_loop *loop, struct fdmux__stream *stream)
+{
+    if ((fdmux__tls_of(stream)->flags & FDMUX_TLS_NO_GATHER) == 0)
+        begin_gathering(loop, stream);
+}
+
+void fdmux__tls_end_function(struct fdmux_loop *loop, struct fdmux__stream *stream)
+{
+    end_gathering(loop, stream);
+    fdmux__tls_drain(fdmux__tls_of(stream)); /* a key update may have been answered */
 }
 
 /* Full records are encrypted where they are; what remains waits for more. */
@@ -229,7 +241,7 @@ static void take_parts(struct fdmux_loop *loop, struct fdmux__stream *stream,
     bool was_gathering = shared->owner == tls;
 
     if (count > 1 && (tls->state & FDMUX__TLS_DONE) != 0)
-        fdmux__tls_gather(loop, stream);
+        begin_gathering(loop, stream);
     for (int i = 0; i < count && !fdmux__stream_has_failed(stream); i++) {
         if (shared->owner == tls)
             gather(loop, stream, parts[i].iov_base, parts[i].iov_len);
@@ -237,7 +249,7 @@ static void take_parts(struct fdmux_loop *loop, struct fdmux__stream *stream,
             encrypt(loop, stream, parts[i].iov_base, parts[i].iov_len, i == count - 1);
     }
     if (!was_gathering)
-        fdmux__tls_end_gathering(loop, stream);
+        end_gathering(loop, stream);
     if (!was_gathering && (tls->state & FDMUX__TLS_DONE) != 0)
         fdmux__tls_drain(fdmux__tls_of(stream));
 }

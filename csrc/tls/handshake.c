@@ -55,12 +55,12 @@ static int finish(struct fdmux_loop *loop, struct fdmux__stream *stream)
     if (fdmux__stream_has_failed(stream))
         return 0; /* its watcher could not be updated */
     if ((stream->state & FDMUX__STREAM_CLOSING) == 0) {
-        fdmux__tls_gather(loop, stream);
+        fdmux__tls_begin_function(loop, stream);
         r = fdmux__hub_deliver(loop, stream,
                                (struct fdmux_stream_event){.kind = FDMUX_STREAM_TLS});
         if (fdmux__loop_is_forked(loop))
             return r;
-        fdmux__tls_end_gathering(loop, stream);
+        fdmux__tls_end_function(loop, stream);
     }
     fdmux__tls_send_held(loop, stream);
     fdmux__tls_drain(fdmux__tls_of(stream));

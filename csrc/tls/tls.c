@@ -171,6 +171,8 @@ static int check_functions(const struct fdmux_tls_functions *functions)
     return 0;
 }
 
+#define FLAGS ((uint32_t)FDMUX_TLS_EOF_ENDS | FDMUX_TLS_NO_GATHER)
+
 static int check_options(const struct fdmux_tls_options *options)
 {
     int r = fdmux__options_check(options, sizeof *options);
@@ -182,7 +184,7 @@ static int check_options(const struct fdmux_tls_options *options)
     if (options->ssl == NULL ||
         (options->received == NULL && options->received_length > 0))
         return -EFAULT;
-    if (options->received_length > INT_MAX || options->flags != 0 ||
+    if (options->received_length > INT_MAX || (options->flags & ~FLAGS) != 0 ||
         options->reserved != 0)
         return -EINVAL;
     return 0;
@@ -236,6 +238,7 @@ static int create(struct fdmux_loop *loop, struct fdmux__stream *stream,
     tls->stream = stream;
     tls->functions = options->functions;
     tls->ssl = options->ssl;
+    tls->flags = options->flags;
     tls->handshake = options->handshake;
     tls->userdata = options->userdata;
     tls->handshake_ticks =

@@ -46,7 +46,11 @@ struct fdmux__tls {
     struct fdmux_loop *loop; /* a BIO has no other way to find them */
     struct fdmux__stream *stream;
     uint32_t state;
+    uint32_t flags; /* of the options */
     uint32_t receivable; /* bytes that the BIO may still receive now; 0: none */
+    uint16_t record_left; /* of FDMUX_TLS_EOF_ENDS: bytes of this record to come */
+    uint8_t length_begin; /* the first byte of its length */
+    uint8_t header_count; /* bytes of its header that have come */
     int ended; /* the error of the socket, or SOCKET_ENDED; 0: neither */
     uint32_t early_first;
     uint32_t early_count;
@@ -94,6 +98,8 @@ void fdmux__tls_detach(struct fdmux__tls *tls);
 /* Around each call of OpenSSL that may use the BIO. */
 struct fdmux__tls *fdmux__tls_enter(struct fdmux__tls *tls);
 void fdmux__tls_leave(struct fdmux__tls *outer);
+/* Whether what was received ends with a record. */
+bool fdmux__tls_is_between_records(const struct fdmux__tls *tls);
 /* Send what waits in `out`. May end the stream. */
 void fdmux__tls_drain(struct fdmux__tls *tls);
 
@@ -108,9 +114,10 @@ void fdmux__tls_check_socket(struct fdmux_loop *loop, struct fdmux__stream *stre
 /* encrypt.c; each may end the stream. */
 int fdmux__tls_send(struct fdmux_loop *loop, struct fdmux__stream *stream,
                     const struct iovec *parts, int count);
-/* Gather what the stream writes from here on, until fdmux__tls_end_gathering. */
-void fdmux__tls_gather(struct fdmux_loop *loop, struct fdmux__stream *stream);
-void fdmux__tls_end_gathering(struct fdmux_loop *loop, struct fdmux__stream *stream);
+/* Around a function of the stream: gather what it writes, if the caller does not do so,
+ * and then send it. */
+void fdmux__tls_begin_function(struct fdmux_loop *loop, struct fdmux__stream *stream);
+void fdmux__tls_end_function(struct fdmux_loop *loop, struct fdmux__stream *stream);
 /* Encrypt what was gathered so far; with `is_last` send it, too. */
 void fdmux__tls_encrypt_gathered(struct fdmux_loop *loop, struct fdmux__stream *stream,
                                  bool is_last);

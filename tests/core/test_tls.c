@@ -385,7 +385,7 @@ TEST(wrong_options_are_refused)
     REFUSED(-E2BIG, bad.struct_size--);
     REFUSED(-EFAULT, bad.ssl = NULL);
     REFUSED(-EFAULT, bad.functions = NULL);
-    REFUSED(-EINVAL, bad.flags = 1);
+    REFUSED(-EINVAL, bad.flags = 4);
     REFUSED(-EINVAL, bad.reserved = 1);
     REFUSED(-EFAULT, bad.received_length = 1);
     REFUSED(-EINVAL, (functions.read = NULL, bad.functions = &functions));

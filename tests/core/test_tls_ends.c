@@ -31,6 +31,7 @@ static void open_with(struct scene *scene, const struct fdmux_tls_options *wante
     options.shutdown_timeout_ms = wanted->shutdown_timeout_ms;
     options.handshake = wanted->handshake;
     options.userdata = wanted->userdata;
+    options.flags = wanted->flags;
     CHECK_EQ(fdmux_stream_start_tls(scene->loop, scene->stream, &options), 0);
 }
 
@@ -249,11 +250,12 @@ static size_t record_session(unsigned char *bytes, size_t size)
 }
 
 /* The peer makes a handshake, sends data and close_notify, but its bytes end early. */
-static void truncate_at(size_t left, struct witness *ret_witness)
+static void truncate_at(size_t left, uint32_t flags, struct witness *ret_witness)
 {
+    struct fdmux_tls_options wanted = {.flags = flags};
     struct scene scene = {0};
 
-    open_scene(&scene);
+    open_with(&scene, &wanted);
     for (int i = 0; i < 200 && scene.witness.destroyed == 0; i++) {
         BIO *out = SSL_get_wbio(scene.peer.ssl);
         char bytes[4096];
@@ -288,14 +290,70 @@ TEST(a_session_that_is_cut_at_any_byte_is_no_clean_end)
 
     CHECK(length > 200);
     for (size_t left = 0; left < length; left++) {
-        truncate_at(left, &witness);
+        truncate_at(left, 0, &witness);
         CHECK_EQ(witness.error, ECONNABORTED);
         CHECK_EQ(witness.counts[FDMUX_STREAM_END], 0);
     }
-    truncate_at(length, &witness);
+    truncate_at(length, 0, &witness);
     CHECK_EQ(witness.counts[FDMUX_STREAM_DATA], 1);
     CHECK_EQ(witness.counts[FDMUX_STREAM_END], 1);
     CHECK_EQ(witness.destroyed, 0);
+}
+
+/* How many records end in the first `length` bytes, if the last one ends there; 0: it
+ * does not. */
+static int count_records(const unsigned char *bytes, size_t length)
+{
+    size_t end = 0;
+    int count = 0;
+
+    while (end + 5 <= length) {
+        end += 5 + ((size_t)bytes[end + 3] << 8 | bytes[end + 4]);
+        count++;
+    }
+    return end == length ? count : 0;
+}
+
+TEST(eof_is_an_end_between_records_if_the_caller_says_so)
+{
+    static unsigned char bytes[8192];
+    size_t length = record_session(bytes, sizeof bytes);
+    int last = count_records(bytes, length); /* close_notify, after one of data */
+    struct witness witness;
+
+    CHECK(last > 2);
+    for (size_t left = 0; left < length; left++) {
+        int count = count_records(bytes, left);
+        bool is_end = count > 0 && count >= last - 2; /* after the handshake */
+
+        truncate_at(left, FDMUX_TLS_EOF_ENDS, &witness);
+        CHECK_EQ(witness.counts[FDMUX_STREAM_END], is_end);
+        CHECK_EQ(witness.error, is_end ? 0 : ECONNABORTED);
+    }
+    truncate_at(length, FDMUX_TLS_EOF_ENDS, &witness);
+    CHECK_EQ(witness.counts[FDMUX_STREAM_END], 1);
+    CHECK_EQ(witness.destroyed, 0);
+}
+
+TEST(after_eof_writing_goes_on_and_no_close_notify_is_sent)
+{
+    struct fdmux_tls_options wanted = {.flags = FDMUX_TLS_EOF_ENDS,
+                                       .shutdown_timeout_ms = 60000};
+    struct scene scene = {0};
+
+    open_with(&scene, &wanted);
+    shake_hands(scene.loop, &scene.peer, &scene.witness);
+    CHECK_EQ(shutdown(scene.peer.fd, SHUT_WR), 0);
+    pump_until(scene.loop, &scene.peer, &scene.witness.counts[FDMUX_STREAM_END], 1);
+    CHECK_EQ(fdmux_stream_write(scene.loop, scene.stream, SECRET, 16), 0);
+    CHECK_EQ(fdmux_stream_close(scene.loop, scene.stream, 0), 0);
+    serve_until(scene.loop, &scene.witness.destroyed, 1);
+    CHECK_EQ(scene.witness.error, 0);
+    while (!scene.peer.is_ended)
+        pump(&scene.peer);
+    CHECK_EQ(scene.peer.read, 16);
+    CHECK(!scene.peer.is_notified);
+    close_scene(&scene);
 }
 
 /* ---- errors -------------------------------------------------------------------- */

@@ -15,6 +15,7 @@ struct scene {
     struct peer peer;
     SSL *ssl;
     uint64_t stream;
+    uint32_t flags; /* of the options of TLS */
 };
 
 static void open_with(struct scene *scene, struct fdmux_stream_options options,
@@ -28,6 +29,7 @@ static void open_with(struct scene *scene, struct fdmux_stream_options options,
     scene->stream = add_stream_with(scene->loop, fds[0], &options);
     scene->ssl = new_ssl(true, version);
     tls = tls_options(scene->ssl);
+    tls.flags = scene->flags;
     CHECK_EQ(fdmux_stream_start_tls(scene->loop, scene->stream, &tls), 0);
     shake_hands(scene->loop, &scene->peer, &scene->witness);
 }
@@ -179,6 +181,42 @@ TEST(a_small_receive_max_is_respected)
 }
 
 /* ---- writing ------------------------------------------------------------------- */
+
+/* Note in `extra` whether a write inside the function has sent something. */
+static int write_and_look(struct witness *witness,
+                          const struct fdmux_stream_event *event)
+{
+    struct fdmux_stream_stats stats = {.struct_size = sizeof stats};
+    const struct peer *peer = witness->extra;
+    char byte;
+
+    if (event->kind != FDMUX_STREAM_DATA)
+        return 0;
+    CHECK_EQ(fdmux_stream_write(witness->loop, event->stream, SECRET, 16), 0);
+    CHECK_EQ(fdmux_stream_stats(witness->loop, event->stream, &stats), 0);
+    CHECK_EQ(stats.sent,
+             recv(peer->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 1 ? 16 : 0);
+    witness->token = stats.sent;
+    return 0;
+}
+
+TEST(a_caller_that_gathers_has_its_writes_sent_at_once)
+{
+    for (uint32_t flags = 0; flags <= FDMUX_TLS_NO_GATHER;
+         flags += FDMUX_TLS_NO_GATHER) {
+        struct scene scene = {.witness = {.reaction = write_and_look}, .flags = flags};
+
+        scene.witness.extra = &scene.peer;
+        open_scene(&scene, 0);
+        pump(&scene.peer); /* the tickets of TLS 1.3 */
+        peer_write(&scene.peer, "x", 1);
+        while (scene.witness.counts[FDMUX_STREAM_DATA] == 0)
+            CHECK(serve(scene.loop) >= 0);
+        CHECK_EQ(scene.witness.token, flags != 0 ? 16 : 0);
+        pump_until_read(scene.loop, &scene.peer, 16);
+        close_scene(&scene);
+    }
+}
 
 TEST(what_the_kernel_does_not_take_is_queued_as_ciphertext)
 {

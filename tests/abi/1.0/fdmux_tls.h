@@ -51,6 +51,14 @@ struct fdmux_tls_functions {
 typedef int (*fdmux_tls_handshake_fn)(struct fdmux_loop *loop, uint64_t stream,
                                       void *userdata);
 
+/* Flags of fdmux_tls_options. EOF_ENDS: if the peer ends the connection between two
+ * records, that is an END, also without close_notify, and none is sent in return;
+ * whoever cuts the connection can then make a part look like the whole. NO_GATHER: the
+ * caller gathers the writes of a function of the stream itself; each is encrypted and
+ * sent when it is made. */
+#define FDMUX_TLS_EOF_ENDS 0x1
+#define FDMUX_TLS_NO_GATHER 0x2
+
 /* Options of fdmux_stream_start_tls. `ssl` is in connect or accept state. It stays the
  * caller's. The core gives it a BIO of its own, in place of any others, and takes it
  * away just before CLOSED. It uses `ssl` and `functions` until then: free `ssl` in
@@ -63,7 +71,7 @@ struct fdmux_tls_options {
     size_t received_length;
     uint32_t handshake_timeout_ms; /* from its beginning to its end; 0: none */
     uint32_t shutdown_timeout_ms; /* see fdmux_stream_start_tls; 0: do not wait */
-    uint32_t flags; /* 0 */
+    uint32_t flags; /* FDMUX_TLS_EOF_ENDS etc., or 0 */
     uint32_t reserved; /* 0 */
     fdmux_tls_handshake_fn handshake; /* NULL: SSL_do_handshake */
     void *userdata; /* of `handshake` */
