@@ -29,10 +29,11 @@ import traceback
 import unittest
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    from types import ModuleType, TracebackType
 
     Outcomes = dict[str, tuple[str, str]]
     Verdict = tuple[str, str, str]
@@ -102,8 +103,22 @@ def put_in_place(loop: str) -> None:
         for module in (importlib.import_module("asyncio"), unix):
             for name in ("SelectorEventLoop", "EventLoop"):
                 setattr(module, name, host.EventLoop)
+        add_what_tests_reach_into(importlib.import_module("fdmux.hosts.asyncio.tls"))
         policy = unix._UnixDefaultEventLoopPolicy  # noqa: SLF001 - the tests replace no public name
         policy._loop_factory = host.EventLoop  # noqa: SLF001 - the same
+
+
+def add_what_tests_reach_into(tls: ModuleType) -> None:
+    """Give transports with TLS the private names by which tests queue writes.
+
+    asyncio's transports keep what is written while the protocol below is paused, which
+    `test_flush_before_shutdown` does by hand; ours gather it until the loop waits.
+    """
+    transport = tls.SSLTransport
+    transport._ssl_protocol = SimpleNamespace(  # noqa: SLF001 - the tests do
+        pause_writing=lambda: None, resume_writing=lambda: None
+    )
+    transport._test__append_write_backlog = transport.write  # noqa: SLF001 - the same
 
 
 def run_tests(loop: str, report: str, names: list[str]) -> None:

@@ -6,6 +6,7 @@
  * That class has five slots, and the memory of a stream begins with room for them: so
  * every function of streams takes transports too. */
 #include "aio_transport.h"
+#include "tls_session.h"
 
 #include <stddef.h>
 #include <structmember.h>
@@ -90,8 +91,11 @@ static PyMethodDef methods[] = {
     {"_open_stream", stream_open, METH_VARARGS, NULL},
     {"_pause_stream", stream_pause_reading, METH_NOARGS, NULL},
     {"_shutdown_stream", stream_shutdown, METH_NOARGS, NULL},
+    {"_close_stream", (PyCFunction)(void (*)(void))stream_close,
+     METH_VARARGS | METH_KEYWORDS, NULL},
     {"_abort_stream", (PyCFunction)(void (*)(void))stream_abort,
      METH_VARARGS | METH_KEYWORDS, NULL},
+    {"_start_tls", stream_start_tls, METH_VARARGS, NULL},
     {"_write_bytes", aio_transport_write_bytes, METH_O, NULL},
     {"_flush", aio_transport_flush, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
@@ -107,6 +111,7 @@ static PyMemberDef members[] = {
     STREAM_AT("_context", T_OBJECT, context),
     STREAM_AT("_can_write", T_BOOL, can_write),
     {"_token", T_ULONGLONG, offsetof(struct stream_object, token), READONLY, NULL},
+    {"_tls", T_OBJECT, offsetof(struct stream_object, tls), READONLY, NULL},
     STREAM_AT("_protocol", T_OBJECT, handler),
     FIELD_AT("_conn_lost", T_UINT, lost_count),
     FIELD_AT("_closing", T_BOOL, is_closing),

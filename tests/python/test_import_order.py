@@ -87,6 +87,7 @@ hosts.asyncio.writing
 hosts.asyncio.reading
 hosts.asyncio.transport
 hosts.asyncio.selector
+hosts.asyncio.tls
 hosts.asyncio.loop
 hosts.asyncio.coroutines
 hosts.asyncio.guest

@@ -2,7 +2,7 @@
 
 It is still asyncio: `EventLoop` is an `asyncio.SelectorEventLoop` with another
 selector, and another transport for connections; tasks, futures, timers, signals, child
-processes, datagrams and TLS are asyncio's own. On a Python whose asyncio lacks a name
+processes and datagrams are asyncio's own. On a Python whose asyncio lacks a name
 that our transports need (private.py), asyncio's own transports are used. `Guest` is the
 same loop, run by a loop of another kind.
 """

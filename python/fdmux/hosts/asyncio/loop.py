@@ -10,8 +10,9 @@ import asyncio
 import contextlib
 import os
 import socket
+import sys
 import weakref
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, TypeGuard, TypeVar, cast
 
 from fdmux.checks import check_selector
 from fdmux.hosts.asyncio.private import (
@@ -20,9 +21,10 @@ from fdmux.hosts.asyncio.private import (
     LoopBase,
     SelectorEventLoop,
     Server,
-    SSLProtocol,
+    has_ssl,
 )
 from fdmux.hosts.asyncio.selector import StreamSelector
+from fdmux.hosts.asyncio.tls import SSLTransport, make_session
 from fdmux.hosts.asyncio.transport import StreamTransport
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from selectors import BaseSelector
 
     from fdmux.hosts.asyncio.private import ProtocolT
+
+TransportT = TypeVar("TransportT", bound=StreamTransport)
 
 
 class EventLoop(LoopBase, SelectorEventLoop):
@@ -189,25 +193,73 @@ class EventLoop(LoopBase, SelectorEventLoop):
         server: Server | None = None,
         **more: object,
     ) -> asyncio.Transport:
-        selector = self._selector
-        if more or not isinstance(selector, StreamSelector) or not is_carried(sock):
+        if more or not self._can_carry(sock):
             return super()._make_socket_transport(
                 sock, protocol, waiter, extra=extra, server=server, **more
             )
+        with self._making(self.transport_type, sock, protocol, extra) as transport:
+            transport.begin(server, waiter)
+        return transport
+
+    def _make_ssl_transport(  # noqa: PLR0913 - as asyncio calls it
+        self,
+        rawsock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        sslcontext: ssl.SSLContext | None,
+        waiter: asyncio.Future[None] | None = None,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        extra: dict[str, object] | None = None,
+        server: Server | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+        **more: object,
+    ) -> asyncio.Transport:
+        timeouts = (ssl_handshake_timeout, ssl_shutdown_timeout)
+        if more or not (has_ssl() and self._can_carry(rawsock)):
+            return super()._make_ssl_transport(
+                rawsock,
+                protocol,
+                sslcontext,
+                waiter,
+                server_side=server_side,
+                server_hostname=server_hostname,
+                extra=extra,
+                server=server,
+                ssl_handshake_timeout=ssl_handshake_timeout,
+                ssl_shutdown_timeout=ssl_shutdown_timeout,
+                **more,
+            )
+        names = (server_side, server_hostname)
+        session, context = make_session(sslcontext, waiter, names, timeouts)
+        with self._making(SSLTransport, rawsock, protocol, extra) as transport:
+            transport.begin_tls(server, session, context)
+        return transport
+
+    def _can_carry(self, sock: socket.socket) -> bool:
+        return isinstance(self._selector, StreamSelector) and is_carried(sock)
+
+    @contextlib.contextmanager
+    def _making(
+        self,
+        kind: type[TransportT],
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        extra: dict[str, object] | None,
+    ) -> Iterator[TransportT]:
+        """Make a transport, and close its socket if it cannot begin."""
+        selector = cast("StreamSelector", self._selector)
         self._forget_stale(sock.fileno())
         self._ensure_fd_no_transport(sock)
         given = sock if sock in self._shared_sockets else None
         own = sock if given is None else sock.dup()
         try:
             streams = selector.serve(self)
-            transport = self.transport_type(
-                self, streams, selector.options, own, protocol, extra, given
-            )
-            transport.begin(server, waiter)
+            yield kind(self, streams, selector.options, own, protocol, extra, given)
         except BaseException:
             own.close()
             raise
-        return transport
 
     def _forget_stale(self, fd: int) -> None:
         """Forget a transport whose descriptor the program has closed itself."""
@@ -247,31 +299,62 @@ class EventLoop(LoopBase, SelectorEventLoop):
                     transp.resume_reading()
                 self._transports[fd] = transp
 
-    if HAS_TRANSPORTS:
+    async def start_tls(  # noqa: PLR0913 - as asyncio has it
+        self,
+        transport: asyncio.BaseTransport,
+        protocol: asyncio.BaseProtocol,
+        sslcontext: ssl.SSLContext,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+        **more: object,
+    ) -> asyncio.Transport | None:
+        """Encrypt a connection from now on; a transport of ours stays the same object.
 
-        def _make_ssl_transport(  # noqa: PLR0913 - as asyncio calls it
-            self,
-            rawsock: socket.socket,
-            protocol: asyncio.BaseProtocol,
-            sslcontext: ssl.SSLContext,
-            waiter: asyncio.Future[None] | None = None,
-            *,
-            server_side: bool = False,
-            server_hostname: str | None = None,
-            extra: dict[str, object] | None = None,
-            server: Server | None = None,
-            **timeouts: float | None,
-        ) -> asyncio.Transport:
-            names = (server_side, server_hostname)
-            tls = SSLProtocol(self, protocol, sslcontext, waiter, *names, **timeouts)
-            self._make_socket_transport(rawsock, tls, extra=extra, server=server)
-            return tls._app_transport  # noqa: SLF001 - as asyncio's own loop does
+        What an `asyncio.StreamReader` has received and not returned yet belongs to the
+        handshake. asyncio's own protocol serves other transports, and TLS inside TLS.
+        """
+        if more or not can_upgrade(transport, sslcontext):
+            return await super().start_tls(
+                transport,
+                protocol,
+                sslcontext,
+                server_side=server_side,
+                server_hostname=server_hostname,
+                ssl_handshake_timeout=ssl_handshake_timeout,
+                ssl_shutdown_timeout=ssl_shutdown_timeout,
+                **more,
+            )
+        if transport.is_closing():
+            raise ConnectionAbortedError("start TLS: the transport is closing")
+        waiter = self.create_future()
+        names = (server_side, server_hostname)
+        timeouts = (ssl_handshake_timeout, ssl_shutdown_timeout)
+        session, context = make_session(sslcontext, waiter, names, timeouts)
+        upgraded = SSLTransport.upgrade(transport, protocol, session, context)
+        try:
+            await waiter
+        except BaseException:
+            upgraded.close()
+            raise
+        return upgraded
 
 
 # The methods that asyncio's own transports call. If a subclass of socket overrides one,
 # C must not bypass it.
 SOCKET_METHODS = ("recv", "recv_into", "send", "sendmsg")
 CAN_SERVE = HAS_TRANSPORTS
+
+
+def can_upgrade(transport: object, sslcontext: object) -> TypeGuard[StreamTransport]:
+    """Whether TLS of ours may start on this transport; asyncio decides otherwise."""
+    return (
+        type(transport) is StreamTransport
+        and has_ssl()
+        and isinstance(sslcontext, sys.modules["ssl"].SSLContext)
+    )
 
 
 def is_carried(sock: socket.socket) -> bool:

@@ -20,6 +20,7 @@ from asyncio import (
     constants,
     format_helpers,
     selector_events,
+    sslproto,
     transports,
 )
 from typing import TYPE_CHECKING
@@ -92,6 +93,35 @@ if TYPE_CHECKING:
             self, transp: asyncio.Transport, file: IO[bytes], offset: int, count: int
         ) -> int: ...
 
+        async def start_tls(  # noqa: PLR0913 - as asyncio has it
+            self,
+            transport: asyncio.BaseTransport,
+            protocol: asyncio.BaseProtocol,
+            sslcontext: ssl.SSLContext,
+            *,
+            server_side: bool = False,
+            server_hostname: str | None = None,
+            ssl_handshake_timeout: float | None = None,
+            ssl_shutdown_timeout: float | None = None,
+            **more: object,
+        ) -> asyncio.Transport | None:
+            """Encrypt a connection from now on."""
+
+        def _make_ssl_transport(  # noqa: PLR0913 - as asyncio has it
+            self,
+            rawsock: socket.socket,
+            protocol: asyncio.BaseProtocol,
+            sslcontext: ssl.SSLContext | None,
+            waiter: asyncio.Future[None] | None = None,
+            *,
+            server_side: bool = False,
+            server_hostname: str | None = None,
+            extra: dict[str, object] | None = None,
+            server: Server | None = None,
+            ssl_handshake_timeout: float | None = None,
+            ssl_shutdown_timeout: float | None = None,
+            **more: object,
+        ) -> asyncio.Transport: ...
         def _ensure_fd_no_transport(self, fd: socket.socket) -> None: ...
         def _make_socket_transport(
             self,
@@ -104,42 +134,38 @@ if TYPE_CHECKING:
             **more: object,
         ) -> asyncio.Transport: ...
 
-    class SSLProtocol(asyncio.Protocol):
-        """The protocol of TLS, between a transport and the program's protocol."""
+    class StreamReader(asyncio.StreamReader):
+        """A reader, with the bytes that nobody has taken from it yet."""
 
-        _app_transport: asyncio.Transport
+        _buffer: bytearray
 
-        def __init__(
-            self,
-            loop: SelectorEventLoop,
-            protocol: asyncio.BaseProtocol,
-            context: ssl.SSLContext,
-            waiter: asyncio.Future[None] | None,
-            *names: object,
-            **timeouts: float | None,
-        ) -> None: ...
+        def _maybe_resume_transport(self) -> None: ...
 
     SENDFILE_MODE: object
+    SENDFILE_FALLBACK: object
 else:
-    from asyncio.sslproto import SSLProtocol
-
     Server = asyncio.Server
     SelectorEventLoop = asyncio.SelectorEventLoop
+    StreamReader = asyncio.StreamReader
     SENDFILE_MODE = constants._SendfileMode.TRY_NATIVE  # noqa: SLF001 - private names belong here
+    SENDFILE_FALLBACK = constants._SendfileMode.FALLBACK  # noqa: SLF001 - the same
 
 __all__ = [
     "HAS_ITERATION",
     "HAS_TRANSPORTS",
     "LOST_WRITES_MAX",
+    "SENDFILE_FALLBACK",
     "SENDFILE_MODE",
     "SERVER_ARGUMENTS",
     "Handle",
     "LoopBase",
-    "SSLProtocol",
     "SelectorEventLoop",
     "Server",
+    "StreamReader",
     "TimerHandle",
     "TransportBase",
+    "default_context",
+    "has_ssl",
 ]
 
 LOST_WRITES_MAX = constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES
@@ -154,6 +180,16 @@ def has_what_transports_need() -> bool:
         and all(hasattr(loop, name) for name in (*makers, "_ensure_fd_no_transport"))
         and hasattr(base_events.Server, "_attach")
     )
+
+
+def has_ssl() -> bool:
+    """Whether this Python has TLS."""
+    return getattr(sslproto, "ssl", None) is not None
+
+
+def default_context(server_side: bool, server_hostname: str | None) -> ssl.SSLContext:
+    """Return asyncio's context for ``ssl=True``, which is for clients."""
+    return sslproto._create_transport_context(server_side, server_hostname)  # noqa: SLF001 - this is the place
 
 
 def server_arguments() -> int:

@@ -126,8 +126,15 @@ class StreamTransport(ReadingTransport):
 
     def begin(self, server: Server | None, waiter: asyncio.Future[None] | None) -> None:
         """Schedule `connection_made`, and after it the end of ``waiter``."""
-        loop = self._loop
         connection_made = self._protocol.connection_made  # raises for no protocol
+        self._register(server)
+        self._loop.call_soon(self._begin, connection_made)
+        if waiter is not None:
+            self._loop.call_soon(set_unless_cancelled, waiter)
+
+    def _register(self, server: Server | None) -> None:
+        """Let the loop and the server know of the transport."""
+        loop = self._loop
         self._server = server
         if server is not None:
             server._attach(*(self,) * SERVER_ARGUMENTS)  # noqa: SLF001 - see private.py
@@ -136,9 +143,6 @@ class StreamTransport(ReadingTransport):
             loop._transports[self._given.fileno()] = self  # noqa: SLF001 - the same
         if self._sock is not None:
             set_no_delay(self._sock)
-        loop.call_soon(self._begin, connection_made)
-        if waiter is not None:
-            loop.call_soon(set_unless_cancelled, waiter)
 
     def is_at(self, fd: int) -> bool:
         """Whether ``fd`` still is a descriptor of this transport."""
@@ -197,16 +201,19 @@ class StreamTransport(ReadingTransport):
             self._bind()
 
     def _open(self) -> None:
+        """Make the C stream, or end the connection."""
+        try:
+            self._open_or_raise()
+        except Exception as error:  # noqa: BLE001 - ends this connection
+            self._fatal_error(error, "Fatal error on transport")
+
+    def _open_or_raise(self) -> None:
         """Make the C stream that borrows the socket, unless it exists."""
         if self._token:
             return
-        try:
-            options = ffi.buffer(self._options)
-            result = self._open_stream("add", self._sock_fd, options)
-            check(result, f"make a stream of fd {self._sock_fd}")
-        except Exception as error:  # noqa: BLE001 - ends this connection
-            self._fatal_error(error, "Fatal error on transport")
-            return
+        options = ffi.buffer(self._options)
+        result = self._open_stream("add", self._sock_fd, options)
+        check(result, f"make a stream of fd {self._sock_fd}")
         if self._paused:
             self._pause_stream()
 
