@@ -61,7 +61,9 @@ static int grow_events(struct fdmux_loop *loop, int count)
 static int batch_size(const struct fdmux_loop *loop, const struct fdmux__batch *batch)
 {
     uint32_t nodes = loop->nodes.live_count + 1; /* and the wake descriptor */
-    uint32_t calls_max = loop->extension == NULL ? CALLS_MAX : CALLS_MAX_STREAMS;
+    uint32_t calls_max = loop->extensions[FDMUX__STREAMS].hooks == NULL
+                             ? CALLS_MAX
+                             : CALLS_MAX_STREAMS;
     int size = nodes > INT_MAX / 64 ? INT_MAX / 64 : (int)nodes;
 
     if (loop->collected_live > (uint32_t)batch->capacity && batch->capacity > 0)
@@ -165,12 +167,25 @@ static bool has_work(struct fdmux_loop *loop, int stage)
     case STAGE_IO:
         return loop->event_count > 0;
     case STAGE_EXTENSION:
-        return loop->extension != NULL && loop->extension->is_pending(loop);
+        return fdmux__extensions_pending(loop);
     case STAGE_TIMERS:
         return loop->heap.count > 0;
     default:
         return fdmux__post_pending(loop);
     }
+}
+
+static int dispatch_extensions(struct fdmux_loop *loop, struct fdmux__batch *batch)
+{
+    int r = 0;
+
+    for (int i = 0; i < FDMUX__EXTENSION_COUNT && r >= 0; i++) {
+        const struct fdmux__extension_hooks *hooks = loop->extensions[i].hooks;
+
+        if (hooks != NULL && hooks->is_pending(loop))
+            r = hooks->dispatch(loop, batch);
+    }
+    return r;
 }
 
 static int run_stage(struct fdmux_loop *loop, struct fdmux__batch *batch, int stage)
@@ -183,7 +198,7 @@ static int run_stage(struct fdmux_loop *loop, struct fdmux__batch *batch, int st
     if (stage == STAGE_IO)
         r = fdmux__io_dispatch(loop, batch);
     else if (stage == STAGE_EXTENSION)
-        r = loop->extension->dispatch(loop, batch);
+        r = dispatch_extensions(loop, batch);
     else
         r = fdmux__post_dispatch(loop, batch);
     pthread_mutex_lock(&loop->lock);
@@ -254,6 +269,14 @@ static bool is_over(struct fdmux_loop *loop)
     return atomic_load(&loop->is_closing);
 }
 
+static void prepare_extensions(struct fdmux_loop *loop)
+{
+    for (int i = 0; i < FDMUX__EXTENSION_COUNT; i++) {
+        if (loop->extensions[i].hooks != NULL)
+            loop->extensions[i].hooks->prepare(loop);
+    }
+}
+
 /* Run one iteration. Returns true to go on; otherwise *ret is what dispatch returns. */
 static bool iterate(struct fdmux_loop *loop, struct fdmux__batch *batch, int *ret)
 {
@@ -263,8 +286,7 @@ static bool iterate(struct fdmux_loop *loop, struct fdmux__batch *batch, int *re
     loop->fn_error = 0;
     r = run_hooks(loop);
     batch->called = 0;
-    if (loop->extension != NULL)
-        loop->extension->prepare(loop);
+    prepare_extensions(loop);
     fdmux__count(&loop->counters.iterations, 1);
     if (r >= 0 && loop->event_count == 0 && !is_over(loop))
         r = wait_for_events(loop, batch, &is_interrupted);

@@ -5,7 +5,6 @@
 
 #include "../backends/backend.h"
 #include "../platform/sys.h"
-#include "extension.h"
 #include "gate.h"
 #include "hold.h"
 #include "hook.h"
@@ -44,6 +43,18 @@ static void announce(struct fdmux_loop *loop)
     loop->is_dispatching = false;
 }
 
+/* Their functions may take holds. */
+static void close_extensions(struct fdmux_loop *loop)
+{
+    fdmux__calling_begin(loop);
+    for (int i = 0; i < FDMUX__EXTENSION_COUNT; i++) {
+        if (loop->extensions[i].hooks != NULL)
+            loop->extensions[i].hooks->close(loop);
+    }
+    fdmux__hold_leave_all(loop);
+    fdmux__calling_end(loop);
+}
+
 void fdmux__loop_finish(struct fdmux_loop *loop)
 {
     bool is_destroyed;
@@ -52,12 +63,7 @@ void fdmux__loop_finish(struct fdmux_loop *loop)
     atomic_store(&loop->is_closed, true);
     fdmux__loop_unlock(loop);
     fdmux__post_close(loop);
-    if (loop->extension != NULL) {
-        fdmux__calling_begin(loop); /* functions of streams may take holds */
-        loop->extension->close(loop);
-        fdmux__hold_leave_all(loop);
-        fdmux__calling_end(loop);
-    }
+    close_extensions(loop);
     pthread_mutex_lock(&loop->lock);
     fdmux__io_kill_all(loop);
     fdmux__timer_kill_all(loop);

@@ -71,3 +71,11 @@ int fdmux_loop_fd(struct fdmux_loop *loop)
     fdmux__loop_unlock(loop);
     return r;
 }
+
+void fdmux__extension_wake_host(struct fdmux_loop *loop)
+{
+    if (!loop->is_hosted || loop->is_dispatching || fdmux__loop_lock(loop) < 0)
+        return;
+    fdmux__deadline_changed(loop);
+    fdmux__loop_unlock(loop);
+}

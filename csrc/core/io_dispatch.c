@@ -288,29 +288,31 @@ static void prefetch_userdata(const struct target *target)
     __builtin_prefetch((const char *)target->io->base.userdata + 64, 1);
 }
 
-static void prefetch_extension(struct fdmux_loop *loop, const struct target *targets,
+static void prefetch_streams(struct fdmux_loop *loop, const struct target *targets,
                                int count)
 {
     struct fdmux__io *ios[TARGETS_MAX];
 
     for (int i = 0; i < count; i++)
         ios[i] = targets[i].io;
-    loop->extension->prefetch(loop, ios, count);
+    loop->extensions[FDMUX__STREAMS].hooks->prefetch(loop, ios, count);
 }
 
 static void find_targets(struct fdmux_loop *loop, const struct fdmux__event *event,
                          struct target *targets, int count)
 {
+    bool has_streams = loop->extensions[FDMUX__STREAMS].hooks != NULL;
+
     for (int i = 0; i < count; i++)
         find_node(loop, event[i].token, &targets[i]);
     for (int i = 0; i < count; i++)
         find_io(loop, event[i].token, &targets[i]);
     /* Without streams userdata may be any number, and the prefetch of an address that
      * is not mapped costs more than it can gain. */
-    for (int i = 0; i < count && loop->extension != NULL; i++)
+    for (int i = 0; i < count && has_streams; i++)
         prefetch_userdata(&targets[i]);
-    if (loop->extension != NULL && count > 1)
-        prefetch_extension(loop, targets, count);
+    if (has_streams && count > 1)
+        prefetch_streams(loop, targets, count);
 }
 
 /* Dispatch a few events from `*index` on, and advance it past those that are done. */

@@ -16,12 +16,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "extension.h"
 #include "heap.h"
 #include "slots.h"
 
 struct fdmux__backend;
 struct fdmux__event;
-struct fdmux__extension;
 struct fdmux__post;
 
 /* A growing array of posted calls (post.h). */
@@ -126,8 +126,7 @@ struct fdmux_loop {
     atomic_bool is_stop_wanted;
 
     struct fdmux__counters counters;
-    const struct fdmux__extension *extension;
-    void *extension_data;
+    struct fdmux__extension extensions[FDMUX__EXTENSION_COUNT];
 };
 
 /* One writer, the dispatching thread; any number of readers. */

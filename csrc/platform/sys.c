@@ -21,6 +21,7 @@
 #include "testing.h"
 
 #if defined(__linux__)
+#include <linux/sock_diag.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
@@ -141,23 +142,33 @@ int fdmux__sys_sendmsg(int fd, struct iovec *parts, int count)
     return value_or_errno(sendmsg(fd, &message, flags));
 }
 
-int fdmux__sys_socket(int family)
+int fdmux__sys_socket(int family, int type)
 {
     int fault = fdmux__fault(FDMUX_CALL_SOCKET);
 
-    return fault != 0 ? fault
-                      : value_or_errno(socket(
-                            family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    return fault != 0
+               ? fault
+               : value_or_errno(socket(family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
 }
 
-int fdmux__sys_set_option(int fd, int option)
+int fdmux__sys_set_option(int fd, int level, int option, int value)
 {
     int fault = fdmux__fault(FDMUX_CALL_SOCKET);
-    int one = 1;
+
+    return fault != 0
+               ? fault
+               : value_or_errno(setsockopt(fd, level, option, &value, sizeof value));
+}
+
+int fdmux__sys_get_option(int fd, int level, int option)
+{
+    int fault = fdmux__fault(FDMUX_CALL_SOCKET);
+    int value = 0;
+    socklen_t size = sizeof value;
 
     if (fault != 0)
         return fault;
-    return value_or_errno(setsockopt(fd, SOL_SOCKET, option, &one, sizeof one));
+    return getsockopt(fd, level, option, &value, &size) < 0 ? -errno : value;
 }
 
 int fdmux__sys_bind(int fd, const struct sockaddr *address, unsigned size)
@@ -262,6 +273,77 @@ int fdmux__sys_ppoll(struct pollfd *fds, nfds_t count, int64_t timeout_ns)
     if (fault != 0)
         return fault;
     return value_or_errno(ppoll(fds, count, timeout_ns < 0 ? NULL : &timeout, NULL));
+}
+
+/* ---- datagrams ----------------------------------------------------------------- */
+
+#if defined(__linux__) || defined(__FreeBSD__) || defined(__NetBSD__)
+_Static_assert(sizeof(struct fdmux__message) == sizeof(struct mmsghdr) &&
+                   offsetof(struct fdmux__message, length) ==
+                       offsetof(struct mmsghdr, msg_len),
+               "struct fdmux__message is laid out as struct mmsghdr");
+
+int fdmux__sys_recvmmsg(int fd, struct fdmux__message *messages, unsigned count)
+{
+    int fault = fdmux__fault(FDMUX_CALL_RECVMMSG);
+
+    return fault != 0 ? fault
+                      : value_or_errno(recvmmsg(fd, (struct mmsghdr *)messages, count,
+                                                MSG_DONTWAIT, NULL));
+}
+
+int fdmux__sys_sendmmsg(int fd, struct fdmux__message *messages, unsigned count)
+{
+    int fault = fdmux__fault(FDMUX_CALL_SENDMMSG);
+
+    return fault != 0 ? fault
+                      : value_or_errno(sendmmsg(fd, (struct mmsghdr *)messages, count,
+                                                MSG_DONTWAIT | MSG_NOSIGNAL));
+}
+#else
+int fdmux__sys_recvmmsg(int fd, struct fdmux__message *messages, unsigned count)
+{
+    (void)fd, (void)messages, (void)count;
+    return -ENOSYS;
+}
+
+int fdmux__sys_sendmmsg(int fd, struct fdmux__message *messages, unsigned count)
+{
+    (void)fd, (void)messages, (void)count;
+    return -ENOSYS;
+}
+#endif
+
+int fdmux__sys_recvmsg(int fd, struct msghdr *header, int flags)
+{
+    int fault = fdmux__fault(FDMUX_CALL_RECV);
+
+    return fault != 0 ? fault
+                      : value_or_errno(recvmsg(fd, header, flags | MSG_DONTWAIT));
+}
+
+int fdmux__sys_send_message(int fd, const struct msghdr *header)
+{
+    int fault = fdmux__fault(FDMUX_CALL_SEND);
+
+    return fault != 0
+               ? fault
+               : value_or_errno(sendmsg(fd, header, MSG_DONTWAIT | MSG_NOSIGNAL));
+}
+
+uint64_t fdmux__sys_socket_drops(int fd)
+{
+#if defined(SO_MEMINFO)
+    uint32_t info[SK_MEMINFO_VARS] = {0};
+    socklen_t size = sizeof info;
+
+    if (getsockopt(fd, SOL_SOCKET, SO_MEMINFO, info, &size) == 0 &&
+        size > SK_MEMINFO_DROPS * sizeof info[0])
+        return info[SK_MEMINFO_DROPS];
+#else
+    (void)fd;
+#endif
+    return 0;
 }
 
 #if defined(__linux__)

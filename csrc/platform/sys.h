@@ -11,12 +11,12 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
 
 #define FDMUX__NS_PER_S INT64_C(1000000000)
 #define FDMUX__NS_PER_MS INT64_C(1000000)
 
 struct iovec;
-struct sockaddr;
 
 void *fdmux__sys_calloc(size_t count, size_t size);
 void *fdmux__sys_realloc(void *memory, size_t size);
@@ -35,8 +35,9 @@ int fdmux__sys_recv(int fd, void *buffer, size_t size);
 bool fdmux__sys_was_short(int count, size_t size);
 bool fdmux__sys_is_tcp(int fd);
 int fdmux__sys_sendmsg(int fd, struct iovec *parts, int count); /* without SIGPIPE */
-int fdmux__sys_socket(int family); /* SOCK_STREAM; close-on-exec, non-blocking */
-int fdmux__sys_set_option(int fd, int option); /* SOL_SOCKET, to 1 */
+int fdmux__sys_socket(int family, int type); /* close-on-exec, non-blocking */
+int fdmux__sys_set_option(int fd, int level, int option, int value);
+int fdmux__sys_get_option(int fd, int level, int option); /* a value >= 0, or -errno */
 int fdmux__sys_bind(int fd, const struct sockaddr *address, unsigned size);
 int fdmux__sys_listen(int fd, int backlog_count);
 int fdmux__sys_connect(int fd, const struct sockaddr *address, unsigned size);
@@ -50,6 +51,24 @@ int fdmux__sys_shutdown(int fd); /* SHUT_WR */
 int fdmux__sys_connect_result(int fd); /* of connect(2): 0, -EINPROGRESS or -errno */
 void fdmux__sys_no_delay(int fd); /* TCP_NODELAY; sockets of other kinds ignore it */
 int fdmux__sys_ppoll(struct pollfd *fds, nfds_t count, int64_t timeout_ns);
+
+/* A datagram: `length` is what was received. As struct mmsghdr, which some systems
+ * lack.
+ */
+struct fdmux__message {
+    struct msghdr header;
+    unsigned length;
+};
+/* Receive or send at most `count`, without blocking. Returns how many; -errno, if there
+ * was not one; -ENOSYS where the system has no such call. */
+int fdmux__sys_recvmmsg(int fd, struct fdmux__message *messages, unsigned count);
+int fdmux__sys_sendmmsg(int fd, struct fdmux__message *messages, unsigned count);
+/* One datagram. `flags` are added to MSG_DONTWAIT. */
+int fdmux__sys_recvmsg(int fd, struct msghdr *header, int flags);
+int fdmux__sys_send_message(int fd, const struct msghdr *header);
+/* How many datagrams the kernel has dropped because the buffer of the socket was full;
+ * 0 where it does not say. */
+uint64_t fdmux__sys_socket_drops(int fd);
 
 #if defined(__linux__)
 struct epoll_event;

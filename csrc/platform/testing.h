@@ -28,8 +28,10 @@ struct fdmux_loop;
 #define FDMUX_CALL_RECV 0x800
 #define FDMUX_CALL_SEND 0x1000
 #define FDMUX_CALL_ACCEPT 0x2000
-#define FDMUX_CALL_SOCKET 0x4000 /* socket, setsockopt, bind, listen, connect */
-#define FDMUX_CALL_ANY 0x7fff
+#define FDMUX_CALL_SOCKET 0x4000 /* socket, its options, bind, listen, connect */
+#define FDMUX_CALL_RECVMMSG 0x8000
+#define FDMUX_CALL_SENDMMSG 0x10000
+#define FDMUX_CALL_ANY 0x1ffff
 
 /* Make the `nth` call from now on (1 is the next) of any kind in `kinds` fail with
  * -`error`, and, if `persistent`, every later one. nth 0: none. Resets the count. */

@@ -5,55 +5,14 @@
 #define _GNU_SOURCE
 #include "stream.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 
+#include "../core/sockaddr.h"
 #include "../platform/sys.h"
 
-union any_address {
-    struct sockaddr generic;
-    struct sockaddr_in inet;
-    struct sockaddr_in6 inet6;
-    struct sockaddr_un local;
-};
-
-static int parse_local(const char *path, union any_address *ret_address,
-                       socklen_t *ret_size)
-{
-    size_t length = strlen(path);
-
-    if (length == 0 || length >= sizeof ret_address->local.sun_path)
-        return -EINVAL;
-    ret_address->local.sun_family = AF_UNIX;
-    memcpy(ret_address->local.sun_path, path, length + 1);
-    *ret_size = sizeof ret_address->local;
-    return 0;
-}
-
-static int parse_inet(const char *host, uint16_t port, union any_address *ret_address,
-                      socklen_t *ret_size)
-{
-    if (inet_pton(AF_INET, host, &ret_address->inet.sin_addr) == 1) {
-        ret_address->inet.sin_family = AF_INET;
-        ret_address->inet.sin_port = htons(port);
-        *ret_size = sizeof ret_address->inet;
-        return 0;
-    }
-    memset(ret_address, 0, sizeof *ret_address);
-    if (inet_pton(AF_INET6, host, &ret_address->inet6.sin6_addr) == 1) {
-        ret_address->inet6.sin6_family = AF_INET6;
-        ret_address->inet6.sin6_port = htons(port);
-        *ret_size = sizeof ret_address->inet6;
-        return 0;
-    }
-    return -EINVAL;
-}
-
 static int parse(const struct fdmux_stream_address *address,
-                 union any_address *ret_address, socklen_t *ret_size)
+                 union fdmux__sockaddr *ret_address, socklen_t *ret_size)
 {
     int r = fdmux__options_check(address, sizeof *address);
 
@@ -63,16 +22,16 @@ static int parse(const struct fdmux_stream_address *address,
         (address->flags & ~(uint32_t)FDMUX_STREAM_REUSE_PORT) != 0 ||
         (address->host == NULL) == (address->path == NULL))
         return -EINVAL;
-    memset(ret_address, 0, sizeof *ret_address);
-    return address->path != NULL
-               ? parse_local(address->path, ret_address, ret_size)
-               : parse_inet(address->host, address->port, ret_address, ret_size);
+    if (address->path != NULL)
+        return fdmux__sockaddr_from_path(address->path, strlen(address->path),
+                                         ret_address, ret_size);
+    return fdmux__sockaddr_parse(address->host, address->port, ret_address, ret_size);
 }
 
 /* Parse the address and make a socket for it. Returns the descriptor or -errno. */
 static int open_socket(const struct fdmux_stream_address *address,
                        const struct fdmux_stream_options *options,
-                       union any_address *ret_address, socklen_t *ret_size)
+                       union fdmux__sockaddr *ret_address, socklen_t *ret_size)
 {
     int r = parse(address, ret_address, ret_size);
 
@@ -80,18 +39,18 @@ static int open_socket(const struct fdmux_stream_address *address,
         r = fdmux__stream_check_options(options);
     if (r == 0 && (options->flags & FDMUX_STREAM_BORROW) != 0)
         r = -EINVAL; /* nobody would close this socket */
-    return r < 0 ? r : fdmux__sys_socket(ret_address->generic.sa_family);
+    return r < 0 ? r : fdmux__sys_socket(ret_address->generic.sa_family, SOCK_STREAM);
 }
 
 static int bind_and_listen(int fd, const struct fdmux_stream_address *address,
-                           const union any_address *where, socklen_t size)
+                           const union fdmux__sockaddr *where, socklen_t size)
 {
     int r = 0;
 
     if (address->host != NULL)
-        r = fdmux__sys_set_option(fd, SO_REUSEADDR);
+        r = fdmux__sys_set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
     if (r == 0 && (address->flags & FDMUX_STREAM_REUSE_PORT) != 0)
-        r = fdmux__sys_set_option(fd, SO_REUSEPORT);
+        r = fdmux__sys_set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1);
     if (r == 0)
         r = fdmux__sys_bind(fd, &where->generic, size);
     if (r == 0)
@@ -104,7 +63,7 @@ int fdmux_stream_listen_at(struct fdmux_loop *loop,
                            const struct fdmux_stream_options *options,
                            uint64_t *ret_stream)
 {
-    union any_address where;
+    union fdmux__sockaddr where;
     socklen_t size;
     int fd = open_socket(address, options, &where, &size);
     int r;
@@ -124,7 +83,7 @@ int fdmux_stream_connect_to(struct fdmux_loop *loop,
                             const struct fdmux_stream_options *options,
                             uint64_t *ret_stream)
 {
-    union any_address where;
+    union fdmux__sockaddr where;
     socklen_t size;
     int fd = open_socket(address, options, &where, &size);
     int r;

@@ -22,14 +22,6 @@
 
 /* ---- pending streams ----------------------------------------------------------- */
 
-void fdmux__hub_wake_host(struct fdmux_loop *loop)
-{
-    if (!loop->is_hosted || loop->is_dispatching || fdmux__loop_lock(loop) < 0)
-        return;
-    fdmux__deadline_changed(loop);
-    fdmux__loop_unlock(loop);
-}
-
 void fdmux__hub_add_pending(struct fdmux_loop *loop, struct fdmux__stream *stream)
 {
     struct fdmux__hub *hub = fdmux__hub_of(loop);
@@ -44,7 +36,7 @@ void fdmux__hub_add_pending(struct fdmux_loop *loop, struct fdmux__stream *strea
     else
         fdmux__hub_at(hub, hub->last_pending)->next_pending = slot;
     hub->last_pending = slot;
-    fdmux__hub_wake_host(loop);
+    fdmux__extension_wake_host(loop);
 }
 
 static struct fdmux__stream *take_first(struct fdmux__hub *hub)
@@ -255,11 +247,10 @@ static void hub_close(struct fdmux_loop *loop)
     fdmux__sys_free(hub->layer_data);
     fdmux__sys_free(hub->memory);
     fdmux__sys_free(hub);
-    loop->extension_data = NULL;
-    loop->extension = NULL;
+    loop->extensions[FDMUX__STREAMS] = (struct fdmux__extension){NULL, NULL};
 }
 
-static const struct fdmux__extension extension = {
+static const struct fdmux__extension_hooks hooks = {
     .prepare = hub_prepare,
     .prefetch = hub_prefetch,
     .dispatch = finish_pending,
@@ -302,8 +293,7 @@ int fdmux__hub_get(struct fdmux_loop *loop, struct fdmux__hub **ret_hub)
         fdmux__sys_free(hub);
         return r;
     }
-    loop->extension_data = hub;
-    loop->extension = &extension;
+    loop->extensions[FDMUX__STREAMS] = (struct fdmux__extension){&hooks, hub};
     *ret_hub = hub;
     return 0;
 }

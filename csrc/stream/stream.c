@@ -30,7 +30,7 @@ int fdmux__stream_find_until_closed(struct fdmux_loop *loop, uint64_t token,
 
     if (r < 0 && r != -ESTALE)
         return r;
-    hub = loop->extension_data;
+    hub = loop->extensions[FDMUX__STREAMS].data;
     *ret_stream = hub == NULL ? NULL : fdmux__slots_find(&hub->streams, token);
     if (*ret_stream != NULL)
         return 0;

@@ -14,7 +14,6 @@
 #include <stdbool.h>
 
 #include "../core/batch.h"
-#include "../core/extension.h"
 #include "../core/gate.h"
 #include "../core/hold.h"
 #include "../core/host.h"
@@ -138,9 +137,6 @@ int fdmux__hub_deliver(struct fdmux_loop *loop, struct fdmux__stream *stream,
 void fdmux__hub_count_timed(struct fdmux_loop *loop, int change);
 /* Let `ticks` pass: end overdue streams, retry listeners and sends. O(streams). */
 void fdmux__hub_tick(struct fdmux_loop *loop, uint32_t ticks);
-/* Make the host of the loop dispatch, since a stream is pending. Does nothing inside a
- * dispatch, which finishes pending streams before it returns. */
-void fdmux__hub_wake_host(struct fdmux_loop *loop);
 
 /* limits.c */
 int fdmux__stream_check_options(const struct fdmux_stream_options *options);
@@ -239,7 +235,7 @@ void fdmux__stream_drop_queue(struct fdmux__hub *hub, struct fdmux__stream *stre
 /* NULL until the loop has its first stream. */
 static inline struct fdmux__hub *fdmux__hub_of(const struct fdmux_loop *loop)
 {
-    return loop->extension_data;
+    return loop->extensions[FDMUX__STREAMS].data;
 }
 
 static inline struct fdmux__stream *fdmux__hub_at(const struct fdmux__hub *hub,

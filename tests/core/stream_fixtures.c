@@ -190,7 +190,7 @@ static void verify_stream(struct fdmux__hub *hub, const struct fdmux__stream *st
 
 void verify_streams(struct fdmux_loop *loop)
 {
-    struct fdmux__hub *hub = loop->extension_data;
+    struct fdmux__hub *hub = loop->extensions[FDMUX__STREAMS].data;
     size_t queued_total = 0;
     uint32_t live = 0;
 

@@ -20,7 +20,7 @@ ORDER = """
 include/*
 platform/testing
 platform/sys
-core/slots core/heap core/bell
+core/slots core/heap core/bell core/sockaddr
 core/batch core/extension
 core/loop_state
 backends/list

@@ -286,7 +286,7 @@ TEST(a_shortage_is_over_when_no_connection_waits)
     int client;
 
     (void)listen_on_loopback(loop, &options, &port);
-    hub = loop->extension_data;
+    hub = loop->extensions[FDMUX__STREAMS].data;
     for (int episode = 1; episode <= 2; episode++) {
         fdmux_testing_fail(FDMUX_CALL_ACCEPT, 1, EMFILE, 0);
         client = connect_client(port);
@@ -316,7 +316,7 @@ TEST(a_listener_without_descriptors_can_be_closed)
     serve_until(loop, &server.counts[FDMUX_STREAM_REFUSED], 1);
     CHECK_EQ(fdmux_stream_close(loop, listener, 0), 0);
     serve_until(loop, &server.destroyed, 1);
-    hub = loop->extension_data;
+    hub = loop->extensions[FDMUX__STREAMS].data;
     CHECK_EQ(hub->timed_count + hub->backed_off_count, 0);
     CHECK_EQ(close(client), 0);
     fdmux_loop_destroy(loop);

@@ -343,7 +343,7 @@ static void open_edge_taker(struct taker *taker)
 
 static bool is_edge(const struct taker *taker)
 {
-    const struct fdmux__hub *hub = taker->loop->extension_data;
+    const struct fdmux__hub *hub = taker->loop->extensions[FDMUX__STREAMS].data;
 
     return (fdmux__hub_at(hub, fdmux__token_slot(taker->stream))->interest &
             FDMUX_EDGE) != 0;

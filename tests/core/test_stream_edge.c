@@ -20,7 +20,7 @@ struct line {
 
 static bool is_edge(const struct line *line)
 {
-    const struct fdmux__hub *hub = line->loop->extension_data;
+    const struct fdmux__hub *hub = line->loop->extensions[FDMUX__STREAMS].data;
     const struct fdmux__stream *stream =
         fdmux__hub_at(hub, fdmux__token_slot(line->stream));
 
