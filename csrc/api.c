@@ -1,7 +1,8 @@
 /* api.c: the function table that consumers find at run time. Append only.
  *
- * The only file that knows the core, streams and TLS. */
+ * The only file that knows the core, streams, TLS and datagrams. */
 #include "fdmux_api.h"
+#include "fdmux_datagram.h"
 #include "fdmux_stream.h"
 #include "fdmux_tls.h"
 
@@ -31,6 +32,21 @@ static const struct fdmux_tls_api tls_api = {
     .struct_size = sizeof(struct fdmux_tls_api),
     .start_tls = fdmux_stream_start_tls,
     .tls_error = fdmux_stream_tls_error,
+};
+
+static const struct fdmux_datagram_api datagram_api = {
+    .struct_size = sizeof(struct fdmux_datagram_api),
+    .features = fdmux_datagram_features,
+    .add = fdmux_datagram_add,
+    .bind = fdmux_datagram_bind,
+    .connect = fdmux_datagram_connect,
+    .set_handler = fdmux_datagram_set_handler,
+    .send = fdmux_datagram_send,
+    .send_many = fdmux_datagram_send_many,
+    .close = fdmux_datagram_close,
+    .fd = fdmux_datagram_fd,
+    .stats = fdmux_datagram_stats,
+    .await_writable = fdmux_datagram_await_writable,
 };
 
 static const struct fdmux_api api = {
@@ -77,6 +93,7 @@ static const struct fdmux_api api = {
     .queue_take = fdmux_queue_take,
     .queue_close = fdmux_queue_close,
     .tls = &tls_api,
+    .datagram = &datagram_api,
 };
 
 const struct fdmux_api *fdmux_get_api(void)

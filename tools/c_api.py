@@ -24,6 +24,7 @@ NAMES = (
     "fdmux.h",
     "fdmux_stream.h",
     "fdmux_tls.h",
+    "fdmux_datagram.h",
     "fdmux_frame.h",
     "fdmux_api.h",
     "fdmux_python.h",

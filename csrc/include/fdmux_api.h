@@ -15,6 +15,7 @@ extern "C" {
 
 struct fdmux_stream_api;
 struct fdmux_tls_api;
+struct fdmux_datagram_api;
 
 /* The functions of fdmux.h, for callers that do not link the core. Within one abi_major
  * it only grows: a caller needs the same abi_major and at least its own struct_size. */
@@ -72,6 +73,7 @@ struct fdmux_api {
     int (*queue_take)(struct fdmux_queue *queue, void **items, int capacity);
     int (*queue_close)(struct fdmux_queue *queue);
     const struct fdmux_tls_api *tls; /* fdmux_tls.h */
+    const struct fdmux_datagram_api *datagram; /* fdmux_datagram.h */
 };
 
 /* The table of this core, which is static. */

@@ -1,7 +1,7 @@
 /* fdmux_python.h: use fdmux from a Python extension that does not link it.
  *
  * Call fdmux_import() once, in the init function of your module. After that the
- * functions of fdmux.h, fdmux_stream.h and fdmux_tls.h can be called by their names.
+ * functions of fdmux.h and of the headers below can be called by their names.
  * fdmux_from_object() and fdmux_current() get a loop, fdmux_queue_from_object() gets a
  * queue, fdmux_raise() makes an exception of an error, fdmux_complete() completes what
  * a task awaits. These need the GIL; nothing else here does.
@@ -17,6 +17,7 @@
 #define FDMUX_PYTHON_H
 
 #include "fdmux_api.h"
+#include "fdmux_datagram.h"
 #include "fdmux_stream.h"
 #include "fdmux_tls.h"
 
@@ -181,8 +182,7 @@ static inline struct fdmux_queue *fdmux_queue_from_object(PyObject *object)
     return queue;
 }
 
-/* The functions of fdmux.h, fdmux_stream.h and fdmux_tls.h, called through the table.
- */
+/* The functions of fdmux.h and of the headers above, called through the table. */
 #define fdmux_loop_create(...) fdmux_table->loop_create(__VA_ARGS__)
 #define fdmux_loop_destroy(...) fdmux_table->loop_destroy(__VA_ARGS__)
 #define fdmux_loop_ref(...) fdmux_table->loop_ref(__VA_ARGS__)
@@ -242,6 +242,18 @@ static inline struct fdmux_queue *fdmux_queue_from_object(PyObject *object)
 #define fdmux_stream_set_prefetch(...) fdmux_table->stream->set_prefetch(__VA_ARGS__)
 #define fdmux_stream_start_tls(...) fdmux_table->tls->start_tls(__VA_ARGS__)
 #define fdmux_stream_tls_error(...) fdmux_table->tls->tls_error(__VA_ARGS__)
+#define fdmux_datagram_features(...) fdmux_table->datagram->features(__VA_ARGS__)
+#define fdmux_datagram_add(...) fdmux_table->datagram->add(__VA_ARGS__)
+#define fdmux_datagram_bind(...) fdmux_table->datagram->bind(__VA_ARGS__)
+#define fdmux_datagram_connect(...) fdmux_table->datagram->connect(__VA_ARGS__)
+#define fdmux_datagram_set_handler(...) fdmux_table->datagram->set_handler(__VA_ARGS__)
+#define fdmux_datagram_send(...) fdmux_table->datagram->send(__VA_ARGS__)
+#define fdmux_datagram_send_many(...) fdmux_table->datagram->send_many(__VA_ARGS__)
+#define fdmux_datagram_close(...) fdmux_table->datagram->close(__VA_ARGS__)
+#define fdmux_datagram_fd(...) fdmux_table->datagram->fd(__VA_ARGS__)
+#define fdmux_datagram_stats(...) fdmux_table->datagram->stats(__VA_ARGS__)
+#define fdmux_datagram_await_writable(...)                                             \
+    fdmux_table->datagram->await_writable(__VA_ARGS__)
 
 /* Take the GIL, with PyGILState_Ensure: so a thread that Python has never seen may
  * dispatch too. */

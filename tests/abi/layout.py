@@ -23,12 +23,14 @@ HEADERS = (
     "fdmux_api.h",
     "fdmux_stream.h",
     "fdmux_tls.h",
+    "fdmux_datagram.h",
     "fdmux_frame.h",
 )
 PROGRAM = """
 #include <stddef.h>
 #include <stdio.h>
 #include "fdmux_api.h"
+#include "fdmux_datagram.h"
 #include "fdmux_frame.h"
 #include "fdmux_stream.h"
 #include "fdmux_tls.h"

@@ -118,4 +118,5 @@ def test_every_function_is_forwarded_by_the_header_for_extensions() -> None:
             f"fdmux_table->{member}(__VA_ARGS__)",
             f"fdmux_table->stream->{member.removeprefix('stream_')}(__VA_ARGS__)",
             f"fdmux_table->tls->{member.removeprefix('stream_')}(__VA_ARGS__)",
+            f"fdmux_table->datagram->{member.removeprefix('datagram_')}(__VA_ARGS__)",
         )

@@ -1,6 +1,7 @@
 /* every_call.c: see every_call.h. */
 #include "every_call.h"
 
+#include <sys/socket.h>
 #include <unistd.h>
 
 static int call_fd(struct fdmux_loop *loop, uint64_t token)
@@ -442,6 +443,105 @@ static int call_tls_error(struct fdmux_loop *loop, uint64_t token)
     return fdmux_stream_tls_error(loop, token, &code);
 }
 
+static int call_datagram_features(struct fdmux_loop *loop, uint64_t token)
+{
+    (void)token;
+    return fdmux_datagram_features(loop);
+}
+
+static int ignore_datagrams(struct fdmux_loop *loop,
+                            const struct fdmux_datagram_event *event, void *userdata)
+{
+    (void)loop, (void)event, (void)userdata;
+    return 0;
+}
+
+static const struct fdmux_datagram_options plain_endpoint = {
+    .struct_size = sizeof plain_endpoint,
+    .fn = ignore_datagrams,
+};
+
+static int call_datagram_add(struct fdmux_loop *loop, uint64_t token)
+{
+    int fds[2];
+    int r;
+
+    CHECK_EQ(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+    token = 7;
+    r = fdmux_datagram_add(loop, fds[0], &plain_endpoint, &token);
+    if (r < 0) {
+        CHECK_EQ(token, 7);
+        CHECK_EQ(close(fds[0]), 0);
+    }
+    CHECK_EQ(close(fds[1]), 0);
+    return r;
+}
+
+static int call_datagram_bind(struct fdmux_loop *loop, uint64_t token)
+{
+    struct fdmux_datagram_address address = {
+        .struct_size = sizeof address,
+        .host = "127.0.0.1",
+    };
+
+    return fdmux_datagram_bind(loop, &address, &plain_endpoint, &token);
+}
+
+static int call_datagram_connect(struct fdmux_loop *loop, uint64_t token)
+{
+    struct fdmux_datagram_address address = {
+        .struct_size = sizeof address,
+        .host = "127.0.0.1",
+        .port = 9,
+    };
+
+    return fdmux_datagram_connect(loop, &address, NULL, &plain_endpoint, &token);
+}
+
+static int call_datagram_set_handler(struct fdmux_loop *loop, uint64_t token)
+{
+    struct fdmux_datagram_handler handler = {.struct_size = sizeof handler,
+                                             .fn = ignore_datagrams};
+
+    return fdmux_datagram_set_handler(loop, token, &handler);
+}
+
+static int call_datagram_send(struct fdmux_loop *loop, uint64_t token)
+{
+    struct fdmux_datagram datagram = {.data = "x", .length = 1};
+
+    return fdmux_datagram_send(loop, token, &datagram);
+}
+
+static int call_datagram_send_many(struct fdmux_loop *loop, uint64_t token)
+{
+    struct fdmux_datagram datagram = {.data = "x", .length = 1};
+
+    return fdmux_datagram_send_many(loop, token, &datagram, 1);
+}
+
+static int call_datagram_close(struct fdmux_loop *loop, uint64_t token)
+{
+    return fdmux_datagram_close(loop, token, 0);
+}
+
+static int call_datagram_fd(struct fdmux_loop *loop, uint64_t token)
+{
+    return fdmux_datagram_fd(loop, token);
+}
+
+static int call_datagram_stats(struct fdmux_loop *loop, uint64_t token)
+{
+    struct fdmux_datagram_stats stats = {.struct_size = sizeof stats};
+
+    return fdmux_datagram_stats(loop, token, &stats);
+}
+
+static int call_datagram_await_writable(struct fdmux_loop *loop, uint64_t token)
+{
+    return fdmux_datagram_await_writable(loop, token, 0);
+}
+
 const struct call every_call[] = {
     {"loop_fd", KINDLESS, call_fd},
     {"loop_next_deadline", KINDLESS, call_next_deadline},
@@ -487,6 +587,17 @@ const struct call every_call[] = {
     {"stream_set_prefetch", KINDLESS, call_set_prefetch},
     {"stream_start_tls", STREAM, call_start_tls},
     {"stream_tls_error", STREAM, call_tls_error},
+    {"datagram_features", KINDLESS, call_datagram_features},
+    {"datagram_add", KINDLESS, call_datagram_add},
+    {"datagram_bind", KINDLESS, call_datagram_bind},
+    {"datagram_connect", KINDLESS, call_datagram_connect},
+    {"datagram_set_handler", ENDPOINT, call_datagram_set_handler},
+    {"datagram_send", ENDPOINT, call_datagram_send},
+    {"datagram_send_many", ENDPOINT, call_datagram_send_many},
+    {"datagram_close", ENDPOINT, call_datagram_close},
+    {"datagram_fd", ENDPOINT, call_datagram_fd},
+    {"datagram_stats", ENDPOINT, call_datagram_stats},
+    {"datagram_await_writable", ENDPOINT, call_datagram_await_writable},
 };
 
 const size_t every_call_count = sizeof every_call / sizeof *every_call;

@@ -5,11 +5,12 @@
 #ifndef FDMUX_TESTS_EVERY_CALL_H
 #define FDMUX_TESTS_EVERY_CALL_H
 
+#include "fdmux_datagram.h"
 #include "fdmux_tls.h"
 #include "stream_fixtures.h"
 
 /* What a token is for; KINDLESS functions take none. */
-enum kind { KINDLESS, IO, TIMER, HOOK, STREAM, TOKEN_KINDS };
+enum kind { KINDLESS, IO, TIMER, HOOK, STREAM, ENDPOINT, TOKEN_KINDS };
 
 struct call {
     const char *name; /* as in the public headers, without fdmux_ */

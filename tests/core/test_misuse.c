@@ -2,6 +2,7 @@
  * refuse: NULL, garbage, closed, of another process, busy; and with tokens of others.
  *
  * every_call.h has one call of each function. */
+#include "datagram_fixtures.h"
 #include "every_call.h"
 
 #include "fdmux_api.h"
@@ -30,12 +31,13 @@ static void expect_all(struct fdmux_loop *loop, int expected)
 
 UNIT_TEST(every_function_of_the_table_is_misused_here)
 {
-    size_t loop_count = POINTERS(fdmux_api, loop_create) - 2; /* the other tables */
+    size_t loop_count = POINTERS(fdmux_api, loop_create) - 3; /* the other tables */
     size_t stream_count = POINTERS(fdmux_stream_api, total_max);
     size_t tls_count = POINTERS(fdmux_tls_api, start_tls);
+    size_t datagram_count = POINTERS(fdmux_datagram_api, features);
 
     CHECK_EQ(every_call_count + WITHOUT_LOOP + OF_QUEUES,
-             loop_count + stream_count + tls_count);
+             loop_count + stream_count + tls_count + datagram_count);
 }
 
 /* ---- invalid loops -------------------------------------------------------------- */
@@ -56,6 +58,7 @@ TEST(closed_loop_is_estale_for_every_function)
     struct fdmux_loop *loop = check_open_loop();
 
     CHECK_EQ(call_by_name("stream_add", loop, 0), 0);
+    CHECK_EQ(call_by_name("datagram_add", loop, 0), 0);
     CHECK_EQ(fdmux__loop_close(loop), 0);
     expect_all(loop, -ESTALE);
     fdmux_loop_destroy(loop);
@@ -79,6 +82,7 @@ TEST(loop_closed_by_its_own_function_is_estale_for_every_function)
     int count = 0;
 
     CHECK_EQ(call_by_name("stream_add", loop, 0), 0);
+    CHECK_EQ(call_by_name("datagram_add", loop, 0), 0);
     CHECK_EQ(fdmux_post(loop, close_and_misuse, &count), 0);
     CHECK_EQ(poll_once(loop), -ESTALE);
     CHECK_EQ(count, 1);
@@ -129,6 +133,7 @@ TEST(child_of_fork_gets_echild_from_every_function_but_after_fork)
     pid_t pid;
 
     CHECK_EQ(call_by_name("stream_add", loop, 0), 0);
+    CHECK_EQ(call_by_name("datagram_add", loop, 0), 0);
     pid = fork();
     CHECK(pid >= 0);
     for (size_t i = 0; pid == 0 && i < every_call_count; i++) {
@@ -203,7 +208,8 @@ static int mark_running(struct fdmux_loop *loop, void *userdata)
     return 0;
 }
 
-/* fdmux_stream.h is for the dispatching thread; fdmux.h is for any thread. */
+/* fdmux_stream.h and fdmux_datagram.h are for the dispatching thread; fdmux.h is for
+ * any thread. */
 TEST(another_thread_may_call_everything_of_the_core_but_dispatch)
 {
     struct fdmux_loop *loop = check_open_loop();
@@ -215,6 +221,7 @@ TEST(another_thread_may_call_everything_of_the_core_but_dispatch)
     wait_for_mark(&is_running);
     for (size_t i = 0; i < every_call_count; i++) {
         if (strncmp(every_call[i].name, "stream", 6) != 0 &&
+            strncmp(every_call[i].name, "datagram", 8) != 0 &&
             !is_call(&every_call[i], "loop_stop"))
             call_while_busy(loop, &every_call[i], false);
     }
@@ -231,6 +238,7 @@ struct scene {
     struct fdmux_loop *loop;
     struct channel channel;
     struct witness witness;
+    struct listener *listener;
     struct calls calls[TOKEN_KINDS];
     uint64_t tokens[TOKEN_KINDS];
     int peer_fd;
@@ -250,6 +258,8 @@ static void open_scene(struct scene *scene)
     scene->tokens[TIMER] = add_timer(scene->loop, &scene->calls[TIMER]);
     scene->tokens[HOOK] = add_hook(scene->loop, &scene->calls[HOOK]);
     scene->tokens[STREAM] = add_stream(scene->loop, fds[0], &scene->witness);
+    scene->listener = open_listener(scene->loop);
+    scene->tokens[ENDPOINT] = connect_loopback(scene->listener, 0, 9);
 }
 
 static void close_scene(struct scene *scene)
@@ -257,6 +267,7 @@ static void close_scene(struct scene *scene)
     CHECK_EQ(poll_once(scene->loop), 0);
     verify_streams(scene->loop);
     fdmux_loop_destroy(scene->loop);
+    free(scene->listener);
     close_channel(&scene->channel);
     CHECK_EQ(close(scene->peer_fd), 0);
 }
@@ -318,6 +329,7 @@ TEST(stale_tokens_are_enoent_for_every_function)
     CHECK_EQ(fdmux_timer_remove(loop, scene.tokens[TIMER]), 0);
     CHECK_EQ(fdmux_hook_remove(loop, scene.tokens[HOOK]), 0);
     CHECK_EQ(fdmux_stream_close(loop, scene.tokens[STREAM], FDMUX_STREAM_DROP), 0);
+    CHECK_EQ(fdmux_datagram_close(loop, scene.tokens[ENDPOINT], 0), 0);
     CHECK_EQ(poll_once(loop), 0);
     for (int kind = IO; kind < TOKEN_KINDS; kind++)
         expect_refused(loop, scene.tokens[kind], KINDLESS);

@@ -43,6 +43,7 @@ core/loop
 core/verify
 stream/*
 tls/*
+datagram/*
 api
 python/*
 """

@@ -30,6 +30,7 @@ INSTALLED = {
     "include/fdmux_python.h",
     "include/fdmux_stream.h",
     "include/fdmux_tls.h",
+    "include/fdmux_datagram.h",
     "lib/cmake/fdmux/fdmuxConfig.cmake",
     "lib/cmake/fdmux/fdmuxConfigVersion.cmake",
     "lib/cmake/fdmux/fdmuxTargets-relwithdebinfo.cmake",

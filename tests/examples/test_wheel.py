@@ -29,6 +29,7 @@ EXPECTED = {
     "fdmux/include/fdmux_python.h",
     "fdmux/include/fdmux_stream.h",
     "fdmux/include/fdmux_tls.h",
+    "fdmux/include/fdmux_datagram.h",
     "fdmux/lib/cmake/fdmux/fdmuxConfig.cmake",
     "fdmux/lib/cmake/fdmux/fdmuxConfigVersion.cmake",
     "fdmux/lib/libfdmux.a",

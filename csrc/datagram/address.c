@@ -1,0 +1,108 @@
+/* address.c: makes sockets from addresses: UDP over IPv4 and IPv6, and Unix.
+ *
+ * Addresses are numeric, since resolving a name blocks. */
+#define _GNU_SOURCE
+#include "datagram.h"
+
+#include <errno.h>
+#include <string.h>
+
+static int parse(const struct fdmux_datagram_address *address,
+                 union fdmux__sockaddr *ret_address, socklen_t *ret_size)
+{
+    size_t length;
+
+    if (fdmux__options_check(address, sizeof *address) < 0 ||
+        (address->flags & ~(uint32_t)FDMUX_DATAGRAM_REUSE_PORT) != 0 ||
+        (address->host == NULL) == (address->path == NULL))
+        return -EINVAL;
+    if (address->host != NULL)
+        return fdmux__sockaddr_parse(address->host, address->port, ret_address,
+                                     ret_size);
+    length = address->path_length != 0 ? address->path_length : strlen(address->path);
+    return fdmux__sockaddr_from_path(address->path, length, ret_address, ret_size);
+}
+
+static int check(const struct fdmux_datagram_options *options)
+{
+    int r = fdmux__endpoint_check_options(options);
+
+    if (r == 0 && (options->flags & FDMUX_DATAGRAM_BORROW) != 0)
+        r = -EINVAL; /* nobody would close this socket */
+    return r;
+}
+
+static int bind_to(int fd, const struct fdmux_datagram_address *address, int family)
+{
+    union fdmux__sockaddr where;
+    socklen_t size;
+    int r = parse(address, &where, &size);
+
+    if (r == 0 && where.generic.sa_family != family)
+        r = -EINVAL;
+    if (r == 0 && (address->flags & FDMUX_DATAGRAM_REUSE_PORT) != 0)
+        r = fdmux__sys_set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+    return r < 0 ? r : fdmux__sys_bind(fd, &where.generic, size);
+}
+
+/* Make a socket, bind it to `own` and connect it to `peer`, one of which may be NULL.
+ * Returns the descriptor or -errno. */
+static int open_socket(const struct fdmux_datagram_address *peer,
+                       const struct fdmux_datagram_address *own)
+{
+    union fdmux__sockaddr where;
+    socklen_t size;
+    int r = parse(peer != NULL ? peer : own, &where, &size);
+    int family = r < 0 ? 0 : where.generic.sa_family;
+    int fd = r < 0 ? r : fdmux__sys_socket(family, SOCK_DGRAM);
+
+    if (fd < 0)
+        return fd;
+    if (own != NULL)
+        r = bind_to(fd, own, family);
+    if (r == 0 && peer != NULL)
+        r = fdmux__sys_connect(fd, &where.generic, size);
+    if (r == 0)
+        return fd;
+    (void)fdmux__sys_close(fd); /* close(2): released in any case */
+    return r;
+}
+
+static int open_endpoint(struct fdmux_loop *loop,
+                         const struct fdmux_datagram_address *peer,
+                         const struct fdmux_datagram_address *own,
+                         const struct fdmux_datagram_options *options,
+                         uint64_t *ret_endpoint)
+{
+    int r = check(options);
+    int fd;
+
+    if (r < 0)
+        return r;
+    fd = open_socket(peer, own);
+    if (fd < 0)
+        return fd;
+    r = fdmux_datagram_add(loop, fd, options, ret_endpoint);
+    if (r < 0)
+        (void)fdmux__sys_close(fd); /* close(2): released in any case */
+    return r;
+}
+
+int fdmux_datagram_bind(struct fdmux_loop *loop,
+                        const struct fdmux_datagram_address *address,
+                        const struct fdmux_datagram_options *options,
+                        uint64_t *ret_endpoint)
+{
+    return address == NULL ? -EINVAL
+                           : open_endpoint(loop, NULL, address, options, ret_endpoint);
+}
+
+int fdmux_datagram_connect(struct fdmux_loop *loop,
+                           const struct fdmux_datagram_address *peer,
+                           const struct fdmux_datagram_address *own,
+                           const struct fdmux_datagram_options *options,
+                           uint64_t *ret_endpoint)
+{
+    return peer == NULL ? -EINVAL
+                        : open_endpoint(loop, peer, own, options, ret_endpoint);
+}

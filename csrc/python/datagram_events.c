@@ -1,0 +1,244 @@
+/* datagram_events.c: calls Python for the events of endpoints.
+ *
+ * This is the hot path: a batch of datagrams costs one receive, one hold of the GIL,
+ * one call of on_datagrams or one of on_datagram for each, and one send. */
+#include "datagram_object.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* ---- exceptions ---------------------------------------------------------------- */
+
+/* An exception is reported, and the endpoint goes on: one bad datagram, from whoever it
+ * is, must not end a server. KeyboardInterrupt and SystemExit end the batch. Returns 0,
+ * or what ends the batch. */
+static int raised(struct endpoint_object *endpoint, const char *what)
+{
+    return delivery_callback_raised(endpoint->delivery, endpoint_target(endpoint), what,
+                                    endpoint->has_flow);
+}
+
+/* ---- datagrams ----------------------------------------------------------------- */
+
+static int set_item(PyObject *item, Py_ssize_t index, PyObject *value)
+{
+    PyStructSequence_SetItem(item, index, value); /* takes the reference */
+    return value == NULL ? -1 : 0;
+}
+
+static PyObject *ecn_of(const struct fdmux_datagram *datagram)
+{
+    if ((datagram->flags & FDMUX_DATAGRAM_HAS_ECN) == 0)
+        return delivery_new_ref(Py_None);
+    return PyLong_FromLong(datagram->ecn);
+}
+
+static PyObject *local_of(const struct fdmux_datagram *datagram)
+{
+    return datagram->local == NULL ? delivery_new_ref(Py_None)
+                                   : endpoint_host_object(datagram->local);
+}
+
+/* A Datagram, which unpacks as a pair does. */
+static PyObject *make_item(PyObject *data, PyObject *address,
+                           const struct fdmux_datagram *datagram)
+{
+    PyObject *item = PyStructSequence_New(datagram_item_type);
+    int r;
+
+    if (item == NULL) {
+        Py_DECREF(data);
+        Py_DECREF(address);
+        return NULL;
+    }
+    r = set_item(item, ITEM_DATA, data);
+    r |= set_item(item, ITEM_ADDRESS, address);
+    r |= set_item(item, ITEM_LOCAL, local_of(datagram));
+    r |= set_item(item, ITEM_ECN, ecn_of(datagram));
+    r |= set_item(item, ITEM_TRUNCATED,
+                  PyBool_FromLong(datagram->flags & FDMUX_DATAGRAM_TRUNCATED));
+    if (r < 0)
+        Py_CLEAR(item);
+    return item;
+}
+
+static PyObject *make_pair(struct endpoint_object *endpoint,
+                           const struct fdmux_datagram *datagram)
+{
+    PyObject *data =
+        PyBytes_FromStringAndSize(datagram->data, (Py_ssize_t)datagram->length);
+    PyObject *address = data == NULL
+                            ? NULL
+                            : endpoint_address_object(endpoint, datagram->address,
+                                                      datagram->address_size);
+    PyObject *pair;
+
+    if (address == NULL) {
+        Py_XDECREF(data);
+        return NULL;
+    }
+    if (endpoint->has_facts || (datagram->flags & FDMUX_DATAGRAM_TRUNCATED) != 0)
+        return make_item(data, address, datagram);
+    pair = PyTuple_New(2);
+    if (pair == NULL) {
+        Py_DECREF(data);
+        Py_DECREF(address);
+        return NULL;
+    }
+    (void)PyTuple_SetItem(pair, 0, data); /* take the references; cannot fail */
+    (void)PyTuple_SetItem(pair, 1, address);
+    return pair;
+}
+
+static PyObject *make_list(struct endpoint_object *endpoint,
+                           const struct fdmux_datagram_event *event)
+{
+    PyObject *list = PyList_New((Py_ssize_t)event->count);
+
+    for (uint32_t i = 0; list != NULL && i < event->count; i++) {
+        PyObject *pair = make_pair(endpoint, &event->datagrams[i]);
+
+        if (pair == NULL)
+            Py_CLEAR(list);
+        else
+            (void)PyList_SetItem(list, (Py_ssize_t)i, pair); /* the same */
+    }
+    return list;
+}
+
+static int deliver_list(struct endpoint_object *endpoint,
+                        const struct fdmux_datagram_event *event)
+{
+    PyObject *list = make_list(endpoint, event);
+    PyObject *answers = NULL;
+    int r = -1;
+
+    if (list != NULL)
+        answers = PyObject_CallFunctionObjArgs(endpoint->on_datagrams,
+                                               (PyObject *)endpoint, list, NULL);
+    Py_XDECREF(list);
+    if (answers != NULL)
+        r = answers == Py_None || !endpoint->is_open
+                ? 0
+                : endpoint_send_pairs(endpoint, answers);
+    Py_XDECREF(answers);
+    return r < 0 ? raised(endpoint, "on_datagrams") : 0;
+}
+
+static PyObject *call_one(struct endpoint_object *endpoint, PyObject *data,
+                          PyObject *address)
+{
+    if (delivery_is_set(endpoint->run))
+        return PyObject_CallFunctionObjArgs(endpoint->run, endpoint->on_datagram, data,
+                                            address, NULL);
+    return PyObject_CallFunctionObjArgs(endpoint->on_datagram, (PyObject *)endpoint,
+                                        data, address, NULL);
+}
+
+static int deliver_one(struct endpoint_object *endpoint,
+                       const struct fdmux_datagram *datagram)
+{
+    PyObject *data =
+        PyBytes_FromStringAndSize(datagram->data, (Py_ssize_t)datagram->length);
+    PyObject *address =
+        endpoint_address_object(endpoint, datagram->address, datagram->address_size);
+    PyObject *answer = NULL;
+    int r = -1;
+
+    if (data != NULL && address != NULL)
+        answer = call_one(endpoint, data, address);
+    Py_XDECREF(data);
+    Py_XDECREF(address);
+    if (answer != NULL)
+        r = answer == Py_None || endpoint->owner != NULL
+                ? 0
+                : endpoint_answer(endpoint, answer, datagram);
+    Py_XDECREF(answer);
+    return r < 0 ? raised(endpoint, "on_datagram") : 0;
+}
+
+/* After KeyboardInterrupt the rest of the batch is delivered too: the kernel has it no
+ * more, and dispatch raises at the end of the batch. */
+static int deliver_each(struct endpoint_object *endpoint,
+                        const struct fdmux_datagram_event *event)
+{
+    int result = 0;
+
+    for (uint32_t i = 0; i < event->count && endpoint->is_open; i++) {
+        int r = deliver_one(endpoint, &event->datagrams[i]);
+
+        if (r < 0)
+            result = r;
+    }
+    return result;
+}
+
+/* ---- the other events ---------------------------------------------------------- */
+
+static int deliver_event(struct endpoint_object *endpoint,
+                         const struct fdmux_datagram_event *event)
+{
+    PyObject *address, *method, *done = NULL;
+
+    if (event->kind == FDMUX_DATAGRAM_CLOSED) {
+        endpoint->is_open = false;
+        endpoint->is_over = true;
+        endpoint_drop_outgoing(endpoint);
+        endpoint_unlink(endpoint);
+    }
+    address = endpoint_address_object(endpoint, event->address, event->address_size);
+    method = PyObject_GetAttr(endpoint_target(endpoint), delivery_names.event);
+    if (address != NULL && method != NULL) {
+        PyObject *kind = PyLong_FromUnsignedLong(event->kind);
+        PyObject *error = PyLong_FromLong(event->error);
+
+        if (kind != NULL && error != NULL)
+            done =
+                delivery_is_set(endpoint->run)
+                    ? PyObject_CallFunctionObjArgs(endpoint->run, method, kind, error,
+                                                   address, NULL)
+                    : PyObject_CallFunctionObjArgs(method, kind, error, address, NULL);
+        Py_XDECREF(kind);
+        Py_XDECREF(error);
+    }
+    Py_XDECREF(address);
+    Py_XDECREF(method);
+    if (event->kind == FDMUX_DATAGRAM_CLOSED)
+        endpoint->token = 0;
+    if (done == NULL)
+        return raised(endpoint, "event");
+    Py_DECREF(done);
+    return 0;
+}
+
+static int deliver(struct endpoint_object *endpoint,
+                   const struct fdmux_datagram_event *event)
+{
+    if (event->kind != FDMUX_DATAGRAM_RECEIVED)
+        return deliver_event(endpoint, event);
+    if (!endpoint->is_open)
+        return 0;
+    if (delivery_is_set(endpoint->on_datagrams))
+        return deliver_list(endpoint, event);
+    return delivery_is_set(endpoint->on_datagram) ? deliver_each(endpoint, event) : 0;
+}
+
+int endpoint_on_event(struct fdmux_loop *loop, const struct fdmux_datagram_event *event,
+                      void *userdata)
+{
+    struct endpoint_object *endpoint = userdata;
+    struct delivery *delivery;
+    int r = fdmux_hold_gil(loop);
+
+    if (r < 0)
+        return r;
+    delivery = endpoint->delivery;
+    Py_INCREF((PyObject *)endpoint); /* the callback may drop all other references */
+    Py_INCREF((PyObject *)delivery);
+    delivery_begin_call(delivery, loop);
+    r = deliver(endpoint, event);
+    delivery_end_call(delivery);
+    Py_DECREF((PyObject *)delivery);
+    Py_DECREF((PyObject *)endpoint);
+    return r;
+}
