@@ -47,6 +47,7 @@ static const struct fdmux_datagram_api datagram_api = {
     .fd = fdmux_datagram_fd,
     .stats = fdmux_datagram_stats,
     .await_writable = fdmux_datagram_await_writable,
+    .queued = fdmux_datagram_queued,
 };
 
 static const struct fdmux_api api = {

@@ -198,3 +198,11 @@ int fdmux_datagram_stats(struct fdmux_loop *loop, uint64_t token,
     stats->queued_count = endpoint->queued_count;
     return 0;
 }
+
+int fdmux_datagram_queued(struct fdmux_loop *loop, uint64_t token)
+{
+    struct fdmux__endpoint *endpoint;
+    int r = fdmux__endpoint_find(loop, token, &endpoint);
+
+    return r < 0 ? r : (int)endpoint->queued; /* at most queue_max, an int32_t */
+}

@@ -11,6 +11,7 @@
 #include <netinet/in.h>
 #include <sys/un.h>
 
+#define ENDPOINT_FULL 101 /* to the owner: more than queue_high bytes are queued */
 #define ENDPOINT_BATCH_MAX 64 /* datagrams that are gathered, and sent together */
 
 union any_sockaddr {

@@ -36,7 +36,7 @@ static void check_flow(struct endpoint_object *endpoint)
     queued = fdmux_datagram_queued(endpoint->delivery->loop, endpoint->token);
     if (queued < 0 || (uint32_t)queued <= endpoint->queue_high)
         return;
-    done = PyObject_CallMethod(endpoint->owner, "_event", "iiO", DELIVERY_FULL, queued,
+    done = PyObject_CallMethod(endpoint->owner, "_event", "iiO", ENDPOINT_FULL, queued,
                                Py_None);
     if (done == NULL)
         PyErr_WriteUnraisable(endpoint->owner);

@@ -1,7 +1,8 @@
-/* delivery.c: the type fdmux._delivery.Delivery: what the streams of one loop share.
+/* delivery.c: the type fdmux._delivery.Delivery: what the streams and endpoints of one
+ * loop share.
  *
- * It owns a reference to each open stream, so the garbage collector can find and free a
- * loop with its streams when nothing else refers to them. */
+ * It owns a reference to each that is open, so the garbage collector can find and free
+ * a loop with them when nothing else refers to them. */
 #include "aio.h"
 #include "stream_object.h"
 
@@ -47,6 +48,36 @@ void delivery_flush(struct delivery *delivery)
         Py_DECREF((PyObject *)stream);
     }
     delivery->unsent_count = 0;
+    delivery_flush_endpoints(delivery);
+}
+
+void delivery_begin_call(struct delivery *delivery, struct fdmux_loop *loop)
+{
+    delivery->depth++;
+    delivery->call_count++;
+    if (delivery->is_one_batch)
+        (void)fdmux_loop_wake(loop); /* inside a function of the loop it cannot fail */
+}
+
+void delivery_end_call(struct delivery *delivery)
+{
+    delivery->depth--;
+    if (delivery->depth == 0 &&
+        (delivery->unsent_count > 0 || delivery->first_unsent != NULL))
+        delivery_flush(delivery);
+}
+
+int delivery_check_thread(const struct delivery *delivery, const char *attempted,
+                          const char *what)
+{
+    if (delivery == NULL || delivery->thread == 0 ||
+        delivery->thread == PyThread_get_thread_ident())
+        return 0;
+    PyErr_Format(PyExc_RuntimeError,
+                 "%s %s in another thread than that of its loop; use "
+                 "call_soon_threadsafe() of the loop or the server",
+                 attempted, what);
+    return -1;
 }
 
 static void drop_unsent(struct delivery *delivery)
@@ -70,7 +101,8 @@ static int has_work(struct fdmux_loop *loop, void *userdata)
     const struct delivery *delivery = userdata;
 
     (void)loop;
-    return delivery->unsent_count > 0 || aio_loop_has_work(delivery->asyncio);
+    return delivery->unsent_count > 0 || delivery->first_unsent != NULL ||
+           aio_loop_has_work(delivery->asyncio);
 }
 
 /* watch(loop): make dispatch return when this loop of asyncio has something to do. None
@@ -176,6 +208,7 @@ static void drop_streams(struct delivery *delivery)
         stream->is_open = stream->can_write = false;
         stream_unlink(stream);
     }
+    delivery_drop_endpoints(delivery);
 }
 
 /* Only when the core has none of its streams. */
@@ -272,7 +305,7 @@ static int traverse(PyObject *self, visitproc visit, void *arg)
         r = visit((PyObject *)it, arg);
     for (uint32_t i = 0; r == 0 && i < delivery->unsent_count; i++)
         r = delivery_visit((PyObject *const *)&delivery->unsent[i], 1, visit, arg);
-    return r;
+    return r == 0 ? delivery_visit_endpoints(delivery, visit, arg) : r;
 }
 
 static int clear(PyObject *self)
@@ -312,6 +345,7 @@ static PyMethodDef methods[] = {
     {"leave", leave, METH_NOARGS, NULL},
     {"flush", flush, METH_NOARGS, NULL},
     {"streams", streams, METH_NOARGS, NULL},
+    {"endpoints", delivery_endpoints, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

@@ -18,6 +18,7 @@
 #include "fdmux_python.h"
 
 struct stream_object;
+struct endpoint_object;
 struct fdmux_frame;
 
 struct delivery {
@@ -29,6 +30,10 @@ struct delivery {
     struct stream_object **unsent; /* streams with gathered writes; each a reference */
     uint32_t unsent_count;
     uint32_t unsent_capacity;
+    struct endpoint_object *first_endpoint; /* open; owns a reference to each */
+    struct endpoint_object
+        *first_unsent; /* with gathered datagrams; each a reference */
+    struct endpoint_object *last_unsent;
     unsigned long thread; /* that runs the loop; 0: none */
     unsigned int depth; /* callbacks that are running */
     bool is_gathering; /* writes outside of callbacks too, while the loop runs */
@@ -58,8 +63,14 @@ extern PyTypeObject *delivery_type;
 
 /* delivery.c */
 int delivery_register(PyObject *module, bool is_main);
-/* Send what all streams have gathered. */
+/* Send what all streams and endpoints have gathered. */
 void delivery_flush(struct delivery *delivery);
+/* Around each call of Python for an event; the end of the outermost flushes. */
+void delivery_begin_call(struct delivery *delivery, struct fdmux_loop *loop);
+void delivery_end_call(struct delivery *delivery);
+/* Returns 0, or -1 with a RuntimeError on a thread other than the loop's. */
+int delivery_check_thread(const struct delivery *delivery, const char *attempted,
+                          const char *what);
 /* Remember that a stream has gathered writes. Returns 0, or -1 with an exception. */
 int delivery_add_unsent(struct delivery *delivery, struct stream_object *stream);
 
@@ -68,6 +79,21 @@ int delivery_add_unsent(struct delivery *delivery, struct stream_object *stream)
  * negative result that ends the batch. */
 int delivery_keep_error(struct delivery *delivery);
 PyObject *delivery_raise_error(PyObject *module, PyObject *loop_address);
+
+/* The callback `what` has raised: `target` reports it. KeyboardInterrupt, SystemExit
+ * and, unless it is of asyncio, all that is no Exception end the batch instead. Returns
+ * 0, or what ends the batch. */
+int delivery_callback_raised(struct delivery *delivery, PyObject *target,
+                             const char *what, bool is_asyncio);
+
+/* datagram_open.c */
+void delivery_add_unsent_endpoint(struct delivery *delivery,
+                                  struct endpoint_object *endpoint);
+void delivery_flush_endpoints(struct delivery *delivery);
+/* Close every endpoint without an event. */
+void delivery_drop_endpoints(struct delivery *delivery);
+int delivery_visit_endpoints(struct delivery *delivery, visitproc visit, void *arg);
+PyObject *delivery_endpoints(PyObject *self, PyObject *unused);
 
 /* events.c: called by the core. */
 int delivery_on_event(struct fdmux_loop *loop, const struct fdmux_stream_event *event,

@@ -1,7 +1,8 @@
 /* errors.c: exceptions that callbacks raise.
  *
- * Most end their stream, which reports them. Those that must leave dispatch end the
- * batch: they are kept, and raised by the Python function that called dispatch. */
+ * Most are reported by their stream, which ends, or endpoint. Those that must leave
+ * dispatch end the batch: they are kept, and raised by the Python function that called
+ * dispatch. */
 #include "stream_object.h"
 
 #include <errno.h>
@@ -79,36 +80,43 @@ PyObject *delivery_raise_error(PyObject *module, PyObject *loop_address)
     return failed == NULL ? delivery_new_ref(Py_None) : raise_kept(failed);
 }
 
-/* ---- exceptions that end a stream ---------------------------------------------- */
+/* ---- exceptions of callbacks --------------------------------------------------- */
 
 /* Must the exception leave dispatch? asyncio gives all others to its exception handler,
  * which reports BaseExceptions too. */
-static bool ends_batch(const struct stream_object *stream)
+static bool ends_batch(bool is_asyncio)
 {
-    if (!stream->is_transport)
+    if (!is_asyncio)
         return !PyErr_ExceptionMatches(PyExc_Exception);
     return PyErr_ExceptionMatches(PyExc_KeyboardInterrupt) ||
            PyErr_ExceptionMatches(PyExc_SystemExit);
 }
 
-int stream_callback_raised(struct stream_object *stream, const char *what)
+int delivery_callback_raised(struct delivery *delivery, PyObject *target,
+                             const char *what, bool is_asyncio)
 {
     PyObject *error, *name, *done = NULL;
     int r = 0;
 
-    if (ends_batch(stream))
-        return delivery_keep_error(stream->delivery);
+    if (ends_batch(is_asyncio))
+        return delivery_keep_error(delivery);
     error = take_exception();
     name = PyUnicode_FromString(what);
     if (name != NULL)
-        done = PyObject_CallMethodObjArgs(
-            (PyObject *)stream, delivery_names.callback_failed, error, name, NULL);
-    if (done == NULL && ends_batch(stream))
-        r = delivery_keep_error(stream->delivery);
+        done = PyObject_CallMethodObjArgs(target, delivery_names.callback_failed, error,
+                                          name, NULL);
+    if (done == NULL && ends_batch(is_asyncio))
+        r = delivery_keep_error(delivery);
     else if (done == NULL)
-        PyErr_WriteUnraisable((PyObject *)stream);
+        PyErr_WriteUnraisable(target);
     Py_XDECREF(done);
     Py_XDECREF(name);
     Py_XDECREF(error);
     return r;
+}
+
+int stream_callback_raised(struct stream_object *stream, const char *what)
+{
+    return delivery_callback_raised(stream->delivery, (PyObject *)stream, what,
+                                    stream->is_transport);
 }

@@ -277,14 +277,9 @@ int delivery_on_event(struct fdmux_loop *loop, const struct fdmux_stream_event *
     delivery = stream->delivery;
     Py_INCREF((PyObject *)stream); /* the callback may drop all other references */
     Py_INCREF((PyObject *)delivery);
-    delivery->depth++;
-    delivery->call_count++;
-    if (delivery->is_one_batch)
-        (void)fdmux_loop_wake(loop); /* inside a function of the loop it cannot fail */
+    delivery_begin_call(delivery, loop);
     r = deliver(stream, event);
-    delivery->depth--;
-    if (delivery->unsent_count > 0 && delivery->depth == 0)
-        delivery_flush(delivery);
+    delivery_end_call(delivery);
     Py_DECREF((PyObject *)delivery);
     Py_DECREF((PyObject *)stream);
     return r;

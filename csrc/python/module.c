@@ -2,6 +2,7 @@
 #define FDMUX_TABLE_SHARED
 #include "aio.h"
 #include "completion.h"
+#include "datagram_object.h"
 #include "frames.h"
 #include "tls_session.h"
 
@@ -66,7 +67,8 @@ static int execute(PyObject *module)
         return -1;
     if (delivery_register(module, is_main) < 0 || stream_type_register(module) < 0 ||
         completion_port_register(module, is_main) < 0 ||
-        completion_register(module) < 0)
+        completion_register(module) < 0 ||
+        endpoint_type_register(module, is_main) < 0)
         return -1;
     return tls_session_register(module, is_main);
 }
@@ -79,7 +81,7 @@ static PyModuleDef_Slot slots[] = {
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,
     .m_name = "fdmux._delivery",
-    .m_doc = "Calls Python for the events of streams, and writes to them.",
+    .m_doc = "Calls Python for the events of streams and endpoints, and sends.",
     .m_methods = methods,
     .m_slots = slots,
 };

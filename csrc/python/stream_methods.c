@@ -4,16 +4,7 @@
 
 int stream_check_thread(const struct stream_object *stream, const char *attempted)
 {
-    const struct delivery *delivery = stream->delivery;
-
-    if (delivery == NULL || delivery->thread == 0 ||
-        delivery->thread == PyThread_get_thread_ident())
-        return 0;
-    PyErr_Format(PyExc_RuntimeError,
-                 "%s a stream in another thread than that of its loop; use "
-                 "call_soon_threadsafe() of the loop or the server",
-                 attempted);
-    return -1;
+    return delivery_check_thread(stream->delivery, attempted, "a stream");
 }
 
 /* ---- the end ------------------------------------------------------------------- */

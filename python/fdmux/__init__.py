@@ -5,6 +5,7 @@ the GIL. One pollable descriptor stands for a whole loop, timers included.
 """
 
 from fdmux import _native, aio, framing, hosts
+from fdmux._delivery import Datagram
 from fdmux._native import (
     ABI_VERSION,
     ForkedLoop,
@@ -13,6 +14,12 @@ from fdmux._native import (
     NotRegistered,
     Stats,
 )
+from fdmux.datagrams.endpoint import (
+    DatagramEndpoint,
+    DatagramHandler,
+    DatagramStats,
+)
+from fdmux.datagrams.limits import DatagramLimits
 from fdmux.hosts import Mounted, current, mount
 from fdmux.loop.event_loop import SelectorEventLoop
 from fdmux.loop.guest import Guest
@@ -44,6 +51,11 @@ __all__ = [
     "EVENT_READ",
     "EVENT_WRITE",
     "ClientPool",
+    "Datagram",
+    "DatagramEndpoint",
+    "DatagramHandler",
+    "DatagramLimits",
+    "DatagramStats",
     "Delimited",
     "EchoServer",
     "FixedSize",

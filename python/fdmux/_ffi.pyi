@@ -90,6 +90,13 @@ class CStreamOptions(CData):
     idle_timeout_ns: int
     stall_timeout_ns: int
 
+class CDatagramOptions(CData):
+    struct_size: int
+    size_max: int
+    queue_max: int
+    queue_low: int
+    flags: int
+
 class CStreamStats(CData):
     struct_size: int
     received: int
@@ -147,6 +154,10 @@ class Ffi:
         self, cdecl: Literal["struct fdmux_stream_options *"]
     ) -> CStreamOptions: ...
     @overload
+    def new(
+        self, cdecl: Literal["struct fdmux_datagram_options *"]
+    ) -> CDatagramOptions: ...
+    @overload
     def new(self, cdecl: Literal["struct fdmux_stream_stats *"]) -> CStreamStats: ...
     @overload
     def new(
@@ -160,7 +171,7 @@ class Ffi:
     def cast(self, cdecl: Literal["struct fdmux_loop *"], value: int) -> CLoop: ...
     def addressof(self, lib: Lib, name: Literal["fdmux_py_select"]) -> CData: ...
     def string(self, value: CString) -> bytes: ...
-    def buffer(self, value: CIndices | CStreamOptions) -> Buffer: ...
+    def buffer(self, value: CIndices | CStreamOptions | CDatagramOptions) -> Buffer: ...
 
 class Lib(Protocol):
     FDMUX_ABI_MAJOR: int
@@ -172,6 +183,18 @@ class Lib(Protocol):
     FDMUX_FEATURE_EDGE: int
     FDMUX_FEATURE_EXCLUSIVE: int
 
+    FDMUX_DATAGRAM_ERROR: int
+    FDMUX_DATAGRAM_CLOSED: int
+    FDMUX_DATAGRAM_BORROW: int
+    FDMUX_DATAGRAM_LOCAL: int
+    FDMUX_DATAGRAM_ECN: int
+    FDMUX_DATAGRAM_ERRORS: int
+    FDMUX_DATAGRAM_GRO: int
+    FDMUX_DATAGRAM_CAN_BATCH: int
+    FDMUX_DATAGRAM_CAN_GSO: int
+    FDMUX_DATAGRAM_CAN_GRO: int
+
+    def fdmux_datagram_features(self, loop: CLoop) -> int: ...
     def fdmux_loop_create(self, options: CLoopOptions, ret: CLoopPointer) -> int: ...
     def fdmux_loop_destroy(self, loop: CLoop) -> CLoop: ...
     def fdmux_loop_fd(self, loop: CLoop) -> int: ...
@@ -246,6 +269,8 @@ class Lib(Protocol):
     FDMUX_CALL_RECV: int
     FDMUX_CALL_SEND: int
     FDMUX_CALL_ACCEPT: int
+    FDMUX_CALL_RECVMMSG: int
+    FDMUX_CALL_SENDMMSG: int
     FDMUX_CALL_WAIT: int
     FDMUX_CALL_EPOLL_CTL: int
     def fdmux_testing_short(self, length_max: int) -> None: ...

@@ -54,6 +54,13 @@ FEATURES = {
 }
 
 
+DATAGRAM_FEATURES = {
+    lib.FDMUX_DATAGRAM_CAN_BATCH: "batches",
+    lib.FDMUX_DATAGRAM_CAN_GSO: "GSO",
+    lib.FDMUX_DATAGRAM_CAN_GRO: "GRO",
+}
+
+
 def backend_names() -> tuple[str, ...]:
     """Return the names of the backends in this library, best first."""
     names = map(lib.fdmux__backend_name, itertools.count())
@@ -368,6 +375,16 @@ class NativeLoop:
 def c_loop_of(native: NativeLoop) -> CLoop:
     """Return the pointer that C takes; valid while ``native`` lives."""
     return native._c_loop  # noqa: SLF001 - this module's own class
+
+
+def datagram_features(native: NativeLoop) -> tuple[str, ...]:
+    """Return what the kernel can do for datagrams.
+
+    Raises:
+        OSError: There is no descriptor to ask it with.
+    """
+    bits = check(lib.fdmux_datagram_features(c_loop_of(native)), "ask about datagrams")
+    return tuple(name for bit, name in DATAGRAM_FEATURES.items() if bits & bit)
 
 
 def finish_streams(native: NativeLoop) -> None:

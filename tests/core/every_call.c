@@ -542,6 +542,11 @@ static int call_datagram_await_writable(struct fdmux_loop *loop, uint64_t token)
     return fdmux_datagram_await_writable(loop, token, 0);
 }
 
+static int call_datagram_queued(struct fdmux_loop *loop, uint64_t token)
+{
+    return fdmux_datagram_queued(loop, token);
+}
+
 const struct call every_call[] = {
     {"loop_fd", KINDLESS, call_fd},
     {"loop_next_deadline", KINDLESS, call_next_deadline},
@@ -598,6 +603,7 @@ const struct call every_call[] = {
     {"datagram_fd", ENDPOINT, call_datagram_fd},
     {"datagram_stats", ENDPOINT, call_datagram_stats},
     {"datagram_await_writable", ENDPOINT, call_datagram_await_writable},
+    {"datagram_queued", ENDPOINT, call_datagram_queued},
 };
 
 const size_t every_call_count = sizeof every_call / sizeof *every_call;

@@ -33,6 +33,7 @@ TEST(queued_datagrams_leave_in_order)
         CHECK_EQ(send_text(loop, endpoint, port, texts[i]), 0);
     CHECK_EQ(datagram_stats(loop, endpoint).queued_count, 4);
     CHECK_EQ(datagram_stats(loop, endpoint).queued, 16 + 4 * 64);
+    CHECK_EQ(fdmux_datagram_queued(loop, endpoint), 16 + 4 * 64);
     CHECK_EQ(run_once(loop), 0); /* the kernel still takes none */
     refuse_none();
     CHECK(!has_datagram(fd));

@@ -26,6 +26,8 @@ from tests.tree import ROOT
 
 from fdmux import (
     ClientPool,
+    DatagramEndpoint,
+    DatagramHandler,
     EchoServer,
     SelectorEventLoop,
     ServerLimits,
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from tests.python.conftest import FakeClock
 
     from fdmux import Stream
+    from fdmux.datagrams.address import Address
 
 ROW = re.compile(r"^\| (?P<what>[^|]+) \| (?P<default>[^|]+) \|", re.MULTILINE)
 NUMBER = re.compile(r"[\d,]+")
@@ -608,3 +611,63 @@ def test_read_has_a_timeout(stated: int, monkeypatch: pytest.MonkeyPatch) -> Non
     with here, there, pytest.raises(TimeoutGivenError) as caught:
         read_with_timeout(here, 1)
     assert caught.value.args == (stated,)
+
+
+# Datagrams ----------------------------------------------------------------------------
+
+
+class Heard(DatagramHandler):
+    """Records the sizes of datagrams, by batch."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+
+    def on_datagrams(
+        self, _endpoint: DatagramEndpoint, datagrams: list[tuple[bytes, Address | None]]
+    ) -> None:
+        self.batches.append([len(data) for data, _address in datagrams])
+
+
+def unix_endpoint(
+    loop: SelectorEventLoop, handler: DatagramHandler
+) -> tuple[DatagramEndpoint, socket.socket]:
+    """An endpoint and its peer; UDP has no datagrams beyond the limit."""
+    here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    return DatagramEndpoint(loop, handler, sock=here), there
+
+
+@states("bytes of a datagram, beyond which it is cut")
+def test_datagram_is_cut(stated: int, loop: SelectorEventLoop) -> None:
+    handler = Heard()
+    _endpoint, peer = unix_endpoint(loop, handler)
+    with peer:
+        peer.send(bytes(stated + 1))
+        loop.run_once(LONG)
+    assert handler.batches == [[stated]]
+
+
+@states("datagrams received by an endpoint in one iteration")
+def test_endpoint_takes_a_portion_of_a_flood(
+    stated: int, loop: SelectorEventLoop
+) -> None:
+    handler = Heard()
+    endpoint = DatagramEndpoint(loop, handler, address=("127.0.0.1", 0))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+        for _ in range(stated + 1):
+            peer.sendto(b"x", endpoint.sockname)
+        loop.run_once(LONG)
+    assert handler.batches == [[1] * stated]
+
+
+@pytest.mark.faults
+@states("bytes queued by an endpoint, beyond which datagrams are dropped")
+def test_queue_of_an_endpoint_has_a_bound(stated: int, loop: SelectorEventLoop) -> None:
+    endpoint, peer = unix_endpoint(loop, DatagramHandler())
+    each = 64 + KIB - 64  # what counts, and its bytes
+    lib.fdmux_testing_fail(lib.FDMUX_CALL_SEND, 1, errno.EAGAIN, 1)
+    with peer:
+        for _ in range(stated // each + 1):
+            endpoint.send(bytes(KIB - 64))
+        stats = endpoint.stats
+        lib.fdmux_testing_fail(0, 0, 0, 0)
+    assert (stats.queued, stats.dropped) == (stated, 1)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow  # the core is built for the first of them
 
 SOURCES = ROOT / "examples" / "plain-c"
-PROGRAMS = ("first", "echo")
+PROGRAMS = ("first", "echo", "datagrams")
 INSTALLED = {
     "include/fdmux.h",
     "include/fdmux_api.h",
@@ -102,11 +102,12 @@ def test_prefix_is_found_by_cmake_prefix_path(
 
 
 def test_programs_run(programs: Path, tool: Tool) -> None:
-    """One fixture for both, so that each combination is built once."""
+    """One fixture for all, so that each combination is built once."""
     assert tool(programs / "first") == (
         '3 ticks, "pipe" from the pipe, "thread" from the thread\n'
     )
     check_echo(programs / "echo")
+    check_datagrams(programs / "datagrams")
     libraries = tool("readelf", "--dynamic", "--wide", programs / "echo")
     assert "NEEDED" in libraries
     assert "python" not in libraries
@@ -130,6 +131,24 @@ def check_echo(program: Path) -> None:
             server.kill()
     assert server.returncode == 0
     assert said == f"2 connections, {len(data) + 10} bytes back\n"
+
+
+def check_datagrams(program: Path) -> None:
+    with subprocess.Popen([program], stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            port = int(server.stdout.readline().rpartition(":")[2])
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+                client.settimeout(10)
+                client.connect(("127.0.0.1", port))
+                for data in (b"one", b"", b"three"):
+                    client.send(data)
+                assert [client.recv(10) for _ in range(3)] == [b"one", b"", b"three"]
+            server.send_signal(signal.SIGTERM)
+            said, _ = server.communicate(timeout=10)
+        finally:
+            server.kill()
+    assert (server.returncode, said) == (0, "3 datagrams, 3 back\n")
 
 
 def echoed(port: int, data: bytes) -> bytes:

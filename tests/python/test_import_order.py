@@ -63,6 +63,12 @@ streams.listener
 streams.server
 streams.echo
 
+datagrams
+datagrams.limits
+datagrams.address
+datagrams.socket_view
+datagrams.endpoint
+
 pool
 pool.replies
 pool.outcome

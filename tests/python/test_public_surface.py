@@ -26,6 +26,11 @@ REVIEWED = {
     "EVENT_READ",
     "EVENT_WRITE",
     "ClientPool",
+    "Datagram",
+    "DatagramEndpoint",
+    "DatagramHandler",
+    "DatagramLimits",
+    "DatagramStats",
     "Delimited",
     "EchoServer",
     "FixedSize",
@@ -195,7 +200,7 @@ def test_versions_come_from_the_header(headers: dict[str, str]) -> None:
 
 
 def test_extension_has_what_the_headers_declare(headers: dict[str, str]) -> None:
-    for name in ("fdmux.h", "fdmux_api.h", "fdmux_stream.h"):
+    for name in ("fdmux.h", "fdmux_api.h", "fdmux_stream.h", "fdmux_datagram.h"):
         declared = functions_of(headers[name])
         assert declared
         assert declared <= set(dir(lib)), name
@@ -203,6 +208,7 @@ def test_extension_has_what_the_headers_declare(headers: dict[str, str]) -> None
         functions_of(headers["fdmux.h"])
         | functions_of(headers["fdmux_api.h"])
         | functions_of(headers["fdmux_stream.h"])
+        | functions_of(headers["fdmux_datagram.h"])
     )
 
 
@@ -219,6 +225,7 @@ def test_extension_has_the_constants_of_the_headers(headers: dict[str, str]) -> 
     [
         ("fdmux.h", "fdmux_api.h", "fdmux_"),
         ("fdmux_stream.h", "fdmux_stream.h", "fdmux_stream_"),
+        ("fdmux_datagram.h", "fdmux_datagram.h", "fdmux_datagram_"),
     ],
 )
 def test_table_has_every_function(

@@ -13,6 +13,7 @@ import socket
 BUFFER_SIZE = 256 * 1024
 BACKLOG = 1024
 CONNECTION_MAX = 10_000
+DATAGRAM_BUFFER = 4 * 1024 * 1024  # as programs/native/datagram_socket.h
 PR_SET_PDEATHSIG = 1
 
 
@@ -33,3 +34,12 @@ def announce(port: int) -> None:
     if libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM) != 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     print(port, flush=True)
+
+
+def bind_datagrams() -> socket.socket:
+    """Return a datagram socket on a free loopback port, with a large buffer."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, DATAGRAM_BUFFER)
+    sock.setblocking(False)
+    sock.bind(("127.0.0.1", 0))
+    return sock

@@ -16,7 +16,12 @@ from typing import TYPE_CHECKING
 
 import _cffi_backend
 
-from fdmux._native import ABI_VERSION, NativeLoop, backend_names
+from fdmux._native import (
+    ABI_VERSION,
+    NativeLoop,
+    backend_names,
+    datagram_features,
+)
 from fdmux.commands.failure import Failure, reason
 from fdmux.commands.output import write
 from fdmux.sdk import __version__, get_include
@@ -46,6 +51,7 @@ class Facts:
         abi: Major and minor of the C interface.
         backend: The backend that a loop uses by default.
         features: For each backend here, what its loops can do.
+        datagrams: What the kernel can do for datagrams: batches, GSO, GRO.
         include_dir: The folder of the headers; ``None`` if this install has none.
         open_files_soft: The soft RLIMIT_NOFILE; ``None`` for no limit.
         open_files_hard: How far a program may raise that.
@@ -59,6 +65,7 @@ class Facts:
     abi: tuple[int, int]
     backend: str
     features: dict[str, list[str]]
+    datagrams: list[str]
     include_dir: str | None
     python: str
     cffi: str
@@ -104,6 +111,7 @@ def gather() -> Facts:
         abi=ABI_VERSION,
         backend=next(iter(features)),
         features=features,
+        datagrams=find_datagrams(),
         include_dir=find_include(),
         python=f"{platform.python_implementation()} {platform.python_version()}",
         cffi=_cffi_backend.__version__,
@@ -145,6 +153,15 @@ def try_backend(name: str | None) -> dict[str, list[str]]:
         raise Failure(reason(error)) from error
 
 
+def find_datagrams() -> list[str]:
+    """Ask the kernel what it can do for datagrams."""
+    try:
+        with NativeLoop() as loop:
+            return list(datagram_features(loop))
+    except OSError as error:
+        raise Failure(reason(error)) from error
+
+
 def find_include() -> str | None:
     """Return the folder of the headers, if there is one."""
     try:
@@ -170,6 +187,7 @@ def table(facts: Facts) -> list[tuple[str, str]]:
         mark = " (default)" if name == facts.backend else ""
         rows.append(("backend", f"{name}{mark}: {', '.join(found) or 'nothing more'}"))
     rows.append(("tls", f"{TLS[facts.tls]}: {facts.tls_reason}"))
+    rows.append(("datagrams", ", ".join(facts.datagrams) or "one by one"))
     soft, hard = counted(facts.open_files_soft), counted(facts.open_files_hard)
     rows.append(("open files", f"{soft}, can be raised to {hard}"))
     rows.append(("backlog", f"{counted(facts.backlog_max)} at most"))

@@ -112,6 +112,8 @@ class CoreLoop:
             return
         for stream in self.delivery.streams():
             stream.abort()
+        for endpoint in self.delivery.endpoints():
+            endpoint.abort()
         with contextlib.suppress(LoopClosed):  # somebody else has closed it
             finish_streams(native)
 

@@ -215,6 +215,10 @@ FDMUX_API int fdmux_datagram_stats(struct fdmux_loop *loop, uint64_t endpoint,
 FDMUX_API int fdmux_datagram_await_writable(struct fdmux_loop *loop, uint64_t endpoint,
                                             uint32_t queue_low);
 
+/* Returns how many bytes are queued, 64 for each datagram included; unlike
+ * fdmux_datagram_stats without a system call. */
+FDMUX_API int fdmux_datagram_queued(struct fdmux_loop *loop, uint64_t endpoint);
+
 /* The functions above for callers that do not link the core: fdmux_api.datagram. It
  * only grows, at its end. */
 struct fdmux_datagram_api {
@@ -240,6 +244,7 @@ struct fdmux_datagram_api {
                  struct fdmux_datagram_stats *stats);
     int (*await_writable)(struct fdmux_loop *loop, uint64_t endpoint,
                           uint32_t queue_low);
+    int (*queued)(struct fdmux_loop *loop, uint64_t endpoint);
 };
 
 /* cffi:end */

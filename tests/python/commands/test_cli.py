@@ -185,6 +185,20 @@ def test_info_without_a_descriptor_names_the_attempt(
     assert capsys.readouterr().err == "fdmux: create a loop: Too many open files\n"
 
 
+@pytest.mark.faults
+def test_info_says_what_the_kernel_cannot(capsys: pytest.CaptureFixture[str]) -> None:
+    kinds = lib.FDMUX_CALL_SOCKET | lib.FDMUX_CALL_RECVMMSG
+    lib.fdmux_testing_fail(kinds, 1, errno.EMFILE, True)
+    try:
+        assert main(["info"]) == 1
+        assert "ask about datagrams: Too many" in capsys.readouterr().err
+        lib.fdmux_testing_fail(kinds, 2, errno.ENOSYS, True)
+        assert main(["info"]) == 0
+    finally:
+        lib.fdmux_testing_fail(0, 0, 0, False)
+    assert "datagrams   one by one" in capsys.readouterr().out
+
+
 def test_info_as_json() -> None:
     done = run("info", "--json")
     assert done.returncode == 0
@@ -197,6 +211,7 @@ def test_info_as_json() -> None:
     with fdmux.NativeLoop() as loop:
         assert facts["backend"] == loop.backend
     assert "poll" in facts["features"]
+    assert set(facts["datagrams"]) <= {"batches", "GSO", "GRO"}
     assert facts["open_files_soft"] is None or facts["open_files_soft"] > 0
     assert facts["python"].endswith(sys.version.split()[0])
     assert (facts["tls"], facts["tls_reason"]) == ("openssl", ssl.OPENSSL_VERSION)
@@ -209,6 +224,7 @@ def test_info_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     with fdmux.NativeLoop() as loop:
         assert f"{loop.backend} (default): " in text
     assert "open files  " in text
+    assert "datagrams   " in text
     assert "by OpenSSL's functions: OpenSSL " in text
 
 

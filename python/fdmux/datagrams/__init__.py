@@ -1,0 +1,1 @@
+"""Datagrams: endpoints that receive and send them in batches, with callbacks."""
