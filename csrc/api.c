@@ -48,6 +48,8 @@ static const struct fdmux_datagram_api datagram_api = {
     .stats = fdmux_datagram_stats,
     .await_writable = fdmux_datagram_await_writable,
     .queued = fdmux_datagram_queued,
+    .pause = fdmux_datagram_pause,
+    .resume = fdmux_datagram_resume,
 };
 
 static const struct fdmux_api api = {

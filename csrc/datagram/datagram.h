@@ -41,6 +41,7 @@ enum {
     FDMUX__ENDPOINT_RETRYING = 0x20, /* it waits for its timer instead */
     FDMUX__ENDPOINT_WRITABLE_WANTED = 0x40,
     FDMUX__ENDPOINT_HAS_TIMER = 0x80, /* an unconnected Unix socket, see backlog.c */
+    FDMUX__ENDPOINT_PAUSED = 0x200, /* by the user */
     FDMUX__ENDPOINT_GRO = 0x100, /* the kernel joins datagrams */
 };
 
@@ -223,8 +224,8 @@ static inline uint32_t fdmux__endpoint_slot(const struct fdmux__endpoint *endpoi
 static inline bool fdmux__endpoint_is_reading(const struct fdmux_loop *loop,
                                               const struct fdmux__endpoint *endpoint)
 {
-    return (endpoint->state & (FDMUX__ENDPOINT_FAILED | FDMUX__ENDPOINT_CLOSING)) ==
-               0 &&
+    return (endpoint->state & (FDMUX__ENDPOINT_FAILED | FDMUX__ENDPOINT_CLOSING |
+                               FDMUX__ENDPOINT_PAUSED)) == 0 &&
            !atomic_load_explicit(&loop->is_closed, memory_order_relaxed);
 }
 

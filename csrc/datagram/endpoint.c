@@ -33,8 +33,9 @@ int fdmux__endpoint_find(struct fdmux_loop *loop, uint64_t token,
 static uint32_t wanted(const struct fdmux__endpoint *endpoint)
 {
     uint32_t state = endpoint->state;
-    uint32_t events =
-        (state & FDMUX__ENDPOINT_CLOSING) == 0 ? FDMUX_READ | FDMUX_PEER_CLOSED : 0;
+    uint32_t events = (state & (FDMUX__ENDPOINT_CLOSING | FDMUX__ENDPOINT_PAUSED)) == 0
+                          ? FDMUX_READ | FDMUX_PEER_CLOSED
+                          : 0;
 
     if ((state & FDMUX__ENDPOINT_FAILED) != 0)
         return 0;

@@ -206,3 +206,28 @@ int fdmux_datagram_queued(struct fdmux_loop *loop, uint64_t token)
 
     return r < 0 ? r : (int)endpoint->queued; /* at most queue_max, an int32_t */
 }
+
+static int set_paused(struct fdmux_loop *loop, uint64_t token, bool is_paused)
+{
+    struct fdmux__endpoint *endpoint;
+    int r = fdmux__endpoint_find(loop, token, &endpoint);
+
+    if (r < 0)
+        return r;
+    if (is_paused)
+        endpoint->state |= FDMUX__ENDPOINT_PAUSED;
+    else
+        endpoint->state &= ~(uint32_t)FDMUX__ENDPOINT_PAUSED;
+    fdmux__endpoint_watch(loop, endpoint);
+    return 0;
+}
+
+int fdmux_datagram_pause(struct fdmux_loop *loop, uint64_t token)
+{
+    return set_paused(loop, token, true);
+}
+
+int fdmux_datagram_resume(struct fdmux_loop *loop, uint64_t token)
+{
+    return set_paused(loop, token, false);
+}

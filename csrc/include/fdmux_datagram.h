@@ -192,6 +192,11 @@ FDMUX_API int fdmux_datagram_send_many(struct fdmux_loop *loop, uint64_t endpoin
                                        const struct fdmux_datagram *datagrams,
                                        uint32_t count);
 
+/* Stop receiving until fdmux_datagram_resume; what arrives waits in the socket. Returns
+ * 0. */
+FDMUX_API int fdmux_datagram_pause(struct fdmux_loop *loop, uint64_t endpoint);
+FDMUX_API int fdmux_datagram_resume(struct fdmux_loop *loop, uint64_t endpoint);
+
 /* Close an endpoint: with FDMUX_DATAGRAM_DROP at once, otherwise once the queue is
  * sent.
  *
@@ -245,6 +250,8 @@ struct fdmux_datagram_api {
     int (*await_writable)(struct fdmux_loop *loop, uint64_t endpoint,
                           uint32_t queue_low);
     int (*queued)(struct fdmux_loop *loop, uint64_t endpoint);
+    int (*pause)(struct fdmux_loop *loop, uint64_t endpoint);
+    int (*resume)(struct fdmux_loop *loop, uint64_t endpoint);
 };
 
 /* cffi:end */

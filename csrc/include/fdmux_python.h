@@ -251,6 +251,8 @@ static inline struct fdmux_queue *fdmux_queue_from_object(PyObject *object)
 #define fdmux_datagram_send_many(...) fdmux_table->datagram->send_many(__VA_ARGS__)
 #define fdmux_datagram_close(...) fdmux_table->datagram->close(__VA_ARGS__)
 #define fdmux_datagram_fd(...) fdmux_table->datagram->fd(__VA_ARGS__)
+#define fdmux_datagram_pause(...) fdmux_table->datagram->pause(__VA_ARGS__)
+#define fdmux_datagram_resume(...) fdmux_table->datagram->resume(__VA_ARGS__)
 #define fdmux_datagram_queued(...) fdmux_table->datagram->queued(__VA_ARGS__)
 #define fdmux_datagram_stats(...) fdmux_table->datagram->stats(__VA_ARGS__)
 #define fdmux_datagram_await_writable(...)                                             \

@@ -343,7 +343,7 @@ static int iterate(PyObject *self)
         return -1;
     if (loop->delivery != NULL &&
         Py_TYPE((PyObject *)loop->delivery) == delivery_type &&
-        loop->delivery->unsent_count > 0)
+        delivery_has_unsent(loop->delivery))
         delivery_flush(loop->delivery);
     if (bound_wait(self, &timeout) < 0)
         return -1;

@@ -125,14 +125,23 @@ static int deliver_list(struct endpoint_object *endpoint,
     return r < 0 ? raised(endpoint, "on_datagrams") : 0;
 }
 
+/* A callback may set the fields from which it is called to None. */
 static PyObject *call_one(struct endpoint_object *endpoint, PyObject *data,
                           PyObject *address)
 {
-    if (delivery_is_set(endpoint->run))
-        return PyObject_CallFunctionObjArgs(endpoint->run, endpoint->on_datagram, data,
-                                            address, NULL);
-    return PyObject_CallFunctionObjArgs(endpoint->on_datagram, (PyObject *)endpoint,
-                                        data, address, NULL);
+    PyObject *take = delivery_new_ref(endpoint->on_datagram);
+    PyObject *run =
+        delivery_is_set(endpoint->run) ? delivery_new_ref(endpoint->run) : NULL;
+    PyObject *answer;
+
+    if (run != NULL)
+        answer = PyObject_CallFunctionObjArgs(run, take, data, address, NULL);
+    else
+        answer = PyObject_CallFunctionObjArgs(take, (PyObject *)endpoint, data, address,
+                                              NULL);
+    Py_DECREF(take);
+    Py_XDECREF(run);
+    return answer;
 }
 
 static int deliver_one(struct endpoint_object *endpoint,
@@ -164,7 +173,9 @@ static int deliver_each(struct endpoint_object *endpoint,
 {
     int result = 0;
 
-    for (uint32_t i = 0; i < event->count && endpoint->is_open; i++) {
+    for (uint32_t i = 0; i < event->count && endpoint->is_open &&
+                         delivery_is_set(endpoint->on_datagram);
+         i++) {
         int r = deliver_one(endpoint, &event->datagrams[i]);
 
         if (r < 0)
@@ -175,10 +186,37 @@ static int deliver_each(struct endpoint_object *endpoint,
 
 /* ---- the other events ---------------------------------------------------------- */
 
+static PyObject *call_event(struct endpoint_object *endpoint,
+                            const struct fdmux_datagram_event *event)
+{
+    PyObject *address =
+        endpoint_address_object(endpoint, event->address, event->address_size);
+    PyObject *method =
+        PyObject_GetAttr(endpoint_target(endpoint), delivery_names.event);
+    PyObject *kind = PyLong_FromUnsignedLong(event->kind);
+    PyObject *error = PyLong_FromLong(event->error);
+    PyObject *run =
+        delivery_is_set(endpoint->run) ? delivery_new_ref(endpoint->run) : NULL;
+    PyObject *done = NULL;
+
+    if (address != NULL && method != NULL && kind != NULL && error != NULL)
+        done =
+            run != NULL
+                ? PyObject_CallFunctionObjArgs(run, method, kind, error, address, NULL)
+                : PyObject_CallFunctionObjArgs(method, kind, error, address, NULL);
+    Py_XDECREF(address);
+    Py_XDECREF(method);
+    Py_XDECREF(kind);
+    Py_XDECREF(error);
+    Py_XDECREF(run);
+    return done;
+}
+
 static int deliver_event(struct endpoint_object *endpoint,
                          const struct fdmux_datagram_event *event)
 {
-    PyObject *address, *method, *done = NULL;
+    PyObject *done;
+    int r;
 
     if (event->kind == FDMUX_DATAGRAM_CLOSED) {
         endpoint->is_open = false;
@@ -186,29 +224,12 @@ static int deliver_event(struct endpoint_object *endpoint,
         endpoint_drop_outgoing(endpoint);
         endpoint_unlink(endpoint);
     }
-    address = endpoint_address_object(endpoint, event->address, event->address_size);
-    method = PyObject_GetAttr(endpoint_target(endpoint), delivery_names.event);
-    if (address != NULL && method != NULL) {
-        PyObject *kind = PyLong_FromUnsignedLong(event->kind);
-        PyObject *error = PyLong_FromLong(event->error);
-
-        if (kind != NULL && error != NULL)
-            done =
-                delivery_is_set(endpoint->run)
-                    ? PyObject_CallFunctionObjArgs(endpoint->run, method, kind, error,
-                                                   address, NULL)
-                    : PyObject_CallFunctionObjArgs(method, kind, error, address, NULL);
-        Py_XDECREF(kind);
-        Py_XDECREF(error);
-    }
-    Py_XDECREF(address);
-    Py_XDECREF(method);
+    done = call_event(endpoint, event);
+    r = done == NULL ? raised(endpoint, "event") : 0;
+    Py_XDECREF(done);
     if (event->kind == FDMUX_DATAGRAM_CLOSED)
         endpoint->token = 0;
-    if (done == NULL)
-        return raised(endpoint, "event");
-    Py_DECREF(done);
-    return 0;
+    return r;
 }
 
 static int deliver(struct endpoint_object *endpoint,

@@ -60,6 +60,7 @@ struct endpoint_object {
     bool is_over; /* CLOSED was delivered */
     bool has_facts; /* the items of lists are Datagrams */
     bool has_flow; /* the owner does flow control */
+    bool is_connected; /* the owner sends without an address */
 };
 
 extern PyTypeObject *datagram_item_type; /* fdmux.Datagram */
@@ -109,6 +110,9 @@ PyObject *endpoint_send(PyObject *self, PyObject *const *arguments, Py_ssize_t c
 PyObject *endpoint_send_many(PyObject *self, PyObject *pairs);
 PyObject *endpoint_send_segments(PyObject *self, PyObject *const *arguments,
                                  Py_ssize_t count);
+
+PyObject *endpoint_sendto(PyObject *self, PyObject *const *arguments, Py_ssize_t count,
+                          PyObject *names);
 
 /* datagram_events.c: called by the core. */
 int endpoint_on_event(struct fdmux_loop *loop, const struct fdmux_datagram_event *event,

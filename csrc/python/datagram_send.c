@@ -312,3 +312,67 @@ PyObject *endpoint_send_segments(PyObject *self, PyObject *const *arguments,
         return NULL;
     return delivery_new_ref(Py_None);
 }
+
+/* ---- asyncio ------------------------------------------------------------------- */
+
+/* Can the datagram leave by way of the core? Returns the size of its address, or -1:
+ * asyncio's own code decides what is wrong. */
+static int find_address(struct endpoint_object *endpoint, PyObject *data,
+                        PyObject *address, union any_sockaddr *ret_address)
+{
+    int size;
+
+    if (!endpoint->is_open || !endpoint_is_live(endpoint) ||
+        !PyBytes_CheckExact(data) || PyBytes_Size(data) == 0 ||
+        PyBytes_Size(data) > INT32_MAX ||
+        endpoint->is_connected != (address == Py_None))
+        return -1;
+    if (endpoint->delivery->thread != 0 &&
+        endpoint->delivery->thread != PyThread_get_thread_ident())
+        return -1;
+    size = endpoint_address_from(endpoint, address, ret_address);
+    PyErr_Clear(); /* such as a name: asyncio's own code resolves it */
+    return size;
+}
+
+/* The argument `addr`, by position or by name. NULL: something else was given. */
+static PyObject *address_in(PyObject *const *arguments, Py_ssize_t count,
+                            PyObject *names)
+{
+    Py_ssize_t named = names == NULL ? 0 : PyTuple_Size(names);
+
+    if (count == 1 && named == 0)
+        return Py_None;
+    if (count == 2 && named == 0)
+        return arguments[1];
+    if (count == 1 && named == 1 &&
+        PyUnicode_CompareWithASCIIString(PyTuple_GetItem(names, 0), "addr") == 0)
+        return arguments[1];
+    PyErr_SetString(PyExc_TypeError, "sendto() takes data, and addr or None");
+    return NULL;
+}
+
+/* _sendto(data, addr=None): the method of a transport of asyncio. The owner's
+ * _sendto_slowly does what is not done here. */
+PyObject *endpoint_sendto(PyObject *self, PyObject *const *arguments, Py_ssize_t count,
+                          PyObject *names)
+{
+    struct endpoint_object *endpoint = (struct endpoint_object *)self;
+    PyObject *address = address_in(arguments, count, names);
+    struct outgoing to;
+    int size;
+
+    if (address == NULL)
+        return NULL;
+    size = find_address(endpoint, arguments[0], address, &to.address);
+    if (size < 0) {
+        if (!delivery_is_set(endpoint->owner))
+            return delivery_new_ref(Py_None); /* closed long ago */
+        return PyObject_CallMethod(endpoint->owner, "_sendto_slowly", "OO",
+                                   arguments[0], address);
+    }
+    to.address_size = (uint16_t)size;
+    to.local_size = to.segment_size = 0;
+    return endpoint_gather(endpoint, arguments[0], &to) < 0 ? NULL
+                                                            : delivery_new_ref(Py_None);
+}

@@ -130,6 +130,27 @@ static PyObject *set_flow(PyObject *self, PyObject *number)
     return delivery_new_ref(Py_None);
 }
 
+/* _pause(), _resume(): stop receiving, and go on. */
+static PyObject *pause_receiving(PyObject *self, PyObject *unused)
+{
+    const struct endpoint_object *endpoint = (struct endpoint_object *)self;
+
+    (void)unused;
+    if (endpoint_is_live(endpoint)) /* as above */
+        (void)fdmux_datagram_pause(endpoint->delivery->loop, endpoint->token);
+    return delivery_new_ref(Py_None);
+}
+
+static PyObject *resume_receiving(PyObject *self, PyObject *unused)
+{
+    const struct endpoint_object *endpoint = (struct endpoint_object *)self;
+
+    (void)unused;
+    if (endpoint_is_live(endpoint)) /* as above */
+        (void)fdmux_datagram_resume(endpoint->delivery->loop, endpoint->token);
+    return delivery_new_ref(Py_None);
+}
+
 static PyObject *flush_gathered(PyObject *self, PyObject *unused)
 {
     (void)unused;
@@ -231,6 +252,10 @@ static PyMethodDef methods[] = {
     {"_await_writable", await_writable, METH_O, NULL},
     {"_set_flow", set_flow, METH_O, NULL},
     {"_flush", flush_gathered, METH_NOARGS, NULL},
+    {"_pause", pause_receiving, METH_NOARGS, NULL},
+    {"_resume", resume_receiving, METH_NOARGS, NULL},
+    {"_sendto", (PyCFunction)(void (*)(void))endpoint_sendto,
+     METH_FASTCALL | METH_KEYWORDS, NULL},
     {NULL, NULL, 0, NULL},
 };
 
@@ -246,6 +271,7 @@ static PyMemberDef members[] = {
     OBJECT_AT("_on_datagram", on_datagram, 0),
     OBJECT_AT("_run", run, 0),
     OBJECT_AT("_handler", handler, 0),
+    {"_is_connected", T_BOOL, offsetof(struct endpoint_object, is_connected), 0, NULL},
     {"_is_open", T_BOOL, offsetof(struct endpoint_object, is_open), READONLY, NULL},
     {"_is_over", T_BOOL, offsetof(struct endpoint_object, is_over), READONLY, NULL},
     {"_token", T_ULONGLONG, offsetof(struct endpoint_object, token), READONLY, NULL},

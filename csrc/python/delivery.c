@@ -62,8 +62,7 @@ void delivery_begin_call(struct delivery *delivery, struct fdmux_loop *loop)
 void delivery_end_call(struct delivery *delivery)
 {
     delivery->depth--;
-    if (delivery->depth == 0 &&
-        (delivery->unsent_count > 0 || delivery->first_unsent != NULL))
+    if (delivery->depth == 0 && delivery_has_unsent(delivery))
         delivery_flush(delivery);
 }
 
@@ -101,8 +100,7 @@ static int has_work(struct fdmux_loop *loop, void *userdata)
     const struct delivery *delivery = userdata;
 
     (void)loop;
-    return delivery->unsent_count > 0 || delivery->first_unsent != NULL ||
-           aio_loop_has_work(delivery->asyncio);
+    return delivery_has_unsent(delivery) || aio_loop_has_work(delivery->asyncio);
 }
 
 /* watch(loop): make dispatch return when this loop of asyncio has something to do. None

@@ -120,6 +120,12 @@ static inline int delivery_visit(PyObject *const *objects, size_t count,
     return r;
 }
 
+/* Has a stream or an endpoint gathered something? */
+static inline bool delivery_has_unsent(const struct delivery *delivery)
+{
+    return delivery->unsent_count > 0 || delivery->first_unsent != NULL;
+}
+
 static inline PyObject *delivery_new_ref(PyObject *object)
 {
     Py_XINCREF(object);

@@ -96,7 +96,7 @@ static int on_handshake(struct fdmux_loop *loop, uint64_t token, void *userdata)
         (void)fdmux_loop_wake(loop); /* inside a function of the loop it cannot fail */
     r = step(stream, (struct tls_session *)session);
     delivery->depth--;
-    if (delivery->unsent_count > 0 && delivery->depth == 0)
+    if (delivery_has_unsent(delivery) && delivery->depth == 0)
         delivery_flush(delivery);
     Py_DECREF(session);
     Py_DECREF((PyObject *)delivery);

@@ -547,6 +547,16 @@ static int call_datagram_queued(struct fdmux_loop *loop, uint64_t token)
     return fdmux_datagram_queued(loop, token);
 }
 
+static int call_datagram_pause(struct fdmux_loop *loop, uint64_t token)
+{
+    return fdmux_datagram_pause(loop, token);
+}
+
+static int call_datagram_resume(struct fdmux_loop *loop, uint64_t token)
+{
+    return fdmux_datagram_resume(loop, token);
+}
+
 const struct call every_call[] = {
     {"loop_fd", KINDLESS, call_fd},
     {"loop_next_deadline", KINDLESS, call_next_deadline},
@@ -604,6 +614,8 @@ const struct call every_call[] = {
     {"datagram_stats", ENDPOINT, call_datagram_stats},
     {"datagram_await_writable", ENDPOINT, call_datagram_await_writable},
     {"datagram_queued", ENDPOINT, call_datagram_queued},
+    {"datagram_pause", ENDPOINT, call_datagram_pause},
+    {"datagram_resume", ENDPOINT, call_datagram_resume},
 };
 
 const size_t every_call_count = sizeof every_call / sizeof *every_call;

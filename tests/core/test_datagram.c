@@ -147,6 +147,28 @@ TEST(ipv6_has_its_own_addresses)
     end_with(loop, listener, 1);
 }
 
+TEST(a_paused_endpoint_receives_nothing_and_still_sends)
+{
+    struct fdmux_loop *loop = check_open_loop();
+    struct listener *listener = open_listener(loop);
+    uint16_t own, port;
+    uint64_t endpoint = bind_loopback(listener, 0, &own);
+    int fd = open_talker(own), receiver = open_receiver(&port);
+
+    CHECK_EQ(fdmux_datagram_pause(loop, endpoint), 0);
+    say(fd, "waits");
+    fdmux_testing_fail(FDMUX_CALL_SEND, 1, EAGAIN, 0);
+    CHECK_EQ(send_text(loop, endpoint, port, "queued"), 0);
+    CHECK_EQ(run_once(loop), 0);
+    CHECK_EQ(listener->heard_count, 0);
+    expect_text(receiver, "queued");
+    CHECK_EQ(fdmux_datagram_resume(loop, endpoint), 0);
+    CHECK_EQ(run_once(loop), 0);
+    CHECK(strcmp(listener->heard[0].text, "waits") == 0);
+    CHECK_EQ(close(fd) + close(receiver), 0);
+    end_with(loop, listener, 1);
+}
+
 /* ---- Unix ----------------------------------------------------------------------- */
 
 static struct fdmux_datagram_address unix_address(const char *path, size_t length)

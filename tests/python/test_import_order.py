@@ -92,6 +92,7 @@ hosts.asyncio.private
 hosts.asyncio.writing
 hosts.asyncio.reading
 hosts.asyncio.transport
+hosts.asyncio.datagrams
 hosts.asyncio.selector
 hosts.asyncio.tls
 hosts.asyncio.loop

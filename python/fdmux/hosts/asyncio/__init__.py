@@ -1,10 +1,10 @@
 """asyncio on our selector, with transports that are streams of the C core.
 
 It is still asyncio: `EventLoop` is an `asyncio.SelectorEventLoop` with another
-selector, and another transport for connections; tasks, futures, timers, signals, child
-processes and datagrams are asyncio's own. On a Python whose asyncio lacks a name
-that our transports need (private.py), asyncio's own transports are used. `Guest` is the
-same loop, run by a loop of another kind.
+selector, and other transports for connections and datagrams; tasks, futures, timers,
+signals and child processes are asyncio's own. On a Python whose asyncio lacks a
+name that our transports need (private.py), asyncio's own transports are used. `Guest`
+is the same loop, run by a loop of another kind.
 """
 
 from __future__ import annotations

@@ -15,7 +15,9 @@ import weakref
 from typing import IO, TYPE_CHECKING, TypeGuard, TypeVar, cast
 
 from fdmux.checks import check_selector
+from fdmux.hosts.asyncio.datagrams import DatagramTransport
 from fdmux.hosts.asyncio.private import (
+    HAS_DATAGRAMS,
     HAS_ITERATION,
     HAS_TRANSPORTS,
     LoopBase,
@@ -261,6 +263,22 @@ class EventLoop(LoopBase, SelectorEventLoop):
             own.close()
             raise
 
+    def _make_datagram_transport(
+        self,
+        sock: socket.socket,
+        protocol: asyncio.DatagramProtocol,
+        address: object = None,
+        waiter: asyncio.Future[None] | None = None,
+        extra: dict[str, object] | None = None,
+    ) -> asyncio.DatagramTransport:
+        selector = self._selector
+        if not isinstance(selector, StreamSelector) or not carries_datagrams(sock):
+            return super()._make_datagram_transport(
+                sock, protocol, address, waiter, extra
+            )
+        streams = selector.serve(self)
+        return DatagramTransport(self, streams, sock, protocol, address, waiter, extra)
+
     def _forget_stale(self, fd: int) -> None:
         """Forget a transport whose descriptor the program has closed itself."""
         transport = self._transports.get(fd)
@@ -344,6 +362,7 @@ class EventLoop(LoopBase, SelectorEventLoop):
 
 # The methods that asyncio's own transports call. If a subclass of socket overrides one,
 # C must not bypass it.
+DATAGRAM_METHODS = ("recvfrom", "send", "sendto")
 SOCKET_METHODS = ("recv", "recv_into", "send", "sendmsg")
 CAN_SERVE = HAS_TRANSPORTS
 
@@ -366,6 +385,19 @@ def is_carried(sock: socket.socket) -> bool:
         and all(
             getattr(type(sock), name, None) is getattr(socket.socket, name)
             for name in SOCKET_METHODS
+        )
+    )
+
+
+def carries_datagrams(sock: socket.socket) -> bool:
+    """Whether our transport can carry it: a plain socket of type SOCK_DGRAM."""
+    return (
+        HAS_DATAGRAMS
+        and isinstance(sock, socket.socket)
+        and sock.type == socket.SOCK_DGRAM
+        and all(
+            getattr(type(sock), name, None) is getattr(socket.socket, name)
+            for name in DATAGRAM_METHODS
         )
     )
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import selectors
     import socket
     import ssl
-    from collections.abc import Callable, MutableMapping
+    from collections.abc import Callable, MutableMapping, Sized
     from typing import IO, TypeVar
 
     from fdmux.selector import Pair
@@ -134,6 +134,70 @@ if TYPE_CHECKING:
             **more: object,
         ) -> asyncio.Transport: ...
 
+        def _make_datagram_transport(
+            self,
+            sock: socket.socket,
+            protocol: asyncio.DatagramProtocol,
+            address: object = None,
+            waiter: asyncio.Future[None] | None = None,
+            extra: dict[str, object] | None = None,
+        ) -> asyncio.DatagramTransport: ...
+
+    class DatagramTransportBase(asyncio.DatagramTransport):
+        """asyncio's own transport of datagrams."""
+
+        max_size: int
+        _address: object
+        _buffer: Sized
+        _closing: bool
+        _conn_lost: int
+        _extra: dict[str, object]
+        _high_water: int
+        _loop: SelectorEventLoop
+        _low_water: int
+        _protocol: asyncio.DatagramProtocol
+        _protocol_paused: bool
+        _sock: socket.socket | None
+        _sock_fd: int
+
+        def __init__(
+            self,
+            loop: SelectorEventLoop,
+            sock: socket.socket,
+            protocol: asyncio.DatagramProtocol,
+            address: object = None,
+            waiter: asyncio.Future[None] | None = None,
+            extra: dict[str, object] | None = None,
+        ) -> None: ...
+        def _add_reader(
+            self, fd: int, callback: Callable[[], object], *args: object
+        ) -> None: ...
+        def _read_ready(self) -> None: ...
+        def _maybe_pause_protocol(self) -> None: ...
+        def _maybe_resume_protocol(self) -> None: ...
+        def _force_close(self, exc: BaseException | None) -> None: ...
+        def _fatal_error(self, exc: BaseException, message: str = ...) -> None: ...
+        def _call_connection_lost(self, exc: BaseException | None) -> None: ...
+        def set_write_buffer_limits(
+            self, high: int | None = None, low: int | None = None
+        ) -> None:
+            """As that of asyncio."""
+
+        def get_write_buffer_size(self) -> int:
+            """As that of asyncio."""
+
+        def is_reading(self) -> bool:
+            """As that of asyncio."""
+
+        def pause_reading(self) -> None:
+            """As that of asyncio."""
+
+        def resume_reading(self) -> None:
+            """As that of asyncio."""
+
+        def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+            """As that of asyncio."""
+
     class StreamReader(asyncio.StreamReader):
         """A reader, with the bytes that nobody has taken from it yet."""
 
@@ -146,17 +210,22 @@ if TYPE_CHECKING:
 else:
     Server = asyncio.Server
     SelectorEventLoop = asyncio.SelectorEventLoop
+    DatagramTransportBase = getattr(
+        selector_events, "_SelectorDatagramTransport", asyncio.DatagramTransport
+    )
     StreamReader = asyncio.StreamReader
     SENDFILE_MODE = constants._SendfileMode.TRY_NATIVE  # noqa: SLF001 - private names belong here
     SENDFILE_FALLBACK = constants._SendfileMode.FALLBACK  # noqa: SLF001 - the same
 
 __all__ = [
+    "HAS_DATAGRAMS",
     "HAS_ITERATION",
     "HAS_TRANSPORTS",
     "LOST_WRITES_MAX",
     "SENDFILE_FALLBACK",
     "SENDFILE_MODE",
     "SERVER_ARGUMENTS",
+    "DatagramTransportBase",
     "Handle",
     "LoopBase",
     "SelectorEventLoop",
@@ -190,6 +259,15 @@ def has_ssl() -> bool:
 def default_context(server_side: bool, server_hostname: str | None) -> ssl.SSLContext:
     """Return asyncio's context for ``ssl=True``, which is for clients."""
     return sslproto._create_transport_context(server_side, server_hostname)  # noqa: SLF001 - this is the place
+
+
+def has_what_datagrams_need() -> bool:
+    """Whether this asyncio makes transports of datagrams as 3.11 to 3.13 do."""
+    loop = selector_events.BaseSelectorEventLoop
+    return hasattr(loop, "_make_datagram_transport") and all(
+        hasattr(DatagramTransportBase, name)
+        for name in ("_add_reader", "_force_close", "_call_connection_lost")
+    )
 
 
 def server_arguments() -> int:
@@ -274,4 +352,5 @@ else:
 
 HAS_DEBUG_REPR = has_debug_repr()
 HAS_TRANSPORTS = HAS_ITERATION and has_what_transports_need()
+HAS_DATAGRAMS = HAS_TRANSPORTS and has_what_datagrams_need()
 SERVER_ARGUMENTS = server_arguments()
