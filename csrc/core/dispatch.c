@@ -61,9 +61,8 @@ static int grow_events(struct fdmux_loop *loop, int count)
 static int batch_size(const struct fdmux_loop *loop, const struct fdmux__batch *batch)
 {
     uint32_t nodes = loop->nodes.live_count + 1; /* and the wake descriptor */
-    uint32_t calls_max = loop->extensions[FDMUX__STREAMS].hooks == NULL
-                             ? CALLS_MAX
-                             : CALLS_MAX_STREAMS;
+    uint32_t calls_max =
+        loop->extensions[FDMUX__STREAMS].hooks == NULL ? CALLS_MAX : CALLS_MAX_STREAMS;
     int size = nodes > INT_MAX / 64 ? INT_MAX / 64 : (int)nodes;
 
     if (loop->collected_live > (uint32_t)batch->capacity && batch->capacity > 0)

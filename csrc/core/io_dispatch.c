@@ -289,7 +289,7 @@ static void prefetch_userdata(const struct target *target)
 }
 
 static void prefetch_streams(struct fdmux_loop *loop, const struct target *targets,
-                               int count)
+                             int count)
 {
     struct fdmux__io *ios[TARGETS_MAX];
 

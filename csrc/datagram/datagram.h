@@ -226,7 +226,7 @@ static inline bool fdmux__endpoint_is_reading(const struct fdmux_loop *loop,
 {
     return (endpoint->state & (FDMUX__ENDPOINT_FAILED | FDMUX__ENDPOINT_CLOSING |
                                FDMUX__ENDPOINT_PAUSED)) == 0 &&
-           !atomic_load_explicit(&loop->is_closed, memory_order_relaxed);
+           !atomic_load_explicit(&loop->is_closing, memory_order_relaxed);
 }
 
 #endif

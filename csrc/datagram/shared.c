@@ -65,7 +65,7 @@ static int run_pending(struct fdmux_loop *loop, struct fdmux__batch *batch)
     bool is_last = shared->first_pending == FDMUX__SLOT_NONE;
     int r = 0;
 
-    while (!is_last && r >= 0 && !atomic_load(&loop->is_closed)) {
+    while (!is_last && r >= 0 && !atomic_load(&loop->is_closing)) {
         is_last = shared->first_pending == last;
         batch->called++;
         r = fdmux__fn_result(loop, run_one(loop, take_first(shared)));
