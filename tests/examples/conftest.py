@@ -171,19 +171,24 @@ def example(
 
 @contextlib.contextmanager
 def running_server(
-    name: str, *arguments: str, modules: Path | None = None
+    name: str,
+    *arguments: str,
+    modules: Path | None = None,
+    program: str = "server.py",
+    said: list[str] | None = None,
 ) -> Iterator[tuple[str, int]]:
-    """Run ``examples/NAME/server.py``, on the fdmux under test; ends it by SIGTERM.
+    """Run ``examples/NAME/server.py``, or another program; ends it by SIGTERM.
 
-    It finds what is built in ``modules`` as well.
+    It runs on the fdmux under test, and finds what is built in ``modules`` as well.
 
+    What it says at its end goes to ``said``.
     What it said on standard error, such as the traceback of a callback, fails the test.
     """
     path = [str(modules)] if modules else []
     path += filter(None, [os.environ.get("PYTHONPATH")])
     environment = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": os.pathsep.join(path)}
     with subprocess.Popen(
-        [sys.executable, "-W", "error", "server.py", *arguments],
+        [sys.executable, "-W", "error", program, *arguments],
         cwd=ROOT / "examples" / name,
         env={**os.environ, **environment},
         stdout=subprocess.PIPE,
@@ -195,9 +200,11 @@ def running_server(
             host, _, port = server.stdout.readline().split()[-1].rpartition(":")
             yield host, int(port)
             server.terminate()
-            _, errors = server.communicate(timeout=10)
+            output, errors = server.communicate(timeout=10)
         finally:
             server.kill()
+    if said is not None:
+        said.append(output)
     assert errors == ""
     assert server.returncode == 0
 
