@@ -94,6 +94,7 @@ hosts.asyncio.reading
 hosts.asyncio.transport
 hosts.asyncio.datagrams
 hosts.asyncio.selector
+hosts.asyncio.sendfile
 hosts.asyncio.tls
 hosts.asyncio.loop
 hosts.asyncio.coroutines

@@ -26,6 +26,7 @@ from fdmux.hosts.asyncio.private import (
     has_ssl,
 )
 from fdmux.hosts.asyncio.selector import StreamSelector
+from fdmux.hosts.asyncio.sendfile import send_blocks
 from fdmux.hosts.asyncio.tls import SSLTransport, make_session
 from fdmux.hosts.asyncio.transport import StreamTransport
 
@@ -316,6 +317,18 @@ class EventLoop(LoopBase, SelectorEventLoop):
                 if was_reading:
                     transp.resume_reading()
                 self._transports[fd] = transp
+
+    async def _sendfile_fallback(
+        self,
+        transp: asyncio.Transport,
+        file: IO[bytes],
+        offset: int,
+        count: int | None,
+    ) -> int:
+        """Send a file where the kernel cannot: over TLS."""
+        if isinstance(transp, SSLTransport):
+            return await send_blocks(transp, file, offset, count)
+        return await super()._sendfile_fallback(transp, file, offset, count)
 
     async def start_tls(  # noqa: PLR0913 - as asyncio has it
         self,

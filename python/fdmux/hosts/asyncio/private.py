@@ -122,6 +122,13 @@ if TYPE_CHECKING:
             ssl_shutdown_timeout: float | None = None,
             **more: object,
         ) -> asyncio.Transport: ...
+        async def _sendfile_fallback(
+            self,
+            transp: asyncio.Transport,
+            file: IO[bytes],
+            offset: int,
+            count: int | None,
+        ) -> int: ...
         def _ensure_fd_no_transport(self, fd: socket.socket) -> None: ...
         def _make_socket_transport(
             self,
@@ -205,6 +212,16 @@ if TYPE_CHECKING:
 
         def _maybe_resume_transport(self) -> None: ...
 
+    class FallbackProtocol(asyncio.Protocol):
+        """What has a transport while a file is sent; it waits for room."""
+
+        def __init__(self, transport: asyncio.Transport) -> None: ...
+        async def drain(self) -> None:
+            """Wait until there is room in the queue."""
+
+        async def restore(self) -> None:
+            """Give the transport back to its protocol."""
+
     SENDFILE_MODE: object
     SENDFILE_FALLBACK: object
 else:
@@ -215,6 +232,7 @@ else:
     )
     StreamReader = asyncio.StreamReader
     SENDFILE_MODE = constants._SendfileMode.TRY_NATIVE  # noqa: SLF001 - private names belong here
+    FallbackProtocol = base_events._SendfileFallbackProtocol  # noqa: SLF001 - the same
     SENDFILE_FALLBACK = constants._SendfileMode.FALLBACK  # noqa: SLF001 - the same
 
 __all__ = [
@@ -226,6 +244,7 @@ __all__ = [
     "SENDFILE_MODE",
     "SERVER_ARGUMENTS",
     "DatagramTransportBase",
+    "FallbackProtocol",
     "Handle",
     "LoopBase",
     "SelectorEventLoop",

@@ -225,6 +225,45 @@ def test_sendfile_reads_the_file(
     run(loop, main())
 
 
+def test_sendfile_fails_with_the_connection(
+    loop: Loop, contexts: Contexts, tmp_path: Path
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * BIG * 4)
+
+    async def main() -> None:
+        transport, protocol, _ = await connect(contexts)
+        with path.open("rb") as file:
+            sending = asyncio.ensure_future(loop.sendfile(transport, file))
+            while not transport.get_write_buffer_size():  # noqa: ASYNC110 - no event tells
+                await asyncio.sleep(0)
+            transport.abort()
+            with pytest.raises(ConnectionError):
+                await sending
+            assert 0 < file.tell() < BIG * 4
+        await protocol.lost
+
+    run(loop, main())
+
+
+def test_whole_file_is_sent_without_a_count(
+    loop: Loop, contexts: Contexts, tmp_path: Path
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(range(250)) * 4000)
+
+    async def main() -> None:
+        transport, protocol, peer = await connect(contexts)
+        with path.open("rb") as file:
+            sending = asyncio.ensure_future(loop.sendfile(transport, file))
+            assert await peer.read_exactly(1_000_000) == path.read_bytes()
+            assert await sending == file.tell() == 1_000_000
+        transport.abort()
+        await protocol.lost
+
+    run(loop, main())
+
+
 def test_unix_sockets(loop: Loop, contexts: Contexts, tmp_path: Path) -> None:
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(await reader.readline())

@@ -1,4 +1,4 @@
-"""TLS with the program openssl at the other end, on asyncio's transports and on ours."""
+"""TLS with the program openssl, on asyncio's transports and on ours."""
 
 from __future__ import annotations
 
