@@ -15,17 +15,17 @@
 PyObject *aio_transport_call(const struct stream_object *stream, PyObject *function,
                              PyObject *first, PyObject *second)
 {
-    PyObject *context = stream->context;
+    PyObject *context = delivery_new_ref(stream->context);
     PyObject *result;
 
-    if (!delivery_is_set(context))
-        return PyObject_CallFunctionObjArgs(function, first, second, NULL);
-    Py_INCREF(context);
     Py_INCREF(function);
-    result = PyObject_CallFunctionObjArgs(aio_python.run, context, function, first,
-                                          second, NULL);
+    if (delivery_is_set(context))
+        result = PyObject_CallFunctionObjArgs(aio_python.run, context, function, first,
+                                              second, NULL);
+    else
+        result = PyObject_CallFunctionObjArgs(function, first, second, NULL);
     Py_DECREF(function);
-    Py_DECREF(context);
+    Py_XDECREF(context);
     return result;
 }
 
@@ -133,8 +133,7 @@ static int apply_limits(struct transport *transport)
 /* Returns as PyObject_Call. */
 static PyObject *maybe_pause(struct transport *transport)
 {
-    PyObject *protocol = transport->stream.handler;
-    PyObject *done;
+    PyObject *protocol, *done;
     uint32_t queue_high;
 
     if (to_limit(transport->stream.high_water, &queue_high) < 0)
@@ -142,8 +141,10 @@ static PyObject *maybe_pause(struct transport *transport)
     if (count_queued(transport) <= queue_high || is_paused(transport))
         return delivery_new_ref(Py_None);
     aio_flow_set_paused(transport, true);
-    done =
-        PyObject_CallMethodObjArgs(protocol, aio_transport_names.pause_writing, NULL);
+    protocol = delivery_new_ref(transport->stream.handler); /* it may set another */
+    done = PyObject_CallMethodObjArgs(protocol == NULL ? Py_None : protocol,
+                                      aio_transport_names.pause_writing, NULL);
+    Py_XDECREF(protocol);
     if (done == NULL)
         done = report_flow(transport, aio_transport_names.pause_writing);
     (void)apply_limits(transport); /* they were checked above */
@@ -251,8 +252,7 @@ static int check_limits(PyObject *high, PyObject *low)
 /* Steals both references. */
 static int keep_limits(struct transport *transport, PyObject *high, PyObject *low)
 {
-    PyObject *old_high = transport->stream.high_water;
-    PyObject *old_low = transport->stream.low_water;
+    PyObject *old_high, *old_low;
     uint32_t queue_high;
 
     if (high == NULL || low == NULL || check_limits(high, low) < 0 ||
@@ -261,6 +261,8 @@ static int keep_limits(struct transport *transport, PyObject *high, PyObject *lo
         Py_XDECREF(low);
         return -1;
     }
+    old_high = transport->stream.high_water; /* numbers of the program's may set it */
+    old_low = transport->stream.low_water;
     transport->stream.high_water = high;
     transport->stream.low_water = low;
     Py_XDECREF(old_high);

@@ -232,10 +232,12 @@ int completion_finish(PyObject *self)
     else
         value = PyLong_FromLongLong(completion->cell);
     if (value != NULL && completion->convert != NULL) {
+        PyObject *convert = delivery_new_ref(completion->convert); /* may settle it */
         PyObject *number = value;
 
-        value = PyObject_CallFunctionObjArgs(completion->convert, number, NULL);
+        value = PyObject_CallFunctionObjArgs(convert, number, NULL);
         Py_DECREF(number);
+        Py_DECREF(convert);
     }
     return value == NULL ? settle_with_error(completion)
                          : settle(completion, value, NULL);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import functools
 import gc
 import os
 import threading
@@ -407,3 +408,23 @@ def test_completion_in_a_callback_loop_is_refused() -> None:
 def test_completion_without_a_loop_is_refused() -> None:
     with pytest.raises(RuntimeError, match="no loop"):
         Completion()
+
+
+def test_convert_may_complete_it_itself() -> None:
+    alive: list[bool] = []
+
+    async def main() -> object:
+        def settle(number: int) -> int:
+            completion.set_result("first")  # which drops the reference to convert
+            alive.append(reference() is not None)
+            return number
+
+        convert = functools.partial(settle)
+        reference = weakref.ref(convert)
+        completion = Completion(convert)
+        del convert
+        finish_in_thread(completion, 5).join()
+        return await completion
+
+    assert asyncio.run(main()) == "first"
+    assert alive == [True]

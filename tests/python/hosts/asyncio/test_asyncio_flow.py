@@ -253,3 +253,63 @@ def test_closed_transport_is_freed_without_the_collector(loop: Loop) -> None:
         run(loop, main())
     finally:
         gc.enable()
+
+
+class Sly(int):
+    """A limit that sets other limits while it is compared."""
+
+    set_others: Callable[[], object]
+
+    def __ge__(self, other: object) -> bool:
+        self.set_others()
+        return True
+
+
+def test_limits_set_while_limits_are_set_are_released_once(loop: Loop) -> None:
+    async def use(transport: asyncio.Transport) -> None:
+        first = 10**6
+        sly = Sly(2 * 10**6)
+        sly.set_others = lambda: transport.set_write_buffer_limits(5000, 50)
+        references = sys.getrefcount(first)
+        transport.set_write_buffer_limits(first, 1)
+        transport.set_write_buffer_limits(sly, 1)
+        transport.set_write_buffer_limits(7, 1)
+        assert sys.getrefcount(first) == references
+
+    with_transport(loop, use)
+
+
+class Replacer:
+    """Calls a function as it is freed."""
+
+    def __init__(self, function: Callable[[], object]) -> None:
+        self.function = function
+
+    def __del__(self) -> None:
+        self.function()
+
+
+class Emptied(list[Replacer], asyncio.Protocol):
+    """A protocol whose `pause_writing` is a function in C, which takes no reference."""
+
+    pause_writing = list[Replacer].clear
+
+
+def test_protocol_outlives_its_replacement_in_pause_writing(loop: Loop) -> None:
+    alive: list[bool] = []
+
+    async def use(transport: asyncio.Transport) -> None:
+        def replace() -> None:
+            transport.set_protocol(asyncio.Protocol())
+            alive.append(protocol() is not None)
+
+        recorder = transport.get_protocol()
+        emptied = Emptied([Replacer(replace)])
+        protocol = weakref.ref(emptied)
+        transport.set_protocol(emptied)
+        del emptied
+        transport.write(bytes(BIG))
+        assert alive == [True]
+        transport.set_protocol(recorder)
+
+    with_transport(loop, use)
