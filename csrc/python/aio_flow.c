@@ -296,8 +296,11 @@ PyObject *aio_flow_set_limits(PyObject *self, PyObject *args, PyObject *keywords
 PyObject *aio_flow_set_limits_and_pause(PyObject *self, PyObject *args,
                                         PyObject *keywords)
 {
-    PyObject *done = aio_flow_set_limits(self, args, keywords);
+    PyObject *done;
 
+    if (stream_check_thread((struct stream_object *)self, "set the limits of") < 0)
+        return NULL;
+    done = aio_flow_set_limits(self, args, keywords);
     if (done == NULL)
         return NULL;
     Py_DECREF(done);

@@ -95,6 +95,8 @@ PyObject *aio_transport_pause_reading(PyObject *self, PyObject *unused)
     struct transport *transport = as_transport(self);
     PyObject *done;
 
+    if (stream_check_thread(&transport->stream, "pause") < 0)
+        return NULL;
     if (!is_receiving(transport))
         return delivery_new_ref(Py_None);
     transport->is_reading_paused = true;
@@ -124,6 +126,8 @@ PyObject *aio_transport_resume_reading(PyObject *self, PyObject *unused)
     struct transport *transport = as_transport(self);
     PyObject *done;
 
+    if (stream_check_thread(&transport->stream, "resume") < 0)
+        return NULL;
     if (transport->is_closing || !transport->is_reading_paused)
         return delivery_new_ref(Py_None);
     transport->is_reading_paused = false;

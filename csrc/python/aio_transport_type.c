@@ -97,6 +97,7 @@ static PyMethodDef methods[] = {
      METH_VARARGS | METH_KEYWORDS, NULL},
     {"_start_tls", stream_start_tls, METH_VARARGS, NULL},
     {"_write_bytes", aio_transport_write_bytes, METH_O, NULL},
+    {"_check_thread", stream_refuse_thread, METH_O, NULL},
     {"_flush", aio_transport_flush, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };

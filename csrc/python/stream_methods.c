@@ -7,6 +7,16 @@ int stream_check_thread(const struct stream_object *stream, const char *attempte
     return delivery_check_thread(stream->delivery, attempted, "a stream");
 }
 
+/* _check_thread(attempted): refuse another thread before anything is changed. */
+PyObject *stream_refuse_thread(PyObject *self, PyObject *attempted)
+{
+    const char *text = PyUnicode_AsUTF8AndSize(attempted, NULL);
+
+    if (text == NULL || stream_check_thread((struct stream_object *)self, text) < 0)
+        return NULL;
+    return delivery_new_ref(Py_None);
+}
+
 /* ---- the end ------------------------------------------------------------------- */
 
 /* `error`, if there is one, is kept on the Python side, as few streams have one. */

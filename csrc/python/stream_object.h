@@ -113,6 +113,7 @@ PyObject *stream_resume_reading(PyObject *self, PyObject *unused);
 PyObject *stream_fileno(PyObject *self, PyObject *unused);
 PyObject *stream_stats(PyObject *self, PyObject *unused);
 PyObject *stream_peer(PyObject *self, PyObject *unused);
+PyObject *stream_refuse_thread(PyObject *self, PyObject *attempted);
 /* Returns 0, or -1 with a RuntimeError on a thread other than the loop's. */
 int stream_check_thread(const struct stream_object *stream, const char *attempted);
 

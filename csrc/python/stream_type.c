@@ -107,6 +107,7 @@ static PyMethodDef methods[] = {
     {"_stats", stream_stats, METH_NOARGS, NULL},
     {"_peer", stream_peer, METH_NOARGS, NULL},
     {"_start_tls", stream_start_tls, METH_VARARGS, NULL},
+    {"_check_thread", stream_refuse_thread, METH_O, NULL},
     {"_take_rest", frames_take_rest, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };

@@ -277,6 +277,7 @@ class Stream(SocketStream, Generic[Data_co]):
             handshake_timeout,
             shutdown_timeout,
         )
+        self._check_thread("start TLS on")
         if self._tls is not None:
             raise RuntimeError(f"start TLS on {self!r}: it has TLS already")
         if not self._is_open:

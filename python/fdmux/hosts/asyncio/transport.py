@@ -235,6 +235,7 @@ class StreamTransport(ReadingTransport):
         """Send all queued bytes, then close; `connection_lost` follows. Idempotent."""
         if self._closing:
             return
+        self._check_thread("close")
         self._closing = True
         self._bind()
         self._pause_stream()
@@ -269,6 +270,7 @@ class StreamTransport(ReadingTransport):
     def _force_close(self, exc: BaseException | None) -> None:
         if self._conn_lost:
             return
+        self._check_thread("abort")
         self._flush()  # sends what the kernel takes
         if self._conn_lost:  # that send has failed
             return

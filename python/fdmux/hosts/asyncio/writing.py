@@ -90,6 +90,7 @@ class WritingTransport(TransportBase):
         """Shut down the writing side once all is sent; reading goes on."""
         if self._closing or self._eof:
             return
+        self._check_thread("shut down")
         self._open()
         self._eof = True
         self._shutdown_stream()
