@@ -35,8 +35,8 @@ int delivery_add_unsent(struct delivery *delivery, struct stream_object *stream)
     return 0;
 }
 
-/* In the order of the first writes. An owner that gets FULL may write: such writes are
- * added at the end of the array, and sent too. */
+/* In the order of the first writes. A send that fails is told to its transport, so that
+ * Python runs, and may write: such writes are added at the end, and sent too. */
 void delivery_flush(struct delivery *delivery)
 {
     for (uint32_t i = 0; i < delivery->unsent_count; i++) {
@@ -177,22 +177,19 @@ static void release_session(void *userdata)
     PyGILState_Release(state);
 }
 
-/* Close a stream and replace its functions, so that the core no longer has the address
- * of the Python object. It gets a reference to the TLS of the stream instead, since it
- * uses that until CLOSED. Works in a child of fork() too. */
-static void disown(struct fdmux_loop *loop, const struct stream_object *stream)
+void delivery_disown(struct fdmux_loop *loop, uint64_t token, PyObject *tls)
 {
     struct fdmux_stream_handler nobody = {
         .struct_size = sizeof nobody, .fn = ignore_event, .buffer_fn = receive_nothing};
 
-    if (stream->tls != NULL) {
-        nobody.userdata = delivery_new_ref(stream->tls);
+    if (tls != NULL) {
+        nobody.userdata = delivery_new_ref(tls);
         nobody.destroyed = release_session;
     }
     /* Both fail on a closed loop, which calls no function any more. */
-    if (fdmux_stream_set_handler(loop, stream->token, &nobody) < 0)
+    if (fdmux_stream_set_handler(loop, token, &nobody) < 0)
         Py_XDECREF((PyObject *)nobody.userdata);
-    (void)fdmux_stream_close(loop, stream->token, FDMUX_STREAM_DROP);
+    (void)fdmux_stream_close(loop, token, FDMUX_STREAM_DROP);
 }
 
 static void drop_streams(struct delivery *delivery)
@@ -201,7 +198,7 @@ static void drop_streams(struct delivery *delivery)
         struct stream_object *stream = delivery->first_open;
 
         if (delivery->loop != NULL)
-            disown(delivery->loop, stream);
+            delivery_disown(delivery->loop, stream->token, stream->tls);
         stream->is_over = true;
         stream->is_open = stream->can_write = false;
         stream_unlink(stream);
@@ -379,7 +376,9 @@ int delivery_register(PyObject *module, bool is_main)
 {
     PyObject *type = PyType_FromSpec(&spec);
 
-    if (is_main)
+    if (is_main) {
         delivery_type = (PyTypeObject *)type;
+        delivery_forget_errors();
+    }
     return type == NULL ? -1 : PyModule_AddObjectRef(module, "Delivery", type);
 }

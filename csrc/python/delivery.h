@@ -39,6 +39,7 @@ struct delivery {
     bool is_gathering; /* writes outside of callbacks too, while the loop runs */
     bool is_one_batch; /* dispatch returns after each batch */
     unsigned long long call_count;
+    uint64_t accepted; /* a stream that Python is to adopt in this callback; or 0 */
     PyObject *error; /* ended a batch; the caller of dispatch raises it */
     struct delivery *next_failed; /* the next one with an `error` */
     PyObject *incoming; /* the bytes or the buffer that the core receives into */
@@ -71,6 +72,10 @@ void delivery_end_call(struct delivery *delivery);
 /* Returns 0, or -1 with a RuntimeError on a thread other than the loop's. */
 int delivery_check_thread(const struct delivery *delivery, const char *attempted,
                           const char *what);
+/* Close a stream and replace its functions, so that the core no longer has the address
+ * of a Python object. It gets a reference to `tls`, which may be NULL, as it uses that
+ * until CLOSED. Works in a child of fork() too. */
+void delivery_disown(struct fdmux_loop *loop, uint64_t token, PyObject *tls);
 /* Remember that a stream has gathered writes. Returns 0, or -1 with an exception. */
 int delivery_add_unsent(struct delivery *delivery, struct stream_object *stream);
 
@@ -78,6 +83,8 @@ int delivery_add_unsent(struct delivery *delivery, struct stream_object *stream)
 /* Keep the exception that is set, for the caller of dispatch to raise. Returns the
  * negative result that ends the batch. */
 int delivery_keep_error(struct delivery *delivery);
+/* An interpreter starts, maybe again: what was kept went with the last one. */
+void delivery_forget_errors(void);
 PyObject *delivery_raise_error(PyObject *module, PyObject *loop_address);
 
 /* The callback `what` has raised: `target` reports it. KeyboardInterrupt, SystemExit

@@ -10,6 +10,11 @@
 /* Deliveries with an exception that is kept; each is a reference. */
 static struct delivery *first_failed;
 
+void delivery_forget_errors(void)
+{
+    first_failed = NULL;
+}
+
 static PyObject *take_exception(void)
 {
     PyObject *type, *value, *traceback;

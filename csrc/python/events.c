@@ -124,7 +124,7 @@ static int receive_large(struct stream_object *stream, void **ret_buffer,
         return 0; /* receive into the core's buffer */
     if ((size_t)available > *ret_size)
         available = (int)*ret_size;
-    Py_XDECREF(delivery->incoming);
+    Py_CLEAR(delivery->incoming);
     delivery->incoming = PyBytes_FromStringAndSize(NULL, available);
     if (delivery->incoming == NULL) {
         PyErr_Clear(); /* no memory for it: receive into the core's buffer */
@@ -173,7 +173,7 @@ static int receive_buffered(struct stream_object *stream, void **ret_buffer,
     size_t size_max = *ret_size;
     int r = 0;
 
-    Py_XDECREF(delivery->incoming);
+    Py_CLEAR(delivery->incoming);
     delivery->incoming = buffer;
     if (buffer == NULL || get_address(buffer, ret_buffer, ret_size) < 0) {
         *ret_size = 0;
@@ -239,6 +239,21 @@ static int deliver_event(struct stream_object *stream,
     return r;
 }
 
+/* A stream that was not adopted, as the callback has raised, is closed: it has the
+ * userdata of its listener, which may be gone when the next event comes. */
+static int deliver_accepted(struct stream_object *listener,
+                            const struct fdmux_stream_event *event)
+{
+    struct delivery *delivery = listener->delivery;
+    int r;
+
+    delivery->accepted = event->stream;
+    r = deliver_event(listener, event);
+    if (delivery->accepted == event->stream && delivery->loop != NULL)
+        delivery_disown(delivery->loop, event->stream, NULL);
+    return r;
+}
+
 static int deliver(struct stream_object *stream, const struct fdmux_stream_event *event)
 {
     if (event->kind != FDMUX_STREAM_DATA)
@@ -252,14 +267,6 @@ static int deliver(struct stream_object *stream, const struct fdmux_stream_event
     return stream->is_buffered ? 0 : deliver_data(stream, event);
 }
 
-/* Is the event of an accepted stream that was not adopted, as its callback has raised?
- * Such a stream still has the function and the userdata of its listener. */
-static bool is_orphan(const struct stream_object *stream,
-                      const struct fdmux_stream_event *event)
-{
-    return event->stream != stream->token && event->kind != FDMUX_STREAM_ACCEPTED;
-}
-
 int delivery_on_event(struct fdmux_loop *loop, const struct fdmux_stream_event *event,
                       void *userdata)
 {
@@ -269,16 +276,12 @@ int delivery_on_event(struct fdmux_loop *loop, const struct fdmux_stream_event *
 
     if (r < 0)
         return r;
-    if (is_orphan(stream, event)) {
-        /* -EIDRM: this was its CLOSED event. */
-        (void)fdmux_stream_close(loop, event->stream, FDMUX_STREAM_DROP);
-        return 0;
-    }
     delivery = stream->delivery;
     Py_INCREF((PyObject *)stream); /* the callback may drop all other references */
     Py_INCREF((PyObject *)delivery);
     delivery_begin_call(delivery, loop);
-    r = deliver(stream, event);
+    r = event->kind == FDMUX_STREAM_ACCEPTED ? deliver_accepted(stream, event)
+                                             : deliver(stream, event);
     delivery_end_call(delivery);
     Py_DECREF((PyObject *)delivery);
     Py_DECREF((PyObject *)stream);

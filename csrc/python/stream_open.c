@@ -157,7 +157,10 @@ PyObject *stream_adopt(PyObject *self, PyObject *number)
                             "adopt a stream: it is not bound, or open already");
     if (stream->delivery->loop != NULL)
         r = set_handler(stream, token);
-    if (r == 0)
+    if (r == 0) {
+        if (stream->delivery->accepted == token)
+            stream->delivery->accepted = 0;
         begin(stream, token);
+    }
     return PyLong_FromLong(r);
 }

@@ -397,3 +397,20 @@ def test_stats_from_other_threads_while_it_runs(handler: Recorder) -> None:
             done.set()
             looker.join()
     assert server.stats.accepted == 100
+
+
+def test_client_whose_stream_cannot_be_made_is_closed_at_once(
+    handler: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_args: object) -> NoReturn:
+        raise MemoryError
+
+    monkeypatch.setattr("fdmux.streams.listener.ServerStream", fail)
+    with StreamServer(ANY, 0, handler) as server:
+        with socket.create_connection(server.address, LONG) as sock:
+            server.run(1)
+            assert sock.recv(1) == b""
+        monkeypatch.undo()
+        with socket.create_connection(server.address, LONG) as sock:
+            server.run(1)
+            assert len(handler.opened) == 1
