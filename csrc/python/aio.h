@@ -83,7 +83,8 @@ struct aio_timers;
 PyObject *aio_timers_new(void);
 bool aio_timers_check(PyObject *object);
 Py_ssize_t aio_timers_count(PyObject *timers);
-double aio_timers_next(PyObject *timers); /* only if there is one */
+/* When the first is due; INFINITY without one. Also without the GIL. */
+double aio_timers_next(PyObject *timers);
 int aio_timers_add(PyObject *timers, PyObject *handle, double when);
 void aio_timers_remove(PyObject *timers, PyObject *handle);
 PyObject *aio_timers_pop(PyObject *timers); /* the first; a new reference */

@@ -41,8 +41,7 @@ bool aio_loop_has_work(PyObject *object)
 
     if (!loop->is_deque || Py_SIZE(loop->ready) > 0 || loop->stopping != Py_False)
         return true;
-    return aio_timers_count(loop->timers) > 0 &&
-           aio_timers_next(loop->timers) < loop->wait_until;
+    return aio_timers_next(loop->timers) < loop->wait_until;
 }
 
 int aio_append_ready(const struct aio_loop *loop, PyObject *handle)

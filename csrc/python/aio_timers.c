@@ -7,6 +7,7 @@
 #include "aio.h"
 
 #include <math.h>
+#include <stdatomic.h>
 #include <stddef.h>
 
 struct entry {
@@ -21,6 +22,9 @@ struct aio_timers {
     Py_ssize_t count;
     Py_ssize_t capacity;
     uint64_t next_sequence;
+    /* When the first is due, INFINITY without one: the thread that waits reads it
+     * without the GIL, while another one may move the entries. */
+    _Atomic double first_when;
 };
 
 #define CAPACITY_MIN 16
@@ -33,14 +37,21 @@ static bool is_before(const struct entry *a, const struct entry *b)
     return a->when < b->when || (a->when == b->when && a->sequence < b->sequence);
 }
 
-static void place(const struct aio_timers *timers, Py_ssize_t index, struct entry entry)
+static void set_first(struct aio_timers *timers, double when)
+{
+    atomic_store_explicit(&timers->first_when, when, memory_order_relaxed);
+}
+
+static void place(struct aio_timers *timers, Py_ssize_t index, struct entry entry)
 {
     timers->entries[index] = entry;
+    if (index == 0)
+        set_first(timers, entry.when);
     if (Py_TYPE(entry.handle) == aio_timer_type)
         *aio_timer_index(entry.handle) = index;
 }
 
-static void sift_up(const struct aio_timers *timers, Py_ssize_t index)
+static void sift_up(struct aio_timers *timers, Py_ssize_t index)
 {
     struct entry entry = timers->entries[index];
 
@@ -55,7 +66,7 @@ static void sift_up(const struct aio_timers *timers, Py_ssize_t index)
     place(timers, index, entry);
 }
 
-static void sift_down(const struct aio_timers *timers, Py_ssize_t index)
+static void sift_down(struct aio_timers *timers, Py_ssize_t index)
 {
     struct entry entry = timers->entries[index];
 
@@ -101,6 +112,8 @@ static PyObject *take(struct aio_timers *timers, Py_ssize_t index)
         place(timers, index, timers->entries[timers->count]);
         sift_down(timers, index);
         sift_up(timers, index);
+    } else if (index == 0) {
+        set_first(timers, INFINITY);
     }
     /* A burst of timers is not to be paid for ever. Shrinking cannot fail badly. */
     if (timers->capacity > CAPACITY_SMALL && timers->count < timers->capacity / 8 &&
@@ -112,8 +125,11 @@ static PyObject *take(struct aio_timers *timers, Py_ssize_t index)
 PyObject *aio_timers_new(void)
 {
     allocfunc allocate = (allocfunc)PyType_GetSlot(timers_type, Py_tp_alloc);
+    PyObject *timers = allocate(timers_type, 0);
 
-    return allocate(timers_type, 0);
+    if (timers != NULL)
+        set_first((struct aio_timers *)timers, INFINITY);
+    return timers;
 }
 
 bool aio_timers_check(PyObject *object)
@@ -128,7 +144,8 @@ Py_ssize_t aio_timers_count(PyObject *object)
 
 double aio_timers_next(PyObject *object)
 {
-    return ((const struct aio_timers *)object)->entries[0].when;
+    return atomic_load_explicit(&((struct aio_timers *)object)->first_when,
+                                memory_order_relaxed);
 }
 
 int aio_timers_add(PyObject *object, PyObject *handle, double when)
