@@ -166,10 +166,13 @@ static PyObject *remember(PyObject *self, PyObject *loop)
 {
     struct completion_port *port = (struct completion_port *)self;
 
+    PyObject *old = last_port;
+
     port->loop = loop;
-    Py_INCREF(self);
-    Py_XDECREF(last_port);
-    last_port = self;
+    if (PyInterpreterState_GetID(PyInterpreterState_Get()) != 0)
+        return delivery_new_ref(Py_None); /* it may end before the main one */
+    last_port = delivery_new_ref(self);
+    Py_XDECREF(old);
     return delivery_new_ref(Py_None);
 }
 

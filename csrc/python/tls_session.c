@@ -288,7 +288,9 @@ int tls_session_register(PyObject *module, bool is_main)
 {
     PyObject *type = PyType_FromSpec(&spec);
 
-    if (is_main)
+    if (is_main) {
         tls_session_type = (PyTypeObject *)type;
+        first_direct = NULL; /* of an interpreter that has ended */
+    }
     return type == NULL ? -1 : PyModule_AddObjectRef(module, "TlsSession", type);
 }
