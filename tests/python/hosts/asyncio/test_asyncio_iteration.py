@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import faulthandler
 import gc
 import logging
 import os
@@ -12,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -762,6 +764,16 @@ def test_traceback_of_a_callback_shows_who_runs_it(loop: Loop) -> None:
     assert names[-1] == "look"
     assert "run_forever" in names
     assert "turn" in names
+
+
+def test_faulthandler_shows_the_callback_and_who_runs_it(loop: Loop) -> None:
+    with tempfile.TemporaryFile() as file:
+        loop.call_soon(faulthandler.dump_traceback, file)
+        turn(loop)
+        file.seek(0)
+        text = file.read().decode()
+    assert "in run_forever" in text
+    assert "in turn" in text
 
 
 def test_loop_that_was_not_initialised_does_no_harm(kind: type[Loop]) -> None:

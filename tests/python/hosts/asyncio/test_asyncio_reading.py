@@ -22,6 +22,8 @@ from tests.python.hosts.asyncio.asyncio_ends import (
     turns,
 )
 
+from fdmux.hosts.asyncio import EventLoop
+
 loop = pytest.fixture(params=BOTH)(make_loop)
 
 
@@ -41,6 +43,27 @@ def test_paused_transport_reads_nothing_until_it_is_resumed(loop: Loop) -> None:
             assert not transport.is_reading()
             transport.resume_reading()
             await protocol.lost
+
+    run(loop, main())
+
+
+def test_data_comes_before_callbacks_that_are_ready_other_than_in_asyncio(
+    loop: Loop,
+) -> None:
+    """The difference that docs/asyncio.md explains."""
+    is_ours = isinstance(loop, EventLoop)
+
+    async def main() -> None:
+        transport, protocol, far = await connect()
+        with far:
+            await turns()
+            far.send(b"x")
+            loop.call_soon(protocol.note, "ready")
+            await protocol.until(lambda: len(protocol.events) == 3)
+            transport.close()
+            await protocol.lost
+        order = ["data", "ready"] if is_ours else ["ready", "data"]
+        assert protocol.events == ["made", *order, "lost"]
 
     run(loop, main())
 
