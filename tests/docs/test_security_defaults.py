@@ -583,6 +583,25 @@ def test_reply_to_a_pool_has_a_bound(stated: int) -> None:
         thread.join()
 
 
+@states("clients that are left are closed, after `drain` was called")
+def test_drain_has_a_deadline(stated: int, clock: FakeClock) -> None:
+    with SelectorEventLoop(clock=clock) as loop:
+        server = EchoServer(port=0, loop=loop)
+        done: list[int] = []
+        with server, socket.create_connection(server.address, timeout=LONG):
+            while not server.stats.open:
+                loop.run_once(LONG)
+            server.drain(on_done=done.append)
+            loop.run_once(0)
+            clock.advance(stated - 0.1)
+            loop.run_once(0)
+            assert server.stats.unfinished == 0
+            clock.advance(0.2)
+            while not done:
+                loop.run_once(0)
+        assert done == [1]
+
+
 @states("`connect_with_timeout` ends after")
 def test_connect_has_a_timeout(stated: int, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TimeoutGivenError) as caught:

@@ -60,6 +60,7 @@ streams.frame_handler
 streams.checks
 streams.client
 streams.listener
+streams.drain
 streams.server
 streams.echo
 

@@ -1,5 +1,7 @@
 """``fdmux echo``: run an `EchoServer` until Ctrl-C or SIGTERM, then report.
 
+Ctrl-C stops at once. SIGTERM lets clients finish, up to a timeout.
+
 The first line of its output is the address, printed once clients can connect; the last
 line is the report. In between, a terminal shows one line that is rewritten. A pipe or a
 file gets nothing in between, so programs can read the output.
@@ -13,12 +15,12 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from fdmux.commands.arguments import host, whole_number
+from fdmux.commands.arguments import host, seconds, whole_number
 from fdmux.commands.failure import Failure, reason
 from fdmux.commands.output import write
 from fdmux.loop.event_loop import SelectorEventLoop
 from fdmux.streams.echo import EchoServer
-from fdmux.streams.server import log_unexpected
+from fdmux.streams.server import DRAIN_TIMEOUT, log_unexpected
 
 if TYPE_CHECKING:
     import ssl
@@ -48,7 +50,7 @@ def add_parser(commands: Subparsers) -> None:
         "echo",
         help="run an echo server, until Ctrl-C",
         description="Send back what clients send, until Ctrl-C or SIGTERM; then print "
-        "what was served.",
+        "what was served. SIGTERM lets the connected clients finish.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -74,6 +76,14 @@ def add_parser(commands: Subparsers) -> None:
         metavar="FILE",
         help="the key of the certificate (default: in the file of --tls-cert)",
     )
+    parser.add_argument(
+        "--drain-timeout",
+        metavar="SECONDS",
+        type=seconds,
+        default=DRAIN_TIMEOUT,
+        help="after SIGTERM, close clients that have not left in this time "
+        "(default: %(default)g)",
+    )
     parser.set_defaults(run=run)
 
 
@@ -90,6 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
                     arguments.host, arguments.port, loop=loop, ssl=tls
                 ) as server,
                 reloaded_by_signal(loop, server, arguments),
+                drained_by_signal(server, arguments.drain_timeout),
             ):
                 write(f"listening on {location(server.address)}\n")
                 if sys.stdout.isatty():
@@ -164,6 +175,20 @@ def stopped_by_signals(loop: SelectorEventLoop) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextlib.contextmanager
+def drained_by_signal(server: EchoServer, timeout: float) -> Iterator[None]:
+    """Make SIGTERM let the clients of ``server`` finish; Ctrl-C still stops at once."""
+
+    def drain(_number: int, _frame: FrameType | None) -> None:
+        server.drain(timeout)
+
+    previous = signal.signal(signal.SIGTERM, drain)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
 class Display:
     """One line of a terminal, rewritten when the server's counters change."""
 
@@ -190,9 +215,10 @@ def report(server: EchoServer) -> None:
     stats = server.stats
     if sys.stdout.isatty():
         write(f"{TO_LINE_START}{CLEAR_TO_END}")
+    cut_off = f", {stats.unfinished} unfinished" if stats.unfinished else ""
     write(
         f"served {stats.accepted} connections, {stats.bytes_in:,} bytes in, "
-        f"{stats.bytes_out:,} bytes out, {stats.errors} errors\n"
+        f"{stats.bytes_out:,} bytes out, {stats.errors} errors{cut_off}\n"
     )
 
 

@@ -22,6 +22,7 @@ CALLBACKS = (
     "on_end",
     "on_writable",
     "on_drain",
+    "on_stopping",
     "on_close",
     "on_tls",
     "on_tls_failed",

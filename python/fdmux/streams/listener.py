@@ -50,6 +50,7 @@ class ServerStats:
         overrun: Connections closed because too much was queued.
         errors: Connections ended by another error, such as a reset.
         failed_handshakes: Connections ended before their TLS handshake was done.
+        unfinished: Connections that were left at the deadline of `StreamServer.drain`.
         bytes_in: Bytes received.
         bytes_out: Bytes that the kernel has taken.
         bytes_queued: Bytes queued, which the kernel has not taken yet.
@@ -63,6 +64,7 @@ class ServerStats:
     overrun: int = 0
     errors: int = 0
     failed_handshakes: int = 0
+    unfinished: int = 0
     bytes_in: int = 0
     bytes_out: int = 0
     bytes_queued: int = 0
@@ -98,6 +100,17 @@ class ServerStream(Stream):
             self._handler.on_connect(self)
         except Exception as error:  # noqa: BLE001 - logged there
             self._callback_failed(error, "on_connect")
+        if self.listener.is_draining:
+            self.tell_stopping()
+
+    def tell_stopping(self) -> None:
+        """Call `on_stopping`; not in a handshake, where `on_connect` is to come."""
+        if self.is_closing or self.is_greeting:
+            return
+        try:
+            self._handler.on_stopping(self)
+        except Exception as error:  # noqa: BLE001 - logged there
+            self._callback_failed(error, "on_stopping")
 
     def begin_with(self, options: TlsOptions) -> None:
         """Start TLS; `on_connect` follows. An exception ends this stream alone."""
@@ -108,8 +121,10 @@ class ServerStream(Stream):
             self.abort(error)
 
     def _tls_done(self) -> None:
-        self.is_greeting = False
+        is_first, self.is_greeting = self.is_greeting, False
         super()._tls_done()
+        if is_first and self.listener.is_draining:
+            self.tell_stopping()
 
     def _finish(self, code: int) -> None:
         if self.is_greeting:
@@ -163,7 +178,8 @@ class Listener(SocketStream):
         self.failure: OSError | None = None
         self.tls: TlsOptions | None = None  # new clients begin with it
         self._closed = self._expired = self._overrun = self._errors = 0
-        self._failed_handshakes = 0
+        self._failed_handshakes = self._unfinished = 0
+        self.is_draining = False  # clients are told as soon as they are connected
         c_loop = ffi.cast("struct fdmux_loop *", native.address)
         result = lib.fdmux_stream_total_max(c_loop, limits.total_max)
         check(result, "bound what streams queue")
@@ -199,6 +215,7 @@ class Listener(SocketStream):
             overrun=self._overrun,
             errors=self._errors,
             failed_handshakes=self._failed_handshakes,
+            unfinished=self._unfinished,
             bytes_in=totals.received,
             bytes_out=totals.sent,
             bytes_queued=totals.queued,
@@ -210,12 +227,24 @@ class Listener(SocketStream):
 
         Outside of a callback, every `on_close` has been called when this returns.
         """
-        for stream in self._streams.streams():
-            if isinstance(stream, ServerStream) and stream.listener is self:
-                stream.abort()
+        for stream in self.clients():
+            stream.abort()
         self.abort()
         if not self._streams.depth:  # else the end of the batch does it
             finish_streams(self._native)
+
+    def clients(self) -> list[ServerStream]:
+        """Return the streams of this listener. O(streams of the loop)."""
+        return [
+            stream
+            for stream in self._streams.streams()
+            if isinstance(stream, ServerStream) and stream.listener is self
+        ]
+
+    def cut_off(self) -> None:
+        """Count the clients that are left as unfinished, and `end`."""
+        self._unfinished += self.stats.open
+        self.end()
 
     def stream_closed(self, code: int, *, is_error: bool) -> None:
         """Count the end of a stream."""

@@ -1,7 +1,8 @@
 """StreamServer: a TCP or Unix server whose clients are streams of one handler.
 
 This file is the server's life: start, run, stop. listener.py accepts, stream.py and the
-handler are one connection, limits.py has the bounds, address.py binds.
+handler are one connection, limits.py has the bounds, address.py binds, drain.py lets
+clients finish.
 
 Its one rule: when `run` returns after `stop`, everything that `start` opened is closed.
 """
@@ -14,10 +15,11 @@ import threading
 from typing import TYPE_CHECKING, ParamSpec
 
 from fdmux._native import LoopClosed
-from fdmux.checks import checked_integer
+from fdmux.checks import check_callable, checked_integer, checked_timeout
 from fdmux.loop.event_loop import SelectorEventLoop, check_loop, delivery_of
 from fdmux.streams.address import check_own_address, listen, listen_at_path
 from fdmux.streams.checks import check_handler, check_limits, check_threads
+from fdmux.streams.drain import Drain
 from fdmux.streams.limits import SERVER_LIMITS, ServerLimits
 from fdmux.streams.listener import Listener, ServerStats
 from fdmux.streams.tls import server_options
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from fdmux.checks import Seconds
     from fdmux.loop.timers import Handle
     from fdmux.streams.address import SocketFile
     from fdmux.streams.stream import StreamHandler
@@ -36,6 +39,9 @@ if TYPE_CHECKING:
 Parameters = ParamSpec("Parameters")
 
 logger = logging.getLogger(__name__)
+
+# Less than the 10 s that `docker stop` waits, and the 30 s of Kubernetes.
+DRAIN_TIMEOUT = 5.0
 
 
 class StreamServer:
@@ -70,8 +76,8 @@ class StreamServer:
         TypeError: An argument has a wrong type; the message names it.
         ValueError: ``host`` is empty or None, or ``backlog`` is less than 1.
         OverflowError: ``port`` is not in 0 to 65535.
-    Threads: `stop`, `stats`, `address` and `call_soon_threadsafe`: any; but if the
-        caller runs ``loop``, `stop` is for that thread. Everything else: the thread
+    Threads: `stop`, `drain`, `stats`, `address` and `call_soon_threadsafe`: any; but if
+        the caller runs ``loop``, `stop` is for that thread. Everything else: the thread
         that runs the server.
     """
 
@@ -103,6 +109,8 @@ class StreamServer:
         self._reuse_port = reuse_port
         self._loop: SelectorEventLoop | None = None
         self._listener: Listener | None = None
+        self._drain: Drain | None = None
+        self._on_drained: list[Callable[[int], object]] = []
         self._address: tuple[str, int] | None = None
         self._file: SocketFile | None = None
         # Re-entrant: a signal handler may call `stop` while this thread holds it.
@@ -234,6 +242,44 @@ class StreamServer:
             if self._listener is not None:
                 self._listener.tls = self._tls
 
+    def drain(
+        self,
+        timeout: Seconds | None = DRAIN_TIMEOUT,
+        *,
+        on_done: Callable[[int], object] | None = None,
+    ) -> None:
+        """Accept no more, let the clients finish, then `stop`.
+
+        `on_stopping` of the handler is called for each client, also for those that the
+        kernel has accepted already. When the last client has left, or at the deadline,
+        the server stops; what is left then is aborted, and counted by
+        `ServerStats.unfinished`. Does not wait: `run` returns when it is over.
+
+        A second call can make the deadline earlier. `stop` ends it at once. A server
+        that is not started ignores the call.
+
+        Args:
+            timeout: From now to the deadline. 0 or less: as soon as the loop runs. None
+                or ``inf``: no deadline.
+            on_done: Called in the loop's thread when no client is left, with the number
+                of those that had to be aborted. Not called after `stop`.
+
+        Units:   seconds, never early
+        Raises:
+            TypeError: ``timeout`` is not a real number, or ``on_done`` not callable.
+            ValueError: ``timeout`` is NaN.
+        Threads: Any, also a signal handler.
+        """
+        seconds = checked_timeout(timeout)
+        if on_done is not None:
+            check_callable("on_done", on_done)
+        loop = self._loop
+        if loop is None:
+            return
+        deadline = loop.time() + seconds
+        with contextlib.suppress(LoopClosed):  # stopped meanwhile
+            loop.call_soon_threadsafe(self._begin_drain, loop, deadline, on_done)
+
     def stop(self) -> None:
         """Make `run` return, and close every socket of the server.
 
@@ -298,6 +344,31 @@ class StreamServer:
             if self._is_stopping:
                 self._close()
 
+    def _begin_drain(
+        self,
+        loop: SelectorEventLoop,
+        deadline: float,
+        on_done: Callable[[int], object] | None,
+    ) -> None:
+        """Begin to drain, or make the drain that has begun end sooner."""
+        listener = self._listener
+        if listener is None or self._loop is not loop:
+            return  # stopped, and perhaps started again
+
+        if on_done is not None:
+            self._on_drained.append(on_done)
+        if self._drain is None:
+            self._drain = Drain(loop, listener, self._backlog, self._end_drain)
+        self._drain.begin(deadline)
+
+    def _end_drain(self) -> None:
+        if self._drain is None:  # `stop` was faster
+            return
+        on_drained, self._on_drained = self._on_drained, []
+        self.stop()
+        for on_done in on_drained:
+            on_done(self.stats.unfinished)
+
     def _bind(self) -> socket.socket:
         if self._port is not None:
             return listen(
@@ -331,6 +402,8 @@ class StreamServer:
     def _close(self) -> None:
         """Close listener, connections and a loop of the server's own. Idempotent."""
         self._is_stopping = False
+        self._drain = None
+        self._on_drained.clear()
         loop, self._loop = self._loop, None
         if loop is None:
             return
@@ -348,6 +421,8 @@ class StreamServer:
 
     def _on_change(self) -> None:
         """Stop a run that has nothing left to do; called when a client has left."""
+        if self._drain is not None:
+            self._drain.check()
         if self._loop is not None and self._listener is not None:  # noqa: SIM102 - rare
             if self._listener.is_spent:
                 self._loop.stop()

@@ -111,6 +111,13 @@ class StreamHandler(Generic[Data_co]):
     def on_drain(self, stream: Stream[Data_co]) -> None:
         """Called when the queue is empty again, after bytes were queued."""
 
+    def on_stopping(self, stream: Stream[Data_co]) -> None:
+        """Called once when the server drains: finish what was asked, then close.
+
+        By default does nothing: the client may end in its own time, until the deadline
+        of `StreamServer.drain`.
+        """
+
     def on_close(self, stream: Stream[Data_co], error: Exception | None) -> None:
         """Called once, last. ``error`` is None if the stream closed as asked."""
 

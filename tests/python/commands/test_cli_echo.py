@@ -89,6 +89,38 @@ def test_signal_closes_clients_that_are_connected() -> None:
     assert out.startswith("served 1 connections, 1 bytes in")
 
 
+def test_sigterm_lets_clients_finish() -> None:
+    with echo("--port", "0", "--drain-timeout", "inf") as process:
+        port = read_port(process.stdout)
+        with socket.create_connection((HOST, port), timeout=LONG) as sock:
+            sock.sendall(b"x")
+            assert sock.recv(1) == b"x"
+            process.send_signal(signal.SIGTERM)
+            with contextlib.suppress(ConnectionRefusedError):
+                while True:  # until the server has closed its listener
+                    socket.create_connection((HOST, port), timeout=LONG).close()
+            sock.sendall(b"yz")
+            assert sock.recv(2, socket.MSG_WAITALL) == b"yz"
+        out, err = process.communicate(timeout=LONG)
+    assert (process.returncode, err) == (0, "")
+    assert out.endswith(" 3 bytes in, 3 bytes out, 0 errors\n")
+
+
+def test_sigterm_cuts_off_clients_at_the_timeout() -> None:
+    with echo("--port", "0", "--drain-timeout", "0.01") as process:
+        port = read_port(process.stdout)
+        with socket.create_connection((HOST, port), timeout=LONG) as sock:
+            sock.sendall(b"x")
+            assert sock.recv(1) == b"x"
+            process.send_signal(signal.SIGTERM)
+            assert sock.recv(1) == b""
+        out, _ = process.communicate(timeout=LONG)
+    assert process.returncode == 0
+    assert out == (
+        "served 1 connections, 1 bytes in, 1 bytes out, 0 errors, 1 unfinished\n"
+    )
+
+
 @pytest.mark.slow  # the line is redrawn four times a second
 def test_terminal_sees_the_counters_live() -> None:
     ours, theirs = pty.openpty()
