@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 THREAD_ENDS_WITHIN = 5.0
 # Markers of what runs only when ``-m`` names it; see README.md.
-TIERS = ("builds", "commit", "nightly", "soak")
+TIERS = ("builds", "commit", "nightly", "soak", "adapters")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -35,6 +35,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     bars = parser.getgroup("bars of reliability")
     bars.addoption(
         "--bars-to", metavar="FILE", help="write the table of bars as Markdown"
+    )
+    parser.getgroup("adapters").addoption(
+        "--matrix-to", metavar="FILE", help="write the table of adapters into FILE"
     )
     bars.addoption(
         "--soak-seconds",

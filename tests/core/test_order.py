@@ -18,6 +18,7 @@ CSRC = Path(__file__).resolve().parents[2] / "csrc"
 # with a star is one part, as far as it is not named elsewhere.
 ORDER = """
 include/*
+include/adapters/*
 platform/testing
 platform/sys
 core/slots core/heap core/bell core/sockaddr
@@ -56,7 +57,8 @@ DEFINITION = re.compile(
 )
 PROTOTYPE = re.compile(r"^[A-Za-z][\w *]*\([^;{}]*\);", re.MULTILINE)
 NAME = re.compile(r"(?<!struct )\bfdmux_\w+\b")
-# What is published calls through the table that an extension finds at run time.
+# What is published calls through the table that an extension finds at run time, or the
+# core that a program links.
 PUBLISHED = Path("include")
 
 
@@ -120,7 +122,7 @@ class Tree:
             for name in INCLUDE.findall(self.text(file))
             if (target := self.included(file, name)) is not None
         }
-        if file.parent == PUBLISHED:
+        if PUBLISHED in file.parents:
             return found
         code = self.code(file)
         names = NAME.findall(PROTOTYPE.sub("", code) if file.suffix == ".h" else code)

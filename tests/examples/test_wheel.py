@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.tree import HEADERS
 
 if TYPE_CHECKING:
     from tests.examples.conftest import Installation
@@ -30,6 +31,10 @@ EXPECTED = {
     "fdmux/include/fdmux_stream.h",
     "fdmux/include/fdmux_tls.h",
     "fdmux/include/fdmux_datagram.h",
+    *(
+        f"fdmux/include/fdmux/adapters/{path.name}"
+        for path in (HEADERS / "adapters").glob("*.h")
+    ),
     "fdmux/lib/cmake/fdmux/fdmuxConfig.cmake",
     "fdmux/lib/cmake/fdmux/fdmuxConfigVersion.cmake",
     "fdmux/lib/libfdmux.a",
