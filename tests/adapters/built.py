@@ -23,6 +23,7 @@ SANITIZERS = "address,undefined"
 # Each library's pkg-config name, and its package in Debian.
 LIBRARIES = {
     "hiredis": ("hiredis", "libhiredis-dev"),
+    "curl": ("libcurl", "libcurl4-openssl-dev"),
 }
 
 

@@ -309,4 +309,5 @@ class PulseAudio(UnixServer):
 
 SERVERS: dict[str, type[Server]] = {
     "hiredis": Redis,
+    "curl": Nginx,
 }
