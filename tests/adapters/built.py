@@ -24,6 +24,7 @@ SANITIZERS = "address,undefined"
 LIBRARIES = {
     "hiredis": ("hiredis", "libhiredis-dev"),
     "curl": ("libcurl", "libcurl4-openssl-dev"),
+    "libpq": ("libpq", "libpq-dev"),
 }
 
 

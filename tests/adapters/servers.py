@@ -310,4 +310,5 @@ class PulseAudio(UnixServer):
 SERVERS: dict[str, type[Server]] = {
     "hiredis": Redis,
     "curl": Nginx,
+    "libpq": PostgreSQL,
 }
