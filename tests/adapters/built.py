@@ -25,6 +25,7 @@ LIBRARIES = {
     "hiredis": ("hiredis", "libhiredis-dev"),
     "curl": ("libcurl", "libcurl4-openssl-dev"),
     "libpq": ("libpq", "libpq-dev"),
+    "cares": ("libcares", "libcares-dev"),
 }
 
 

@@ -310,5 +310,6 @@ class PulseAudio(UnixServer):
 SERVERS: dict[str, type[Server]] = {
     "hiredis": Redis,
     "curl": Nginx,
+    "cares": Dns,
     "libpq": PostgreSQL,
 }
