@@ -26,6 +26,7 @@ LIBRARIES = {
     "curl": ("libcurl", "libcurl4-openssl-dev"),
     "libpq": ("libpq", "libpq-dev"),
     "cares": ("libcares", "libcares-dev"),
+    "zmq": ("libzmq", "libzmq3-dev"),
 }
 
 

@@ -312,4 +312,5 @@ SERVERS: dict[str, type[Server]] = {
     "curl": Nginx,
     "cares": Dns,
     "libpq": PostgreSQL,
+    "zmq": ZeroMQ,
 }
