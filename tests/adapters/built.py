@@ -27,6 +27,7 @@ LIBRARIES = {
     "libpq": ("libpq", "libpq-dev"),
     "cares": ("libcares", "libcares-dev"),
     "zmq": ("libzmq", "libzmq3-dev"),
+    "mosquitto": ("libmosquitto", "libmosquitto-dev"),
 }
 
 

@@ -312,5 +312,6 @@ SERVERS: dict[str, type[Server]] = {
     "curl": Nginx,
     "cares": Dns,
     "libpq": PostgreSQL,
+    "mosquitto": Mosquitto,
     "zmq": ZeroMQ,
 }
