@@ -28,6 +28,7 @@ LIBRARIES = {
     "cares": ("libcares", "libcares-dev"),
     "zmq": ("libzmq", "libzmq3-dev"),
     "mosquitto": ("libmosquitto", "libmosquitto-dev"),
+    "dbus": ("dbus-1", "libdbus-1-dev"),
 }
 
 

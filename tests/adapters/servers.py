@@ -314,4 +314,5 @@ SERVERS: dict[str, type[Server]] = {
     "libpq": PostgreSQL,
     "mosquitto": Mosquitto,
     "zmq": ZeroMQ,
+    "dbus": Dbus,
 }
