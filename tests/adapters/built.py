@@ -29,6 +29,7 @@ LIBRARIES = {
     "zmq": ("libzmq", "libzmq3-dev"),
     "mosquitto": ("libmosquitto", "libmosquitto-dev"),
     "dbus": ("dbus-1", "libdbus-1-dev"),
+    "sdbus": ("libsystemd", "libsystemd-dev"),
 }
 
 
@@ -55,6 +56,9 @@ def flags_of(*libraries: str) -> list[str]:
         if done.returncode != 0:
             raise MissingError(f"needs {module} (Debian: {package})")
         flags += done.stdout.split()
+        if name == "sdbus":
+            told = run("pkg-config", "--modversion", module).strip()
+            flags.append(f'-DSDBUS_VERSION="{told}"')
     return flags
 
 

@@ -315,4 +315,5 @@ SERVERS: dict[str, type[Server]] = {
     "mosquitto": Mosquitto,
     "zmq": ZeroMQ,
     "dbus": Dbus,
+    "sdbus": Dbus,
 }
