@@ -30,6 +30,7 @@ LIBRARIES = {
     "mosquitto": ("libmosquitto", "libmosquitto-dev"),
     "dbus": ("dbus-1", "libdbus-1-dev"),
     "sdbus": ("libsystemd", "libsystemd-dev"),
+    "pulse": ("libpulse", "libpulse-dev"),
 }
 
 

@@ -316,4 +316,5 @@ SERVERS: dict[str, type[Server]] = {
     "zmq": ZeroMQ,
     "dbus": Dbus,
     "sdbus": Dbus,
+    "pulse": PulseAudio,
 }
