@@ -90,13 +90,14 @@ def build_module(library: str, folder: Path) -> None:
 
 
 def build_core(folder: Path) -> Path:
-    """Build the core with the sanitizers; return the prefix that it is installed in."""
+    """Build the core with sanitizers and faults; return the prefix of its install."""
     cmake = shutil.which("cmake") or str(Path(sys.executable).with_name("cmake"))
     build, prefix = folder / "core", folder / "prefix"
     generator = ["-G", "Ninja"] if shutil.which("ninja") else []
     run(
         *(cmake, "-S", str(ROOT), "-B", str(build), *generator),
-        *(f"-DFDMUX_SANITIZE={SANITIZERS}", f"-DCMAKE_INSTALL_PREFIX={prefix}"),
+        *(f"-DFDMUX_SANITIZE={SANITIZERS}", "-DFDMUX_TESTING=ON"),
+        f"-DCMAKE_INSTALL_PREFIX={prefix}",
     )
     run(cmake, "--build", str(build), "--parallel", "2")
     run(cmake, "--install", str(build))
@@ -109,7 +110,7 @@ def build_plain(libraries: tuple[str, ...], prefix: Path, folder: Path) -> Path:
     listed = " ".join(f"X({library})" for library in libraries)
     command = [*compile_command(str(prefix / "include")), f"-fsanitize={SANITIZERS}"]
     command += ["-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
-    command += [f"-DLIBRARIES={listed}", *sources_of(*libraries)]
+    command += ["-DFDMUX_TESTING", f"-DLIBRARIES={listed}", *sources_of(*libraries)]
     command += [str(DRIVERS / "plain.c"), "-o", str(target), f"-L{prefix / 'lib'}"]
     run(*command, "-lfdmux", *flags_of(*libraries))
     return target

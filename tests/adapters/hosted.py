@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 THREADS_END_WITHIN = 5.0
+ASK_SECONDS = 0.002
 
 
 class Driver(Protocol):
@@ -39,6 +40,8 @@ class Driver(Protocol):
         control: int,
         ended: Callable[[], None],
     ) -> None: ...
+
+    def ask(self) -> bool: ...
 
     def finish(self) -> tuple[int, int, int, str]: ...
 
@@ -83,12 +86,19 @@ def run(host_name: str, scenario: str, silent: str, given: list[list[str]]) -> N
         if not left:
             host.stop()
 
+    def ask() -> None:
+        """Use the libraries outside of the loop's functions, as Python code does."""
+        asked = [driver.ask() for driver in drivers.values()]
+        if any(asked):
+            host.call_later(ASK_SECONDS, ask)
+
     def main() -> None:
         mounts.append(fdmux.mount(host.target()))
         for name, address, control in given:
             drivers[name].begin(
                 mounts[0], scenario, address, silent, int(control), ended
             )
+        ask()
 
     host.run(main)
     mounts[0].unmount()

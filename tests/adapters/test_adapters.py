@@ -14,7 +14,7 @@ import pytest
 from tests.adapters import built, matrix
 from tests.adapters.conftest import skip
 from tests.adapters.servers import MissingError
-from tests.adapters.trials import HOSTS, SCENARIOS, run_trials
+from tests.adapters.trials import HOSTS, PLAIN, SCENARIOS, run_trials
 from tests.tree import HEADERS
 
 if TYPE_CHECKING:
@@ -65,6 +65,16 @@ def test_all_libraries_share_one_loop(host: str, workshop: Workshop) -> None:
     scenarios = tuple(name for name in SCENARIOS if name != "timeout")
     reports = run(workshop, host, scenarios, *built.LIBRARIES)
     assert [one for one in reports if not has_passed(one)] == []
+
+
+# libpulse aborts when its main loop cannot add an event.
+@pytest.mark.adapters
+@pytest.mark.parametrize("library", sorted(built.LIBRARIES.keys() - {"pulse"}))
+def test_opening_survives_each_failing_call(library: str, workshop: Workshop) -> None:
+    """In C, under the sanitizers: memory, epoll_ctl and the like fail one by one."""
+    (report,) = run(workshop, PLAIN, ("failing calls",), library)
+    assert report.error == ""
+    assert report.failed >= 3
 
 
 def test_committed_table_has_every_adapter_and_host() -> None:

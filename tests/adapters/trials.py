@@ -36,7 +36,15 @@ HOSTS = (
     "gevent",
     PLAIN,
 )
-SCENARIOS = ("requests", "timeout", "reconnect", "destroy", "close of the loop")
+SCENARIOS = (
+    "requests",
+    "timeout",
+    "reconnect",
+    "destroy",
+    "close of the loop",
+    "announced close",
+    "outside",
+)
 SANITIZER_OPTIONS = {
     "ASAN_OPTIONS": "detect_leaks=1",
     "UBSAN_OPTIONS": "print_stacktrace=1",

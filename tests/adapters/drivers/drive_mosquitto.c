@@ -149,7 +149,10 @@ static void close_client(void *userdata)
     struct client *client = (struct client *)userdata;
 
     mosquitto_user_data_set(client->mosq, NULL);
-    fdmux_mosquitto_destroy(client->adapter);
+    if (client->adapter != NULL)
+        fdmux_mosquitto_destroy(client->adapter);
+    else
+        mosquitto_destroy(client->mosq); /* attaching failed */
     free(client);
     if (--live_count == 0)
         mosquitto_lib_cleanup();
@@ -165,4 +168,5 @@ const struct library library_mosquitto = {
     .reopen = reopen,
     .close = close_client,
     .live_count = &live_count,
+    .needs_wake = 1,
 };

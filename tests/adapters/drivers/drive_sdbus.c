@@ -187,4 +187,5 @@ const struct library library_sdbus = {
     .begin_timeout = begin_timeout,
     .close = close_client,
     .live_count = &live_count,
+    .needs_wake = 1,
 };

@@ -180,4 +180,5 @@ const struct library library_zmq = {
     .reopen = reopen,
     .close = close_client,
     .live_count = &live_count,
+    .needs_wake = 1,
 };

@@ -15,6 +15,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Adapters get memory from here, so that a trial can let it fail. */
+void *driver_calloc(size_t count, size_t size);
+#define calloc(count, size) driver_calloc(count, size)
+
 #define TIMEOUT_MS 50 /* for libraries whose timeout can be chosen */
 
 struct trial {
@@ -40,6 +44,7 @@ struct library {
     /* Free everything, at any time, also within a callback and after the loop. */
     void (*close)(void *client);
     int *live_count; /* clients that are not freed yet */
+    int needs_wake;  /* after a request outside of the loop's functions */
 };
 
 void trial_ready(struct trial *trial);

@@ -16,8 +16,7 @@ static void ended(void *userdata)
     PyObject *result;
 
     (void)userdata;
-    if (fdmux_hold_gil(loop) < 0)
-        abort();
+    (void)fdmux_hold_gil(loop); /* -EPERM within ask, which has it */
     result = PyObject_CallFunction(callback, NULL);
     if (result == NULL)
         PyErr_WriteUnraisable(callback);
@@ -64,6 +63,13 @@ static PyObject *begin(PyObject *module, PyObject *args)
     return none();
 }
 
+/* ask() -> bool: whether to call again, outside of the functions of the loop */
+static PyObject *ask(PyObject *module, PyObject *unused)
+{
+    (void)module, (void)unused;
+    return PyBool_FromLong(trial_ask(trial));
+}
+
 /* finish() -> (verified, failed, lost, error), after the loop was closed */
 static PyObject *finish(PyObject *module, PyObject *unused)
 {
@@ -85,6 +91,7 @@ static PyObject *version(PyObject *module, PyObject *unused)
 
 static PyMethodDef methods[] = {
     {"begin", begin, METH_VARARGS, NULL},
+    {"ask", ask, METH_NOARGS, NULL},
     {"finish", finish, METH_NOARGS, NULL},
     {"version", version, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},

@@ -9,7 +9,15 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#ifdef FDMUX_TESTING
+/* Of csrc/platform/testing.h, which the core of the plain C program has. */
+void fdmux_testing_fail(uint32_t kinds, int64_t nth, int error, int persistent);
+int64_t fdmux_testing_calls(void);
+#define ANY_CALL 0x7fff
+#endif
+
 #define REQUEST_COUNT 1000
+#define OUTSIDE_COUNT 20     /* requests outside of the loop's functions */
 #define WINDOW 50            /* requests in flight */
 #define KILL_AT 300          /* verified requests before the server is killed */
 #define LIMIT_MS 40000      /* for one scenario */
@@ -31,7 +39,7 @@ struct trial_state {
     void (*on_timer)(struct trial_state *);
     void (*ended)(void *userdata);
     void *userdata;
-    int is_over, is_lost, is_closing, round;
+    int is_over, is_lost, is_closing, is_ready, round;
     enum server_state server;
     int wanted, in_flight;
     int64_t asked_at_ns;
@@ -47,6 +55,13 @@ static struct trial_state *state_of(struct trial *trial)
 static int is_scenario(const struct trial_state *state, const char *name)
 {
     return strcmp(state->scenario, name) == 0;
+}
+
+/* Does the host close the loop while the client is open? */
+static int is_left_open(const struct trial_state *state)
+{
+    return is_scenario(state, "close of the loop") ||
+           is_scenario(state, "announced close");
 }
 
 static void later(struct trial_state *state, int delay_ms,
@@ -241,9 +256,21 @@ static void on_destroy_round_over(struct trial_state *state)
         close_outside(state);
 }
 
-/* The host closes the loop after this, with the client open and its requests asked. */
+static void on_close(struct fdmux_loop *loop, void *userdata)
+{
+    (void)loop;
+    close_client((struct trial_state *)userdata);
+}
+
+/* The host closes the loop after this, with the client open and its requests asked. The
+ * client is closed after that, or while the loop announces its end. */
 static void leave_open(struct trial_state *state)
 {
+    uint64_t hook;
+
+    if (is_scenario(state, "announced close") &&
+        fdmux_loop_at_close(state->trial.loop, on_close, state, &hook) < 0)
+        fail(state, "at_close", 0);
     fill(state);
     end(state);
 }
@@ -267,9 +294,12 @@ void trial_ready(struct trial *trial)
 
     if (state->is_over || state->is_closing)
         return;
+    state->is_ready = 1;
+    if (is_scenario(state, "outside"))
+        return; /* trial_ask begins */
     if (is_scenario(state, "timeout"))
         later(state, 0, begin_timeout);
-    else if (is_scenario(state, "close of the loop"))
+    else if (is_left_open(state))
         later(state, 0, leave_open);
     else if (is_scenario(state, "destroy") && state->round == 1)
         later(state, 0, close_in_flight);
@@ -307,7 +337,7 @@ void trial_answer(struct trial *trial, int number, int is_right)
 {
     struct trial_state *state = state_of(trial);
 
-    if (state->is_over && !is_scenario(state, "close of the loop"))
+    if (state->is_over && !is_left_open(state))
         return;
     if (state->client == NULL || !is_right || number < 0 || number >= REQUEST_COUNT ||
         state->numbers[number] != ASKED) {
@@ -323,7 +353,7 @@ void trial_answer(struct trial *trial, int number, int is_right)
         later(state, QUIET_MS, on_destroy_round_over);
         return;
     }
-    if (is_scenario(state, "close of the loop"))
+    if (is_left_open(state) || is_scenario(state, "outside"))
         return;
     if (is_scenario(state, "reconnect") && state->server == RUNS &&
         state->report.verified_count == KILL_AT) {
@@ -369,6 +399,81 @@ void trial_timed_out(struct trial *trial)
         later(state, 0, close_and_end);
 }
 
+/* ---- failing calls ------------------------------------------------------------- */
+
+static int calloc_left = -1; /* until one fails; -1: none does */
+
+void *driver_calloc(size_t count, size_t size)
+{
+    if (calloc_left >= 0 && calloc_left-- == 0)
+        return NULL;
+    return (calloc)(count, size);
+}
+
+#ifdef FDMUX_TESTING
+
+struct fault {
+    void (*set)(int nth); /* 0: none */
+    int (*is_reached)(int nth);
+};
+
+static void set_calloc(int nth)
+{
+    calloc_left = nth - 1;
+}
+
+static int is_calloc_reached(int nth)
+{
+    (void)nth;
+    return calloc_left < 0;
+}
+
+static void set_core(int nth)
+{
+    fdmux_testing_fail(ANY_CALL, nth, ENOMEM, 0);
+}
+
+static int is_core_reached(int nth)
+{
+    return fdmux_testing_calls() >= nth;
+}
+
+/* Open and close a client in a loop of its own. Returns whether a call has failed. */
+static int try_client(struct trial_state *state, const struct fault *fault, int nth)
+{
+    struct trial trial = state->trial;
+    void *client = NULL;
+    int is_reached, r;
+
+    if (fdmux_loop_create(NULL, &trial.loop) < 0)
+        return 0;
+    fault->set(nth);
+    r = state->library->open(&trial, &client);
+    is_reached = fault->is_reached(nth);
+    fault->set(0);
+    if (client != NULL)
+        state->library->close(client);
+    trial.loop = fdmux_loop_destroy(trial.loop);
+    state->report.failed_count += r < 0;
+    return is_reached;
+}
+
+/* Let the first, the second and each further call fail, until none is reached. */
+static void open_with_failing_calls(struct trial_state *state)
+{
+    static const struct fault faults[] = {{set_calloc, is_calloc_reached},
+                                          {set_core, is_core_reached}};
+
+    for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++)
+        for (int nth = 1; try_client(state, &faults[i], nth);)
+            nth++;
+    if (state->report.failed_count < 3) /* two callocs, and a watcher at least */
+        fail(state, "failing calls", state->report.failed_count);
+    end(state);
+}
+
+#endif
+
 /* ---- from the beginning to the end ---------------------------------------------- */
 
 static void begin(struct trial_state *state)
@@ -377,8 +482,14 @@ static void begin(struct trial_state *state)
         state->wanted = REQUEST_COUNT;
     if (is_scenario(state, "reconnect"))
         state->wanted = KILL_AT + 2 * WINDOW; /* leave some for later */
-    if (is_scenario(state, "close of the loop"))
+    if (is_left_open(state))
         state->wanted = WINDOW;
+#ifdef FDMUX_TESTING
+    if (is_scenario(state, "failing calls")) {
+        open_with_failing_calls(state);
+        return;
+    }
+#endif
     open_client(state);
 }
 
@@ -449,11 +560,33 @@ struct trial *trial_begin(struct fdmux_loop *loop, const struct library *library
     return &state->trial;
 }
 
+int trial_ask(struct trial *trial)
+{
+    struct trial_state *state = state_of(trial);
+
+    if (state->is_over || !is_scenario(state, "outside"))
+        return 0;
+    if (!state->is_ready || state->in_flight > 0)
+        return 1;
+    if (state->report.verified_count == OUTSIDE_COUNT) {
+        close_client(state);
+        end(state);
+        return 0;
+    }
+    state->wanted = state->report.verified_count + 1;
+    fill(state);
+    if (state->library->needs_wake)
+        (void)fdmux_loop_wake(state->trial.loop);
+    return 1;
+}
+
 struct trial_report trial_finish(struct trial *trial)
 {
     struct trial_state *state = state_of(trial);
     struct trial_report report;
 
+    if (is_scenario(state, "announced close") && state->client != NULL)
+        fail(state, "the end was not announced", 0);
     close_client(state); /* after the loop */
     if (!state->is_over)
         fail(state, "not over", state->report.verified_count);

@@ -22,6 +22,10 @@ struct trial *trial_begin(struct fdmux_loop *loop, const struct library *library
                           int control_fd, void (*ended)(void *userdata),
                           void *userdata);
 
+/* In the scenario "outside", ask what is next. Call it again and again, outside of the
+ * functions of the loop, until it returns 0. */
+int trial_ask(struct trial *trial);
+
 /* Judge, and free everything. Call it after the loop was closed. */
 struct trial_report trial_finish(struct trial *trial);
 
