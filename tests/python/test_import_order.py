@@ -118,6 +118,9 @@ testing.cases_io
 testing.cases_time
 testing.cases_life
 testing.cases
+testing.adapter
+testing.adapter_peer
+testing.cases_adapter
 testing.known.event_loop
 testing.known.selectors
 testing.known.asyncio_mount

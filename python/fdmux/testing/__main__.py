@@ -1,7 +1,7 @@
-"""python -m fdmux.testing: print the table of hosts and cases.
+"""python -m fdmux.testing: print the table of hosts and cases, or an adapter's cases.
 
 Exit codes: 0 if all cases passed on all installed hosts, 1 if a case failed, 2 if a
-named host does not exist.
+named host or adapter does not exist.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import sys
 from typing import TYPE_CHECKING
 
 from fdmux.testing.cases import CASES
+from fdmux.testing.cases_adapter import ADAPTER_CASES
 from fdmux.testing.known import HOSTS
-from fdmux.testing.report import examine, find_host
+from fdmux.testing.report import examine, examine_adapter, find_host
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -74,6 +75,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--host", action="append", metavar="NAME", help="one of these, or module:Class"
     )
+    parser.add_argument(
+        "--adapter", metavar="NAME", help="instead of hosts, an adapter: module:Class"
+    )
     parser.add_argument("--case", action="append", choices=list(CASES))
     return parser.parse_args(arguments)
 
@@ -84,9 +88,26 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
+def main_adapter(name: str) -> int:
+    """Run all cases on an adapter, print a line for each, and return the exit code."""
+    try:
+        report = examine_adapter(name)
+    except (LookupError, ImportError) as error:
+        say(str(error))
+        return 2
+    for result in report.results:
+        summary = (ADAPTER_CASES[result.case].__doc__ or "").partition("\n")[0]
+        say(f"{mark(result):4}  {result.case}: {summary}")
+    for line in remarks([report]):
+        say(line)
+    return 0 if report.is_good else 1
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the cases, print the table, and return the exit code."""
     options = parse(arguments)
+    if options.adapter:
+        return main_adapter(options.adapter)
     names: list[str] = options.host or list(HOSTS)
     cases: list[str] = options.case or list(CASES)
     try:
