@@ -31,6 +31,10 @@ INSTALLED = {
     "include/fdmux_stream.h",
     "include/fdmux_tls.h",
     "include/fdmux_datagram.h",
+    *(
+        f"include/fdmux/adapters/{path.name}"
+        for path in (ROOT / "csrc" / "include" / "adapters").glob("*.h")
+    ),
     "lib/cmake/fdmux/fdmuxConfig.cmake",
     "lib/cmake/fdmux/fdmuxConfigVersion.cmake",
     "lib/cmake/fdmux/fdmuxTargets-relwithdebinfo.cmake",
