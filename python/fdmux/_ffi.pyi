@@ -269,6 +269,7 @@ class Lib(Protocol):
     FDMUX_CALL_RECV: int
     FDMUX_CALL_SEND: int
     FDMUX_CALL_ACCEPT: int
+    FDMUX_CALL_SOCKET: int
     FDMUX_CALL_RECVMMSG: int
     FDMUX_CALL_SENDMMSG: int
     FDMUX_CALL_WAIT: int
