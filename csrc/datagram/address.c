@@ -11,9 +11,11 @@ static int parse(const struct fdmux_datagram_address *address,
                  union fdmux__sockaddr *ret_address, socklen_t *ret_size)
 {
     size_t length;
+    int r = fdmux__options_check(address, sizeof *address);
 
-    if (fdmux__options_check(address, sizeof *address) < 0 ||
-        (address->flags & ~(uint32_t)FDMUX_DATAGRAM_REUSE_PORT) != 0 ||
+    if (r < 0)
+        return r;
+    if ((address->flags & ~(uint32_t)FDMUX_DATAGRAM_REUSE_PORT) != 0 ||
         (address->host == NULL) == (address->path == NULL))
         return -EINVAL;
     if (address->host != NULL)
@@ -93,7 +95,7 @@ int fdmux_datagram_bind(struct fdmux_loop *loop,
                         const struct fdmux_datagram_options *options,
                         uint64_t *ret_endpoint)
 {
-    return address == NULL ? -EINVAL
+    return address == NULL ? -EFAULT
                            : open_endpoint(loop, NULL, address, options, ret_endpoint);
 }
 
@@ -103,6 +105,6 @@ int fdmux_datagram_connect(struct fdmux_loop *loop,
                            const struct fdmux_datagram_options *options,
                            uint64_t *ret_endpoint)
 {
-    return peer == NULL ? -EINVAL
+    return peer == NULL ? -EFAULT
                         : open_endpoint(loop, peer, own, options, ret_endpoint);
 }

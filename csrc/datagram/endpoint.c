@@ -25,7 +25,7 @@ int fdmux__endpoint_find(struct fdmux_loop *loop, uint64_t token,
     shared = fdmux__datagrams_of(loop);
     *ret_endpoint =
         shared == NULL ? NULL : fdmux__slots_find(&shared->endpoints, token);
-    return *ret_endpoint == NULL ? -ENOENT : 0;
+    return *ret_endpoint == NULL ? -EIDRM : 0;
 }
 
 /* ---- events to wait for -------------------------------------------------------- */
@@ -89,8 +89,11 @@ static int ready(struct fdmux_loop *loop, uint64_t io, uint32_t events, void *us
 
 int fdmux__endpoint_check_options(const struct fdmux_datagram_options *options)
 {
-    if (fdmux__options_check(options, sizeof *options) < 0 || options->fn == NULL ||
-        (options->flags & ~(uint32_t)FLAGS_ALL) != 0 ||
+    int r = fdmux__options_check(options, sizeof *options);
+
+    if (r < 0)
+        return r;
+    if (options->fn == NULL || (options->flags & ~(uint32_t)FLAGS_ALL) != 0 ||
         options->size_max > FDMUX__DATAGRAM_SIZE_MAX || options->queue_max > INT32_MAX)
         return -EINVAL;
     return 0;
@@ -246,8 +249,9 @@ int fdmux_datagram_add(struct fdmux_loop *loop, int fd,
     struct fdmux__datagrams *shared;
     int r = fdmux__endpoint_check_options(options);
 
-    if (r < 0 || ret_endpoint == NULL)
-        return -EINVAL;
-    r = fdmux__datagrams_get(loop, &shared);
+    if (r == 0 && ret_endpoint == NULL)
+        r = -EFAULT;
+    if (r == 0)
+        r = fdmux__datagrams_get(loop, &shared);
     return r < 0 ? r : create(loop, shared, fd, options, ret_endpoint);
 }

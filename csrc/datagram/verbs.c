@@ -14,7 +14,7 @@ static bool is_address_valid(const void *address, uint16_t size, size_t size_max
 
 static bool are_valid(const struct fdmux_datagram *datagrams, uint32_t count)
 {
-    bool is_valid = datagrams != NULL && count <= INT32_MAX;
+    bool is_valid = count <= INT32_MAX;
 
     for (uint32_t i = 0; is_valid && i < count; i++) {
         const struct fdmux_datagram *datagram = &datagrams[i];
@@ -70,6 +70,8 @@ static int find_to_send(struct fdmux_loop *loop, uint64_t token,
 
     if (r < 0)
         return r;
+    if (datagrams == NULL)
+        return -EFAULT;
     if (!are_valid(datagrams, count))
         return -EINVAL;
     if (((*ret_endpoint)->state & (FDMUX__ENDPOINT_CLOSING | FDMUX__ENDPOINT_FAILED)) !=
@@ -135,7 +137,7 @@ int fdmux_datagram_fd(struct fdmux_loop *loop, uint64_t token)
     int r = fdmux__endpoint_find(loop, token, &endpoint);
 
     if (r == 0 && endpoint->fd < 0)
-        r = -ENOENT;
+        r = -EIDRM;
     return r < 0 ? r : endpoint->fd;
 }
 
@@ -147,16 +149,15 @@ int fdmux_datagram_set_handler(struct fdmux_loop *loop, uint64_t token,
     struct fdmux__watcher old;
     int r = fdmux__options_check(handler, sizeof *handler);
 
-    if (r < 0 || handler->fn == NULL)
-        return -EINVAL;
-    r = fdmux__loop_check(loop);
+    if (r == 0)
+        r = handler->fn == NULL ? -EINVAL : fdmux__loop_check(loop);
     if (r < 0 && r != -ECHILD)
         return r;
     /* Allowed in a child of fork(), before fdmux_loop_after_fork. */
     shared = fdmux__datagrams_of(loop);
     endpoint = shared == NULL ? NULL : fdmux__slots_find(&shared->endpoints, token);
     if (endpoint == NULL)
-        return r < 0 ? r : -ENOENT;
+        return r < 0 ? r : -EIDRM;
     old = endpoint->base;
     endpoint->fn = handler->fn;
     endpoint->base.userdata = handler->userdata;

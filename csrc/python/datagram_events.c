@@ -2,6 +2,7 @@
  *
  * This is the hot path: a batch of datagrams costs one receive, one hold of the GIL,
  * one call of on_datagrams or one of on_datagram for each, and one send. */
+#include "aio.h"
 #include "datagram_object.h"
 
 #include <errno.h>
@@ -166,6 +167,34 @@ static int deliver_one(struct endpoint_object *endpoint,
     return r < 0 ? raised(endpoint, "on_datagram") : 0;
 }
 
+/* asyncio calls what is ready before the datagrams that have arrived meanwhile, and
+ * what a datagram has made ready before the next one. Must these wait for that? */
+static bool must_defer(const struct endpoint_object *endpoint)
+{
+    return delivery_is_set(endpoint->owner) &&
+           (endpoint->is_deferring || aio_loop_has_work(endpoint->delivery->asyncio));
+}
+
+/* Let the owner deliver the datagrams from this one on. */
+static int defer(struct endpoint_object *endpoint,
+                 const struct fdmux_datagram_event *event, uint32_t first)
+{
+    struct fdmux_datagram_event rest = {
+        .datagrams = event->datagrams + first,
+        .count = event->count - first,
+    };
+    PyObject *list = make_list(endpoint, &rest);
+    PyObject *done = NULL;
+
+    if (list != NULL)
+        done = PyObject_CallMethod(endpoint->owner, "_defer", "O", list);
+    Py_XDECREF(list);
+    if (done == NULL)
+        return raised(endpoint, "datagram_received");
+    Py_DECREF(done);
+    return 0;
+}
+
 /* After KeyboardInterrupt the rest of the batch is delivered too: the kernel has it no
  * more, and dispatch raises at the end of the batch. */
 static int deliver_each(struct endpoint_object *endpoint,
@@ -176,8 +205,13 @@ static int deliver_each(struct endpoint_object *endpoint,
     for (uint32_t i = 0; i < event->count && endpoint->is_open &&
                          delivery_is_set(endpoint->on_datagram);
          i++) {
-        int r = deliver_one(endpoint, &event->datagrams[i]);
+        int r;
 
+        if (must_defer(endpoint)) {
+            r = defer(endpoint, event, i);
+            return r < 0 ? r : result;
+        }
+        r = deliver_one(endpoint, &event->datagrams[i]);
         if (r < 0)
             result = r;
     }

@@ -61,6 +61,7 @@ struct endpoint_object {
     bool has_facts; /* the items of lists are Datagrams */
     bool has_flow; /* the owner does flow control */
     bool is_connected; /* the owner sends without an address */
+    bool is_deferring; /* the owner has datagrams that it has not delivered yet */
 };
 
 extern PyTypeObject *datagram_item_type; /* fdmux.Datagram */

@@ -53,7 +53,7 @@ void endpoint_drop_outgoing(struct endpoint_object *endpoint)
 }
 
 /* A datagram that the kernel refuses is noted by the core, which tells it later. -EPIPE
- * and -ENOENT mean that the endpoint has ended. */
+ * and -EIDRM mean that the endpoint has ended. */
 void endpoint_flush(struct endpoint_object *endpoint)
 {
     struct fdmux_datagram datagrams[ENDPOINT_BATCH_MAX];

@@ -18,7 +18,7 @@ static void stop(struct endpoint_object *endpoint, uint32_t flags)
 {
     endpoint_flush(endpoint);
     endpoint->is_open = false;
-    if (endpoint_is_live(endpoint)) /* -ENOENT: it has ended, and CLOSED follows */
+    if (endpoint_is_live(endpoint)) /* -EIDRM: it has ended, and CLOSED follows */
         (void)fdmux_datagram_close(endpoint->delivery->loop, endpoint->token, flags);
 }
 
@@ -72,7 +72,7 @@ static PyObject *stats_of(PyObject *self, PyObject *unused)
     if (endpoint_check_thread(endpoint, "look at") < 0)
         return NULL;
     endpoint_flush(endpoint);
-    if (endpoint_is_live(endpoint)) /* -ENOENT: the same */
+    if (endpoint_is_live(endpoint)) /* -EIDRM: the same */
         (void)fdmux_datagram_stats(endpoint->delivery->loop, endpoint->token, &stats);
     return Py_BuildValue(
         "(KKKKKKKKKII)", (unsigned long long)stats.received,
@@ -272,6 +272,7 @@ static PyMemberDef members[] = {
     OBJECT_AT("_run", run, 0),
     OBJECT_AT("_handler", handler, 0),
     {"_is_connected", T_BOOL, offsetof(struct endpoint_object, is_connected), 0, NULL},
+    {"_is_deferring", T_BOOL, offsetof(struct endpoint_object, is_deferring), 0, NULL},
     {"_is_open", T_BOOL, offsetof(struct endpoint_object, is_open), READONLY, NULL},
     {"_is_over", T_BOOL, offsetof(struct endpoint_object, is_over), READONLY, NULL},
     {"_token", T_ULONGLONG, offsetof(struct endpoint_object, token), READONLY, NULL},

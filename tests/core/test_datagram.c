@@ -307,7 +307,7 @@ TEST(an_endpoint_may_close_itself_and_hears_nothing_more)
     CHECK_EQ(listener->counts[FDMUX_DATAGRAM_CLOSED], 1);
     CHECK_EQ(listener->error, 0);
     CHECK_EQ(listener->destroyed, 1);
-    CHECK_EQ(fdmux_datagram_close(loop, endpoint, 0), -ENOENT);
+    CHECK_EQ(fdmux_datagram_close(loop, endpoint, 0), -EIDRM);
     CHECK_EQ(close(fd), 0);
     end_with(loop, listener, 1);
 }
@@ -324,7 +324,7 @@ TEST(a_borrowed_descriptor_stays_open)
     options.flags = FDMUX_DATAGRAM_BORROW;
     CHECK_EQ(fdmux_datagram_add(loop, fd, &options, &endpoint), 0);
     CHECK_EQ(fdmux_datagram_close(loop, endpoint, FDMUX_DATAGRAM_DROP), 0);
-    CHECK_EQ(fdmux_datagram_fd(loop, endpoint), -ENOENT);
+    CHECK_EQ(fdmux_datagram_fd(loop, endpoint), -EIDRM);
     CHECK_EQ(listener->counts[FDMUX_DATAGRAM_CLOSED], 0); /* not inside of close */
     CHECK_EQ(close(fd), 0);
     CHECK_EQ(run_once(loop), 0);

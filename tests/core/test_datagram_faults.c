@@ -32,7 +32,7 @@ struct scene {
 static int check_result(const struct scene *scene, int r)
 {
     bool is_expected = r >= 0 || r == -scene->plan.error || r == -ENOMEM ||
-                       r == -ENOBUFS || r == -EPIPE || r == -ENOENT;
+                       r == -ENOBUFS || r == -EPIPE || r == -EIDRM;
 
     if (!is_expected)
         check_fail(__FILE__, __LINE__, "call %lld of 0x%x with errno %d, %d: %d",

@@ -5,7 +5,7 @@
  * endpoint's function once. What the kernel does not take is queued, up to a limit.
  *
  * Threads: the dispatching thread only, or any one thread while no thread dispatches.
- * Errors common to all: as in fdmux.h; -ENOENT for an endpoint that has ended. */
+ * Errors common to all: as in fdmux.h; -EIDRM for an endpoint that has ended. */
 #ifndef FDMUX_DATAGRAM_H
 #define FDMUX_DATAGRAM_H
 

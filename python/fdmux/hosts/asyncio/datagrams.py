@@ -12,6 +12,7 @@ import asyncio
 import contextvars
 import os
 import socket
+from collections import deque
 from typing import TYPE_CHECKING, cast
 
 from fdmux._delivery import Endpoint
@@ -30,6 +31,7 @@ ERROR = lib.FDMUX_DATAGRAM_ERROR
 FULL = 101  # as ENDPOINT_FULL in csrc/python/datagram_object.h
 QUEUE_MAX = (1 << 31) - 1  # asyncio's flow control has no bound
 UDP_SIZE_MAX = 64 * 1024
+DEFERRED_MAX = 64
 
 
 class DatagramTransport(DatagramTransportBase):
@@ -48,6 +50,7 @@ class DatagramTransport(DatagramTransportBase):
         self._streams = streams
         self._core = Endpoint()
         self._is_begun = False
+        self._deferred: deque[tuple[bytes, object]] = deque()
         super().__init__(loop, sock, protocol, address, waiter, extra)
 
     # Beginning ---------------------------------------------------------------------
@@ -60,7 +63,8 @@ class DatagramTransport(DatagramTransportBase):
             return
         core = self._core
         core._bind(self._streams, None, None, self)  # noqa: SLF001 - ours
-        core._run = contextvars.copy_context().run  # noqa: SLF001 - the same
+        self._context = contextvars.copy_context()
+        core._run = self._context.run  # noqa: SLF001 - the same
         sock = cast("socket.socket", self._sock)
         result = core._open(fd, sock.family, ffi.buffer(options_for(sock)))  # noqa: SLF001 - the same
         if result < 0:  # such as ENOSPC of the kernel: asyncio tries itself
@@ -98,7 +102,45 @@ class DatagramTransport(DatagramTransportBase):
         """Undo `pause_reading`."""
         super().resume_reading()
         if self._receives():
-            self._core._resume()  # noqa: SLF001 - ours
+            self._go_on()
+
+    def _defer(self, datagrams: list[tuple[bytes, object]]) -> None:
+        """Deliver after what is ready already, one in each iteration, as asyncio does.
+
+        Called from C. With many waiting, the rest stays in the socket.
+        """
+        core = self._core
+        self._deferred.extend(datagrams)
+        if not core._is_deferring:  # noqa: SLF001 - ours
+            core._is_deferring = True  # noqa: SLF001 - the same
+            self._deliver_soon()
+        if len(self._deferred) >= DEFERRED_MAX:
+            core._pause()  # noqa: SLF001 - the same
+
+    def _go_on(self) -> None:
+        """Deliver the next deferred datagram soon, or receive again."""
+        if self._deferred:
+            self._deliver_soon()
+            return
+        self._core._is_deferring = False  # noqa: SLF001 - ours
+        self._core._resume()  # noqa: SLF001 - the same
+
+    def _deliver_soon(self) -> None:
+        self._loop.call_soon(self._read_ready, context=self._context)
+
+    def _read_ready(self) -> None:
+        """Deliver a datagram that was deferred; or else receive one, as asyncio."""
+        if not self._is_begun:
+            super()._read_ready()
+            return
+        if not self._deferred or not self._receives():
+            return
+        data, addr = self._deferred.popleft()
+        try:
+            self._protocol.datagram_received(data, cast("tuple[str, int]", addr))
+        finally:
+            if self._receives():
+                self._go_on()
 
     # Writing -----------------------------------------------------------------------
 

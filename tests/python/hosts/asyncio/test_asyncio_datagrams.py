@@ -675,3 +675,73 @@ def test_forked_child_leaves_the_socket_to_its_parent(ours: Loop) -> None:
         server.close()
 
     run(ours, main())
+
+
+# ---- order -----------------------------------------------------------------------
+
+
+def test_ready_callbacks_come_before_what_has_arrived(loop: Loop) -> None:
+    async def main() -> tuple[asyncio.DatagramTransport, Recorder]:
+        return await bound()
+
+    async def listen(protocol: Recorder) -> None:
+        protocol.note("listening")
+        await protocol.until(protocol.data)
+
+    server, received = loop.run_until_complete(main())
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.sendto(b"a", address_of(server))
+    loop.run_until_complete(listen(received))
+    assert [event[0] for event in received.events] == ["made", "listening", b"a"]
+    server.close()
+    run(loop, asyncio.sleep(0))
+
+
+def test_each_datagram_is_handled_before_the_next(loop: Loop) -> None:
+    """What a datagram has made ready runs first: here the answer of a task."""
+
+    async def main() -> None:
+        server, received = await bound()
+        arrived: list[asyncio.Future[bytes]] = [loop.create_future()]
+
+        def answer(data: bytes) -> None:
+            arrived[0].set_result(data)
+
+        received.answer = answer
+        client, _protocol = await connected(address_of(server))
+        for number in range(200):
+            client.sendto(b"%d" % number)
+        for number in range(200):
+            assert await arrived[0] == b"%d" % number
+            arrived[0] = loop.create_future()
+        server.close()
+        client.close()
+
+    run(loop, main())
+
+
+def test_deferred_datagrams_wait_while_reading_is_paused(loop: Loop) -> None:
+    async def main() -> None:
+        made, received = await bound()
+        server = cast("asyncio.Transport", made)  # asyncio's own has these, too
+
+        def pause(_data: bytes) -> None:
+            server.pause_reading()
+            loop.call_soon(received.note, "paused")
+
+        received.answer = pause
+        client, _protocol = await connected(address_of(server))
+        for data in (b"one", b"two", b"three"):
+            client.sendto(data)
+        for count in (1, 2, 3):
+            await received.until(lambda: len(received.data()) == count)  # noqa: B023 - runs now
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert len(received.data()) == count
+            server.resume_reading()
+        client.sendto(b"four")
+        await received.until(lambda: len(received.data()) == 4)
+        server.close()
+        client.close()
+
+    run(loop, main())

@@ -11,6 +11,7 @@ import pytest
 from tests.python.hosts.asyncio import program_servers
 
 from fdmux.hosts.asyncio import run
+from fdmux.hosts.asyncio.datagrams import DatagramTransport
 from fdmux.hosts.asyncio.transport import StreamTransport
 
 if TYPE_CHECKING:
@@ -153,6 +154,7 @@ def test_aioquic_echoes(certificate: Certificate) -> None:
         server = await quic.serve(
             "127.0.0.1", 0, configuration=served, stream_handler=handle
         )
+        assert type(server._transport) is DatagramTransport
         port = server._transport.get_extra_info("sockname")[1]
         asked = settings(alpn_protocols=["echo"], server_name="localhost")
         asked.load_verify_locations(str(certificate.path))
