@@ -91,19 +91,26 @@ static PyObject *make_pair(struct endpoint_object *endpoint,
     return pair;
 }
 
+static int fill_list(struct endpoint_object *endpoint, PyObject *list,
+                     const struct fdmux_datagram_event *event)
+{
+    for (uint32_t i = 0; i < event->count; i++) {
+        PyObject *pair = make_pair(endpoint, &event->datagrams[i]);
+
+        if (pair == NULL)
+            return -1;
+        (void)PyList_SetItem(list, (Py_ssize_t)i, pair); /* the same */
+    }
+    return 0;
+}
+
 static PyObject *make_list(struct endpoint_object *endpoint,
                            const struct fdmux_datagram_event *event)
 {
     PyObject *list = PyList_New((Py_ssize_t)event->count);
 
-    for (uint32_t i = 0; list != NULL && i < event->count; i++) {
-        PyObject *pair = make_pair(endpoint, &event->datagrams[i]);
-
-        if (pair == NULL)
-            Py_CLEAR(list);
-        else
-            (void)PyList_SetItem(list, (Py_ssize_t)i, pair); /* the same */
-    }
+    if (list != NULL && fill_list(endpoint, list, event) < 0)
+        Py_CLEAR(list);
     return list;
 }
 

@@ -132,17 +132,23 @@ int delivery_visit_endpoints(struct delivery *delivery, visitproc visit, void *a
     return r;
 }
 
+static int append_all(const struct delivery *delivery, PyObject *list)
+{
+    for (struct endpoint_object *it = delivery->first_endpoint; it != NULL;
+         it = it->next_open) {
+        if (PyList_Append(list, (PyObject *)it) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 PyObject *delivery_endpoints(PyObject *self, PyObject *unused)
 {
-    const struct delivery *delivery = (struct delivery *)self;
     PyObject *list = PyList_New(0);
 
     (void)unused;
-    for (struct endpoint_object *it = delivery->first_endpoint;
-         list != NULL && it != NULL; it = it->next_open) {
-        if (PyList_Append(list, (PyObject *)it) < 0)
-            Py_CLEAR(list);
-    }
+    if (list != NULL && append_all((struct delivery *)self, list) < 0)
+        Py_CLEAR(list);
     return list;
 }
 

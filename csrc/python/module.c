@@ -67,8 +67,7 @@ static int execute(PyObject *module)
         return -1;
     if (delivery_register(module, is_main) < 0 || stream_type_register(module) < 0 ||
         completion_port_register(module, is_main) < 0 ||
-        completion_register(module) < 0 ||
-        endpoint_type_register(module, is_main) < 0)
+        completion_register(module) < 0 || endpoint_type_register(module, is_main) < 0)
         return -1;
     return tls_session_register(module, is_main);
 }
