@@ -47,8 +47,19 @@ bool aio_loop_is_closed(PyObject *object)
 
 /* ---- how it is set up ------------------------------------------------------------ */
 
+/* Has a program given the loop another selector, such as one that wraps ours? */
+static bool has_other_selector(PyObject *self, const PyObject *selector)
+{
+    PyObject *current = PyObject_GetAttr(self, aio_names.selector);
+
+    if (current == NULL)
+        PyErr_Clear(); /* deleted: that is told when it waits */
+    Py_XDECREF(current);
+    return current != selector;
+}
+
 /* _use_selector(selector, capsule, select, batch_owner, batch, indices, pairs): wait in
- * C, with the loop of this capsule. */
+ * C, with the loop of this capsule. Again when the selector has grown. */
 static PyObject *use_selector(PyObject *self, PyObject *args)
 {
     struct aio_loop *loop = (struct aio_loop *)self;
@@ -72,7 +83,7 @@ static PyObject *use_selector(PyObject *self, PyObject *args)
     loop->select = (select_fn)select;
     loop->batch = (struct fdmux_py_batch *)batch;
     loop->indices = (const uint32_t *)indices;
-    loop->has_other_selector = false;
+    loop->has_other_selector = has_other_selector(self, selector);
     for (size_t i = 0; i < sizeof old / sizeof old[0]; i++)
         Py_XDECREF(old[i]);
     return delivery_new_ref(Py_None);

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
 import selectors
 import socket
 import threading
@@ -295,6 +296,36 @@ def test_selector_may_be_replaced(loop: Loop, is_running: bool) -> None:
     turn(loop)
     assert new.count == count
     new.close()
+
+
+class Wrapper:
+    """Counts the waits of a selector, and passes everything on."""
+
+    def __init__(self, wrapped: selectors.BaseSelector) -> None:
+        self.wrapped = wrapped
+        self.count = 0
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.wrapped, name)
+
+    def select(self, timeout: float | None = None) -> Pairs:
+        self.count += 1
+        return self.wrapped.select(timeout)
+
+
+def test_selector_may_be_wrapped_and_grow(loop: Loop) -> None:
+    wrapper = Wrapper(loop._selector)
+    loop._selector = cast("selectors.BaseSelector", wrapper)
+    with contextlib.ExitStack() as ends:
+        for _ in range(100):  # more than the selector has room for at first
+            near, far = socket.socketpair()
+            ends.callback(far.close)
+            ends.callback(near.close)
+            loop.add_reader(near, nothing)
+            ends.callback(loop.remove_reader, near)
+        count = wrapper.count
+        turn(loop)
+        assert wrapper.count > count
 
 
 # ---- the queue -----------------------------------------------------------------------
