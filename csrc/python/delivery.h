@@ -83,6 +83,9 @@ int delivery_add_unsent(struct delivery *delivery, struct stream_object *stream)
 /* Keep the exception that is set, for the caller of dispatch to raise. Returns the
  * negative result that ends the batch. */
 int delivery_keep_error(struct delivery *delivery);
+/* The same where there is no result that could end the batch: the loop is open, and a
+ * posted call ends the next one. */
+void delivery_keep_and_end_batch(struct delivery *delivery);
 /* An interpreter starts, maybe again: what was kept went with the last one. */
 void delivery_forget_errors(void);
 PyObject *delivery_raise_error(PyObject *module, PyObject *loop_address);

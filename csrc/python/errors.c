@@ -73,6 +73,31 @@ static PyObject *raise_kept(struct delivery *delivery)
     return NULL;
 }
 
+/* A posted call, which owns a reference to the delivery. If it never runs, as the loop
+ * has closed, nobody would raise the exception. */
+static int end_batch(struct fdmux_loop *loop, void *userdata)
+{
+    struct delivery *delivery = userdata;
+    PyGILState_STATE state = PyGILState_Ensure();
+    bool is_kept = delivery->error != NULL; /* not raised by now */
+
+    if (is_kept && loop == NULL) {
+        (void)raise_kept(delivery);
+        PyErr_WriteUnraisable((PyObject *)delivery);
+    }
+    Py_DECREF((PyObject *)delivery);
+    PyGILState_Release(state);
+    return loop != NULL && is_kept ? -ECANCELED : 0;
+}
+
+void delivery_keep_and_end_batch(struct delivery *delivery)
+{
+    (void)delivery_keep_error(delivery);
+    Py_INCREF((PyObject *)delivery);
+    if (fdmux_post(delivery->loop, end_batch, delivery) < 0)
+        Py_DECREF((PyObject *)delivery); /* no memory: raised when a batch ends next */
+}
+
 PyObject *delivery_raise_error(PyObject *module, PyObject *loop_address)
 {
     const void *address = PyLong_AsVoidPtr(loop_address);

@@ -7,29 +7,6 @@
 
 #include <errno.h>
 
-/* ---- KeyboardInterrupt and SystemExit ------------------------------------------ */
-
-/* The result of a step of the handshake does not end the batch; that of a posted call
- * does. It owns a reference to the delivery. */
-static int end_batch(struct fdmux_loop *loop, void *userdata)
-{
-    struct delivery *delivery = userdata;
-    PyGILState_STATE state = PyGILState_Ensure();
-    bool is_kept = delivery->error != NULL; /* not raised by now */
-
-    Py_DECREF((PyObject *)delivery);
-    PyGILState_Release(state);
-    return loop != NULL && is_kept ? -ECANCELED : 0;
-}
-
-static void keep_and_end_batch(struct delivery *delivery)
-{
-    (void)delivery_keep_error(delivery);
-    Py_INCREF((PyObject *)delivery);
-    if (fdmux_post(delivery->loop, end_batch, delivery) < 0)
-        Py_DECREF((PyObject *)delivery); /* no memory: raised when a batch ends next */
-}
-
 /* ---- the handshake ------------------------------------------------------------- */
 
 static int result_of_error(struct tls_session *session)
@@ -69,7 +46,7 @@ static int step(struct stream_object *stream, struct tls_session *session)
 
     if (r != -EINTR)
         return r;
-    keep_and_end_batch(stream->delivery);
+    delivery_keep_and_end_batch(stream->delivery); /* its own result does not */
     r = call_handshake(session);
     if (r == -EINTR)
         PyErr_Clear(); /* one exception is on its way already */

@@ -204,6 +204,30 @@ def test_ctrl_c_in_resume_writing_leaves_the_loop(loop: Loop) -> None:
     loop.run_until_complete(task)
 
 
+class Abrupt(Recorder):
+    """Is interrupted when it is paused."""
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        raise KeyboardInterrupt
+
+
+def test_ctrl_c_in_pause_writing_leaves_the_loop(loop: Loop) -> None:
+    async def begin() -> tuple[asyncio.Transport, Recorder, socket.socket]:
+        return await connect(Abrupt)
+
+    transport, protocol, far = loop.run_until_complete(begin())
+    with far:
+        loop.call_soon(transport.write, bytes(BIG))
+        late = loop.call_later(SOON, loop.stop)
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_forever()
+        late.cancel()
+        assert protocol.events == ["made", "pause"]
+        transport.abort()
+        assert loop.run_until_complete(protocol.lost) is None
+
+
 def test_transport_is_what_asyncio_asks_for(loop: Loop) -> None:
     async def use(transport: asyncio.Transport) -> None:
         assert isinstance(transport, asyncio.Transport)
