@@ -6,6 +6,7 @@ import asyncio
 import gc
 import socket
 import sys
+import warnings
 import weakref
 from typing import TYPE_CHECKING, cast
 
@@ -226,6 +227,29 @@ def test_ctrl_c_in_pause_writing_leaves_the_loop(loop: Loop) -> None:
         assert protocol.events == ["made", "pause"]
         transport.abort()
         assert loop.run_until_complete(protocol.lost) is None
+
+
+@pytest.mark.parametrize("loop", ["ours"], indirect=True)
+def test_ctrl_c_in_pause_writing_is_printed_if_the_loop_closes_at_once(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reported: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda it: reported.append(it.exc_type))
+
+    async def begin() -> tuple[asyncio.Transport, Recorder, socket.socket]:
+        return await connect(Abrupt)
+
+    transport, protocol, far = loop.run_until_complete(begin())
+    with far:
+        transport.write(bytes(BIG))  # outside of a run: nobody raises it
+        gone = weakref.ref(protocol)
+        loop.close()
+        assert reported == [KeyboardInterrupt]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)  # they are not closed
+            del transport, protocol
+            gc.collect()
+        assert gone() is None
 
 
 def test_transport_is_what_asyncio_asks_for(loop: Loop) -> None:
