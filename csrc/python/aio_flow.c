@@ -151,17 +151,6 @@ static PyObject *maybe_pause(struct transport *transport)
     return done;
 }
 
-/* A send has no caller to whom it could raise: there may be many writes in it. */
-static void send_raised(struct stream_object *stream)
-{
-    if ((PyErr_ExceptionMatches(PyExc_KeyboardInterrupt) ||
-         PyErr_ExceptionMatches(PyExc_SystemExit)) &&
-        stream_is_live(stream))
-        delivery_keep_and_end_batch(stream->delivery);
-    else
-        PyErr_WriteUnraisable((PyObject *)stream);
-}
-
 void aio_transport_sent(struct stream_object *stream, int result)
 {
     struct fdmux_stream_stats stats = {.struct_size = sizeof stats};
@@ -179,7 +168,7 @@ void aio_transport_sent(struct stream_object *stream, int result)
         done = maybe_pause((struct transport *)stream);
     }
     if (done == NULL)
-        send_raised(stream);
+        delivery_send_raised(stream->delivery, (PyObject *)stream);
     Py_XDECREF(done);
 }
 

@@ -117,13 +117,15 @@ static PyObject *make_list(struct endpoint_object *endpoint,
 static int deliver_list(struct endpoint_object *endpoint,
                         const struct fdmux_datagram_event *event)
 {
+    PyObject *take = delivery_new_ref(endpoint->on_datagrams);
     PyObject *list = make_list(endpoint, event);
     PyObject *answers = NULL;
     int r = -1;
 
     if (list != NULL)
-        answers = PyObject_CallFunctionObjArgs(endpoint->on_datagrams,
-                                               (PyObject *)endpoint, list, NULL);
+        answers =
+            PyObject_CallFunctionObjArgs(take, (PyObject *)endpoint, list, NULL);
+    Py_DECREF(take);
     Py_XDECREF(list);
     if (answers != NULL)
         r = answers == Py_None || !endpoint->is_open

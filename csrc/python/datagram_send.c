@@ -39,7 +39,7 @@ static void check_flow(struct endpoint_object *endpoint)
     done = PyObject_CallMethod(endpoint->owner, "_event", "iiO", ENDPOINT_FULL, queued,
                                Py_None);
     if (done == NULL)
-        PyErr_WriteUnraisable(endpoint->owner);
+        delivery_send_raised(endpoint->delivery, (PyObject *)endpoint);
     Py_XDECREF(done);
 }
 
@@ -158,8 +158,10 @@ int endpoint_answer(struct endpoint_object *endpoint, PyObject *data,
     to.segment_size = 0;
     to.address_size = datagram->address_size;
     to.local_size = datagram->local_size;
-    memcpy(&to.address, datagram->address, datagram->address_size);
-    memcpy(&to.local, datagram->local, datagram->local_size);
+    if (datagram->address_size > 0) /* else it is NULL, which memcpy must not get */
+        memcpy(&to.address, datagram->address, datagram->address_size);
+    if (datagram->local_size > 0)
+        memcpy(&to.local, datagram->local, datagram->local_size);
     return send_object(endpoint, data, &to);
 }
 

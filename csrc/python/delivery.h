@@ -86,6 +86,9 @@ int delivery_keep_error(struct delivery *delivery);
 /* The same where there is no result that could end the batch: the loop is open, and a
  * posted call ends the next one. */
 void delivery_keep_and_end_batch(struct delivery *delivery);
+/* What a transport of asyncio did after a send has raised. A send has no caller to whom
+ * it could raise: there may be many writes in it. */
+void delivery_send_raised(struct delivery *delivery, PyObject *transport);
 /* An interpreter starts, maybe again: what was kept went with the last one. */
 void delivery_forget_errors(void);
 PyObject *delivery_raise_error(PyObject *module, PyObject *loop_address);

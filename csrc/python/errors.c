@@ -98,6 +98,16 @@ void delivery_keep_and_end_batch(struct delivery *delivery)
         Py_DECREF((PyObject *)delivery); /* no memory: raised when a batch ends next */
 }
 
+void delivery_send_raised(struct delivery *delivery, PyObject *transport)
+{
+    if ((PyErr_ExceptionMatches(PyExc_KeyboardInterrupt) ||
+         PyErr_ExceptionMatches(PyExc_SystemExit)) &&
+        delivery->loop != NULL)
+        delivery_keep_and_end_batch(delivery);
+    else
+        PyErr_WriteUnraisable(transport);
+}
+
 PyObject *delivery_raise_error(PyObject *module, PyObject *loop_address)
 {
     const void *address = PyLong_AsVoidPtr(loop_address);
