@@ -12,6 +12,16 @@ int endpoint_check_thread(const struct endpoint_object *endpoint, const char *at
     return delivery_check_thread(endpoint->delivery, attempted, "an endpoint");
 }
 
+/* _check_thread(attempted): refuse another thread before anything is changed. */
+static PyObject *refuse_thread(PyObject *self, PyObject *attempted)
+{
+    const char *text = PyUnicode_AsUTF8AndSize(attempted, NULL);
+
+    if (text == NULL || endpoint_check_thread((struct endpoint_object *)self, text) < 0)
+        return NULL;
+    return delivery_new_ref(Py_None);
+}
+
 /* ---- the end ------------------------------------------------------------------- */
 
 static void stop(struct endpoint_object *endpoint, uint32_t flags)
@@ -111,7 +121,8 @@ static PyObject *await_writable(PyObject *self, PyObject *number)
     const struct endpoint_object *endpoint = (struct endpoint_object *)self;
     uint32_t queue_low;
 
-    if (read_size(number, &queue_low) < 0)
+    if (endpoint_check_thread(endpoint, "set the limits of") < 0 ||
+        read_size(number, &queue_low) < 0)
         return NULL;
     if (endpoint_is_live(endpoint)) /* as above */
         (void)fdmux_datagram_await_writable(endpoint->delivery->loop, endpoint->token,
@@ -136,6 +147,8 @@ static PyObject *pause_receiving(PyObject *self, PyObject *unused)
     const struct endpoint_object *endpoint = (struct endpoint_object *)self;
 
     (void)unused;
+    if (endpoint_check_thread(endpoint, "pause") < 0)
+        return NULL;
     if (endpoint_is_live(endpoint)) /* as above */
         (void)fdmux_datagram_pause(endpoint->delivery->loop, endpoint->token);
     return delivery_new_ref(Py_None);
@@ -146,6 +159,8 @@ static PyObject *resume_receiving(PyObject *self, PyObject *unused)
     const struct endpoint_object *endpoint = (struct endpoint_object *)self;
 
     (void)unused;
+    if (endpoint_check_thread(endpoint, "resume") < 0)
+        return NULL;
     if (endpoint_is_live(endpoint)) /* as above */
         (void)fdmux_datagram_resume(endpoint->delivery->loop, endpoint->token);
     return delivery_new_ref(Py_None);
@@ -154,6 +169,8 @@ static PyObject *resume_receiving(PyObject *self, PyObject *unused)
 static PyObject *flush_gathered(PyObject *self, PyObject *unused)
 {
     (void)unused;
+    if (endpoint_check_thread((struct endpoint_object *)self, "send through") < 0)
+        return NULL;
     endpoint_flush((struct endpoint_object *)self);
     return delivery_new_ref(Py_None);
 }
@@ -251,6 +268,7 @@ static PyMethodDef methods[] = {
     {"_queued", queued_of, METH_NOARGS, NULL},
     {"_await_writable", await_writable, METH_O, NULL},
     {"_set_flow", set_flow, METH_O, NULL},
+    {"_check_thread", refuse_thread, METH_O, NULL},
     {"_flush", flush_gathered, METH_NOARGS, NULL},
     {"_pause", pause_receiving, METH_NOARGS, NULL},
     {"_resume", resume_receiving, METH_NOARGS, NULL},

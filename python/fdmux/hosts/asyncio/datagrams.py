@@ -95,11 +95,13 @@ class DatagramTransport(DatagramTransportBase):
 
     def pause_reading(self) -> None:
         """Receive nothing until `resume_reading`."""
+        self._core._check_thread("pause")  # noqa: SLF001 - ours
         super().pause_reading()
         self._core._pause()  # noqa: SLF001 - ours
 
     def resume_reading(self) -> None:
         """Undo `pause_reading`."""
+        self._core._check_thread("resume")  # noqa: SLF001 - ours
         super().resume_reading()
         if self._receives():
             self._go_on()
@@ -157,6 +159,7 @@ class DatagramTransport(DatagramTransportBase):
         self, high: int | None = None, low: int | None = None
     ) -> None:
         """Set the sizes at which the protocol is paused and resumed, as in asyncio."""
+        self._core._check_thread("set the limits of")  # noqa: SLF001 - ours
         super().set_write_buffer_limits(high, low)
         self._core._set_flow(bounded(self._high_water))  # noqa: SLF001 - ours
         if self._protocol_paused:
@@ -204,6 +207,7 @@ class DatagramTransport(DatagramTransportBase):
         if self._closing or not self._is_begun:
             super().close()
             return
+        core._check_thread("close")  # noqa: SLF001 - ours
         core._on_datagram = None  # noqa: SLF001 - ours
         core._flush()  # noqa: SLF001 - the same
         if not core._queued() or self._buffer:  # noqa: SLF001 - the same
@@ -214,6 +218,7 @@ class DatagramTransport(DatagramTransportBase):
         core._await_writable(0)  # noqa: SLF001 - the same
 
     def _force_close(self, exc: BaseException | None) -> None:
+        self._core._check_thread("abort")  # noqa: SLF001 - ours
         self._core._on_datagram = None  # noqa: SLF001 - ours
         self._core.abort()
         super()._force_close(exc)

@@ -357,6 +357,7 @@ class SSLTransport(StreamTransport):
         """
         if self._closing:
             return
+        self._check_thread("close")
         session = self._tls
         if not session.is_done:
             self._force_close(None)

@@ -720,6 +720,43 @@ def test_each_datagram_is_handled_before_the_next(loop: Loop) -> None:
     run(loop, main())
 
 
+# ---- other threads ---------------------------------------------------------------
+
+
+WAY_OUT = r"another thread.*call_soon_threadsafe\(\)"
+USES: dict[str, Callable[[DatagramTransport, Address], object]] = {
+    "sendto": lambda transport, address: transport.sendto(b"x", address),
+    "close": lambda transport, _: transport.close(),
+    "abort": lambda transport, _: transport.abort(),
+    "pause": lambda transport, _: transport.pause_reading(),
+    "resume": lambda transport, _: transport.resume_reading(),
+    "limits": lambda transport, _: transport.set_write_buffer_limits(1),
+}
+
+
+@pytest.mark.parametrize("loop", ["ours"], indirect=True)
+@pytest.mark.parametrize("name", USES)
+def test_use_by_another_thread_is_refused_and_the_endpoint_goes_on(
+    loop: Loop, name: str
+) -> None:
+    async def main() -> None:
+        transport, protocol = await bound(lambda data: data.upper())
+        address = transport.get_extra_info("sockname")
+        with pytest.raises(RuntimeError, match=WAY_OUT):
+            await asyncio.to_thread(
+                USES[name], cast("DatagramTransport", transport), address
+            )
+        client, answers = await bound()
+        client.sendto(b"as before", address)
+        await answers.until(answers.data)
+        assert answers.data() == [b"AS BEFORE"]
+        for each in (client, transport):
+            each.close()
+        await protocol.until(lambda: ("lost", None) in protocol.events)
+
+    run(loop, main())
+
+
 def test_deferred_datagrams_wait_while_reading_is_paused(loop: Loop) -> None:
     async def main() -> None:
         made, received = await bound()
@@ -745,3 +782,35 @@ def test_deferred_datagrams_wait_while_reading_is_paused(loop: Loop) -> None:
         client.close()
 
     run(loop, main())
+
+    run(loop, main())
+
+
+# ---- other threads ---------------------------------------------------------------
+
+
+class Abrupt(Recorder):
+    """Is interrupted when it is paused."""
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        raise KeyboardInterrupt
+
+
+def test_ctrl_c_in_pause_writing_leaves_the_loop(loop: Loop, tmp_path: Path) -> None:
+    here, there = full_pair(tmp_path)
+
+    async def begin() -> tuple[asyncio.DatagramTransport, Abrupt]:
+        return await loop.create_datagram_endpoint(Abrupt, sock=here)
+
+    transport, protocol = loop.run_until_complete(begin())
+    cast("Flowing", transport).set_write_buffer_limits(high=500, low=100)
+    filling = loop.create_task(fill(transport, protocol))
+    late = loop.call_later(SOON, loop.stop)
+    with there, pytest.raises(KeyboardInterrupt):
+        loop.run_forever()
+    late.cancel()
+    assert ("pause",) in protocol.events
+    filling.cancel()
+    transport.abort()
+    run(loop, protocol.until(lambda: ("lost", None) in protocol.events))

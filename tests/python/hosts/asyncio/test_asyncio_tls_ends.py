@@ -500,3 +500,21 @@ def test_debug_mode_logs_the_handshake(
         run(loop, main())
     assert "starts SSL handshake" in caplog.text
     assert "SSL handshake took" in caplog.text
+
+
+@pytest.mark.parametrize("loop", ["openssl", "python"], indirect=True)
+@pytest.mark.parametrize("name", ["close", "abort"])
+def test_end_asked_for_by_another_thread_is_refused_and_changes_nothing(
+    loop: Loop, contexts: Contexts, name: str
+) -> None:
+    async def main() -> None:
+        transport, protocol, peer = await connect(contexts)
+        with pytest.raises(RuntimeError, match="another thread"):
+            await asyncio.to_thread(getattr(transport, name))
+        assert not transport.is_closing()
+        await peer.write(b"as before")
+        await protocol.until(lambda: protocol.data == b"as before")
+        transport.abort()
+        await protocol.lost
+
+    run(loop, main())
