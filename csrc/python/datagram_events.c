@@ -123,8 +123,7 @@ static int deliver_list(struct endpoint_object *endpoint,
     int r = -1;
 
     if (list != NULL)
-        answers =
-            PyObject_CallFunctionObjArgs(take, (PyObject *)endpoint, list, NULL);
+        answers = PyObject_CallFunctionObjArgs(take, (PyObject *)endpoint, list, NULL);
     Py_DECREF(take);
     Py_XDECREF(list);
     if (answers != NULL)
