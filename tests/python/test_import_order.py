@@ -95,6 +95,7 @@ hosts.asyncio.reading
 hosts.asyncio.transport
 hosts.asyncio.datagrams
 hosts.asyncio.selector
+hosts.asyncio.server
 hosts.asyncio.sendfile
 hosts.asyncio.tls
 hosts.asyncio.loop

@@ -1,7 +1,7 @@
 """EventLoop: the loop of asyncio on the C core, and how such a loop is ended.
 
-Its one rule: it overrides only the methods that make transports. If asyncio calls one
-with arguments that 3.11 to 3.13 do not use, asyncio's method runs.
+Its one rule: it overrides only the methods that make transports and servers. If asyncio
+calls one with arguments that 3.11 to 3.13 do not use, asyncio's method runs.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from fdmux.hosts.asyncio.private import (
 )
 from fdmux.hosts.asyncio.selector import StreamSelector
 from fdmux.hosts.asyncio.sendfile import send_blocks
+from fdmux.hosts.asyncio.server import KNOWS_CLIENTS, know_clients, note_client
 from fdmux.hosts.asyncio.tls import SSLTransport, make_session
 from fdmux.hosts.asyncio.transport import StreamTransport
 
@@ -133,6 +134,42 @@ class EventLoop(LoopBase, SelectorEventLoop):
         if isinstance(self._selector, StreamSelector):
             self._selector.end_batch()
 
+    # Before 3.13 asyncio's servers do not know their clients.
+
+    async def create_server(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        *address: object,
+        start_serving: bool = True,
+        **options: object,
+    ) -> Server:
+        """Listen, as asyncio does; the server has what those of 3.13 have."""
+        create = super().create_server
+        if KNOWS_CLIENTS:
+            return await create(
+                protocol_factory, *address, start_serving=start_serving, **options
+            )
+        server = await create(
+            protocol_factory, *address, start_serving=False, **options
+        )
+        return await know_clients(server, start_serving=start_serving)
+
+    async def create_unix_server(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        *path: object,
+        start_serving: bool = True,
+        **options: object,
+    ) -> Server:
+        """Listen, as asyncio does; the server has what those of 3.13 have."""
+        create = super().create_unix_server
+        if KNOWS_CLIENTS:
+            return await create(
+                protocol_factory, *path, start_serving=start_serving, **options
+            )
+        server = await create(protocol_factory, *path, start_serving=False, **options)
+        return await know_clients(server, start_serving=start_serving)
+
     # The caller may close a socket that it has passed: the transport gets a duplicate.
 
     async def create_connection(
@@ -197,11 +234,14 @@ class EventLoop(LoopBase, SelectorEventLoop):
         **more: object,
     ) -> asyncio.Transport:
         if more or not self._can_carry(sock):
-            return super()._make_socket_transport(
+            plain = super()._make_socket_transport(
                 sock, protocol, waiter, extra=extra, server=server, **more
             )
+            note_client(server, plain)
+            return plain
         with self._making(self.transport_type, sock, protocol, extra) as transport:
             transport.begin(server, waiter)
+            note_client(server, transport)
         return transport
 
     def _make_ssl_transport(  # noqa: PLR0913 - as asyncio calls it
@@ -221,7 +261,7 @@ class EventLoop(LoopBase, SelectorEventLoop):
     ) -> asyncio.Transport:
         timeouts = (ssl_handshake_timeout, ssl_shutdown_timeout)
         if more or not (has_ssl() and self._can_carry(rawsock)):
-            return super()._make_ssl_transport(
+            encrypted = super()._make_ssl_transport(
                 rawsock,
                 protocol,
                 sslcontext,
@@ -234,10 +274,13 @@ class EventLoop(LoopBase, SelectorEventLoop):
                 ssl_shutdown_timeout=ssl_shutdown_timeout,
                 **more,
             )
+            note_client(server, encrypted)
+            return encrypted
         names = (server_side, server_hostname)
         session, context = make_session(sslcontext, waiter, names, timeouts)
         with self._making(SSLTransport, rawsock, protocol, extra) as transport:
             transport.begin_tls(server, session, context)
+            note_client(server, transport)
         return transport
 
     def _can_carry(self, sock: socket.socket) -> bool:

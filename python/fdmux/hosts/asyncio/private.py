@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import selectors
     import socket
     import ssl
+    import weakref
     from collections.abc import Callable, MutableMapping, Sized
     from typing import IO, TypeVar
 
@@ -41,8 +42,11 @@ if TYPE_CHECKING:
     class Server(asyncio.Server):
         """A server, which counts its transports; since 3.13 it holds them in a set."""
 
+        _clients: weakref.WeakSet[asyncio.Transport]
+
         def _attach(self, *transport: object) -> None: ...
         def _detach(self, *transport: object) -> None: ...
+        def _start_serving(self) -> None: ...
 
     class SelectorEventLoop(asyncio.SelectorEventLoop):
         """The loop of asyncio on a selector, and its methods that make transports."""
@@ -62,6 +66,24 @@ if TYPE_CHECKING:
         def _check_closed(self) -> None: ...
         def _check_running(self) -> None: ...
         def _remove_writer(self, fd: int) -> bool: ...
+
+        async def create_server(
+            self,
+            protocol_factory: Callable[[], asyncio.BaseProtocol],
+            *address: object,
+            start_serving: bool = True,
+            **options: object,
+        ) -> Server:
+            """Listen."""
+
+        async def create_unix_server(
+            self,
+            protocol_factory: Callable[[], asyncio.BaseProtocol],
+            *path: object,
+            start_serving: bool = True,
+            **options: object,
+        ) -> Server:
+            """Listen."""
 
         async def create_connection(
             self,

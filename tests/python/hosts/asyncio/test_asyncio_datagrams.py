@@ -783,10 +783,8 @@ def test_deferred_datagrams_wait_while_reading_is_paused(loop: Loop) -> None:
 
     run(loop, main())
 
-    run(loop, main())
 
-
-# ---- other threads ---------------------------------------------------------------
+# ---- Ctrl-C ------------------------------------------------------------------------
 
 
 class Abrupt(Recorder):
