@@ -28,6 +28,7 @@ from fdmux.pool.pool import ClientPool
 from fdmux.sdk import __version__, get_cmake_dir, get_include, get_pkgconfig_dir
 from fdmux.selector import EVENT_READ, EVENT_WRITE, Selector, SelectorKey
 from fdmux.sockets.connect import connect_with_timeout
+from fdmux.sockets.inherit import InheritedSocket, inherited_sockets
 from fdmux.sockets.read import IncompleteReadError, ReadTimeoutError, read_with_timeout
 from fdmux.sockets.wait import wait_readable, wait_writable
 from fdmux.streams.client import add_stream, connect_stream
@@ -65,6 +66,7 @@ __all__ = [
     "Guest",
     "IncompleteFrameError",
     "IncompleteReadError",
+    "InheritedSocket",
     "LengthPrefixed",
     "LoopClosed",
     "Mounted",
@@ -95,6 +97,7 @@ __all__ = [
     "get_include",
     "get_pkgconfig_dir",
     "hosts",
+    "inherited_sockets",
     "mount",
     "read_with_timeout",
     "wait_readable",

@@ -36,6 +36,7 @@ sockets.wait
 sockets.handshake
 sockets.connect
 sockets.read
+sockets.inherit
 
 loop
 loop.timers

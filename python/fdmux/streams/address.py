@@ -52,7 +52,7 @@ def parse_address(address: tuple[str, int] | str) -> tuple[int, SocketAddress]:
     return family, cast("SocketAddress", where)
 
 
-def check_own_address(host: str, port: int | None) -> None:
+def check_own_address(host: str | None, port: int | None) -> None:
     """Refuse what `bind` would take for "every interface", and what is no port.
 
     Raises:
@@ -69,6 +69,13 @@ def check_own_address(host: str, port: int | None) -> None:
         raise TypeError(refusal("host", host, "a str"))
     if port is not None:
         checked_port(port)
+
+
+def address_of(name: str | bytes | tuple[str, int]) -> tuple[str, int]:
+    """Convert what `getsockname` returns; a Unix socket has no port."""
+    if isinstance(name, tuple):
+        return name[:2]
+    return os.fsdecode(name), 0
 
 
 def listen(

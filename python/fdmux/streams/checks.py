@@ -6,6 +6,7 @@ names are in fdmux/checks.py, the one of loops is in loop/event_loop.py.
 
 from __future__ import annotations
 
+import socket
 import sys
 from typing import TYPE_CHECKING, get_origin
 
@@ -59,6 +60,50 @@ def check_limits(limits: object, kind: type[StreamLimits]) -> None:
     """
     if not isinstance(limits, kind):
         raise TypeError(refusal("limits", limits, f"a fdmux.{kind.__name__}"))
+
+
+def check_stream_socket(sock: object, attempt: str) -> None:
+    """Refuse what is no open stream socket, or carries TLS.
+
+    Args:
+        attempt: For the message: ``"make a stream of"``.
+
+    Raises:
+        TypeError: ``sock`` is not a socket, or carries TLS.
+        ValueError: It is closed, or of another type.
+    """
+    # Not imported here: in CPython 3.12.1 that ends programs that start Python twice.
+    ssl = sys.modules.get("ssl")
+    if ssl is not None and isinstance(sock, ssl.SSLSocket):
+        raise TypeError(
+            f"{attempt} {sock!r}: it carries TLS, and a stream would send plain bytes "
+            "into it"
+        )
+    if not isinstance(sock, socket.socket):
+        raise TypeError(f"{attempt} {sock!r}: it must be a socket.socket")
+    if sock.fileno() < 0:
+        raise ValueError(f"{attempt} fd {sock.fileno()}: the socket is closed")
+    if sock.type != socket.SOCK_STREAM:
+        raise ValueError(
+            f"{attempt} fd {sock.fileno()}: it is a {sock.type!r}, not a stream socket"
+        )
+
+
+def check_listening(sock: socket.socket) -> None:
+    """Refuse what a server cannot accept from.
+
+    Raises:
+        TypeError: ``sock`` is not a socket, or carries TLS.
+        ValueError: It is not a listening stream socket.
+    """
+    check_stream_socket(sock, "serve on")
+    if not is_listening(sock):
+        raise ValueError(f"serve on fd {sock.fileno()}: it is not listening")
+
+
+def is_listening(sock: socket.socket) -> bool:
+    """Whether `listen` was called on a stream socket."""
+    return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
 
 
 def check_threads() -> None:

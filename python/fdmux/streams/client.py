@@ -10,14 +10,18 @@ import errno
 import os
 import select
 import socket
-import sys
 from math import inf
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from fdmux.checks import checked_timeout
 from fdmux.loop.event_loop import check_loop, delivery_of
 from fdmux.streams.address import parse_address
-from fdmux.streams.checks import check_handler, check_limits
+from fdmux.streams.checks import (
+    check_handler,
+    check_limits,
+    check_stream_socket,
+    is_listening,
+)
 from fdmux.streams.limits import STREAM_LIMITS, StreamLimits
 from fdmux.streams.stream import CLOSED, CONNECTED, Stream, taker_of
 from fdmux.streams.tls import client_options, make_tls
@@ -80,21 +84,9 @@ def check_arguments(loop: object, handler: object, limits: object) -> None:
 
 def check_connected(sock: socket.socket) -> None:
     """Refuse what a stream cannot serve; the message gives the reason."""
-    # Not imported here: in CPython 3.12.1 that ends programs that start Python twice.
-    ssl = sys.modules.get("ssl")
-    if ssl is not None and isinstance(sock, ssl.SSLSocket):
-        raise TypeError(
-            f"make a stream of {sock!r}: it carries TLS, and a stream would send plain "
-            "bytes into it"
-        )
-    if not isinstance(sock, socket.socket):
-        raise TypeError(f"make a stream of {sock!r}: it must be a socket.socket")
+    check_stream_socket(sock, "make a stream of")
     attempt = f"make a stream of fd {sock.fileno()}"
-    if sock.fileno() < 0:
-        raise ValueError(f"{attempt}: the socket is closed")
-    if sock.type != socket.SOCK_STREAM:
-        raise ValueError(f"{attempt}: it is a {sock.type!r}, not a stream socket")
-    if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+    if is_listening(sock):
         raise ValueError(f"{attempt}: it is listening, not connected")
     try:
         sock.getpeername()

@@ -101,7 +101,7 @@ class Drain:
             self._loop.call_soon_threadsafe(self._accept_rest)  # in the next iteration
             return
         self._is_listening = False
-        self._listener.abort()
+        self._listener.close_socket()
         self.check()
 
     def _expire(self) -> None:

@@ -229,6 +229,10 @@ class Listener(SocketStream):
         """
         for stream in self.clients():
             stream.abort()
+        self.close_socket()
+
+    def close_socket(self) -> None:
+        """Accept no more; the clients stay. Outside of a callback, at once."""
         self.abort()
         if not self._streams.depth:  # else the end of the batch does it
             finish_streams(self._native)

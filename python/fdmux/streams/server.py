@@ -12,13 +12,23 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from typing import TYPE_CHECKING, ParamSpec
+from typing import TYPE_CHECKING, ParamSpec, cast, overload
 
 from fdmux._native import LoopClosed
 from fdmux.checks import check_callable, checked_integer, checked_timeout
 from fdmux.loop.event_loop import SelectorEventLoop, check_loop, delivery_of
-from fdmux.streams.address import check_own_address, listen, listen_at_path
-from fdmux.streams.checks import check_handler, check_limits, check_threads
+from fdmux.streams.address import (
+    address_of,
+    check_own_address,
+    listen,
+    listen_at_path,
+)
+from fdmux.streams.checks import (
+    check_handler,
+    check_limits,
+    check_listening,
+    check_threads,
+)
 from fdmux.streams.drain import Drain
 from fdmux.streams.limits import SERVER_LIMITS, ServerLimits
 from fdmux.streams.listener import Listener, ServerStats
@@ -65,6 +75,10 @@ class StreamServer:
             Unix socket: `start` creates it, and the end of the server removes it. A
             path that begins with a NUL is abstract, and no file.
         handler: Its callbacks are called for every client.
+        sock: Instead of ``host`` and ``port``: a listening stream socket, such as one
+            of `inherited_sockets`. `start` takes it over: it makes it non-blocking, for
+            all processes that have it, and the end of the server closes it. Pass
+            ``sock.dup()`` to keep it. The file of a Unix socket stays.
         limits: Bounds of the clients.
         loop: Serve on this loop, beside everything else in it; the caller closes it.
             None makes a loop of the server's own.
@@ -74,35 +88,69 @@ class StreamServer:
 
     Raises:
         TypeError: An argument has a wrong type; the message names it.
-        ValueError: ``host`` is empty or None, or ``backlog`` is less than 1.
+        ValueError: ``host`` is empty or None, ``backlog`` is less than 1, or ``sock``
+            is not a listening stream socket, or is given beside another address.
         OverflowError: ``port`` is not in 0 to 65535.
     Threads: `stop`, `drain`, `stats`, `address` and `call_soon_threadsafe`: any; but if
         the caller runs ``loop``, `stop` is for that thread. Everything else: the thread
         that runs the server.
     """
 
-    def __init__(  # noqa: PLR0913 - what servers are made with; most by keyword
+    @overload
+    def __init__(
         self,
         host: str,
         port: int | None,
         handler: StreamHandler,
         *,
+        limits: ServerLimits = ...,
+        loop: SelectorEventLoop | None = None,
+        backlog: int = ...,
+        reuse_port: bool = False,
+        ssl: SSLContext | None = None,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        *,
+        handler: StreamHandler,
+        sock: socket.socket,
+        limits: ServerLimits = ...,
+        loop: SelectorEventLoop | None = None,
+        ssl: SSLContext | None = None,
+    ) -> None: ...
+    def __init__(  # noqa: PLR0913 - what servers are made with; most by keyword
+        self,
+        host: str | None = None,
+        port: int | None = None,
+        handler: StreamHandler | None = None,
+        *,
+        sock: socket.socket | None = None,
         limits: ServerLimits = SERVER_LIMITS,
         loop: SelectorEventLoop | None = None,
         backlog: int = 128,
         reuse_port: bool = False,
         ssl: SSLContext | None = None,
     ) -> None:
-        check_own_address(host, port)
+        if sock is None:
+            check_own_address(host, port)
+        else:
+            check_listening(sock)
+            if host is not None or port is not None or reuse_port:
+                raise ValueError(
+                    f"serve on fd {sock.fileno()}: it is bound already; leave host, "
+                    "port and reuse_port out"
+                )
         check_handler(handler)
         check_limits(limits, ServerLimits)
         if loop is not None:
             check_loop(loop)
         checked_integer("backlog", backlog, 1)
         self._tls = None if ssl is None else server_options(ssl, limits)
-        self._host = host
+        self._sock = sock
+        self._host = cast("str", host)  # checked above, if it is used
         self._port = port
-        self._handler = handler
+        self._handler = cast("StreamHandler", handler)  # checked above
         self._limits = limits
         self._given_loop = loop
         self._backlog = backlog
@@ -145,10 +193,15 @@ class StreamServer:
         Raises:
             OSError: The address cannot be bound; the message names it.
             RuntimeError: The server was started already.
+            ValueError: The ``sock`` that the server was made with is closed, as after
+                the end of its server.
         """
         with self._lock:
             if self._loop is not None:
                 raise RuntimeError(f"start the server: it is at {self._address}")
+            if self._sock is not None:
+                self._take_inherited(self._sock)
+                return
             sock = self._bind()
             try:
                 self._listen_on(sock)
@@ -369,6 +422,17 @@ class StreamServer:
         for on_done in on_drained:
             on_done(self.stats.unfinished)
 
+    def _take_inherited(self, sock: socket.socket) -> None:
+        """Listen on a socket of the caller, who keeps it if this raises."""
+        check_listening(sock)
+        timeout = sock.gettimeout()
+        sock.setblocking(False)
+        try:
+            self._listen_on(sock)
+        except BaseException:
+            sock.settimeout(timeout)
+            raise
+
     def _bind(self) -> socket.socket:
         if self._port is not None:
             return listen(
@@ -397,7 +461,7 @@ class StreamServer:
             raise
         self._listener.tls = self._tls
         self._loop = loop
-        self._address = (self._host, 0) if self._port is None else name[:2]
+        self._address = address_of(name)
 
     def _close(self) -> None:
         """Close listener, connections and a loop of the server's own. Idempotent."""

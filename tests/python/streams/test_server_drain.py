@@ -105,6 +105,21 @@ def test_drain_refuses_new_clients_while_old_ones_finish(handler: Polite) -> Non
         thread.join(LONG)
 
 
+def test_listener_is_closed_without_an_event(
+    handler: Polite, timed: SelectorEventLoop
+) -> None:
+    """Who connects to a socket that is still open, but not served, would be reset."""
+    server = StreamServer(ANY, 0, handler, loop=timed)
+    server.start()
+    with connect(server):
+        run_until(timed, lambda: handler.calls == ["connect"])
+        server.drain(None)
+        timed.run_once(0)
+        with pytest.raises(ConnectionRefusedError):
+            connect(server)
+        server.stop()
+
+
 def test_deadline_cuts_off_who_is_left(
     handler: Polite, timed: SelectorEventLoop, clock: FakeClock
 ) -> None:

@@ -335,7 +335,7 @@ def test_a_refused_connection_is_named(
 
 def test_servers_refuse_what_is_no_context(loop: SelectorEventLoop) -> None:
     with pytest.raises(TypeError, match=r"an ssl\.SSLContext"):
-        StreamServer("127.0.0.1", 0, Recorder(), ssl=1)  # type: ignore[arg-type] # wrong
+        StreamServer("127.0.0.1", 0, Recorder(), ssl=1)  # type: ignore[call-overload] # wrong
     with (
         StreamServer("127.0.0.1", 0, Recorder(), loop=loop) as server,
         pytest.raises(RuntimeError, match="made without ssl"),

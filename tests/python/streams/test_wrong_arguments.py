@@ -216,7 +216,7 @@ def test_server() -> None:
     ):
         arguments = {"host": "127.0.0.1", "port": 0, name: value}
         with pytest.raises(kind, match=f"^{name} is {value!r}; it must be"):
-            StreamServer(handler=StreamHandler(), **arguments)  # type: ignore[arg-type] # on purpose
+            StreamServer(handler=StreamHandler(), **arguments)  # type: ignore[call-overload] # on purpose
     with StreamServer("127.0.0.1", 0, StreamHandler()) as server:
         for run in (server.run, server.run_in_thread):
             with pytest.raises(TypeError, match=r"^max_iterations is 1\.5"):
