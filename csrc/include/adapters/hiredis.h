@@ -29,8 +29,10 @@
 struct fdmux_hiredis {
     redisAsyncContext *context;
     struct fdmux_loop *loop;
-    uint64_t io, timer, close_hook;
+    uint64_t io, timer, soon, close_hook;
     uint32_t events;
+    int is_soon;    /* on_soon will write */
+    int is_writing; /* within on_soon */
 };
 
 /* hiredis may free the context in the first call, and the adapter with it; the token
@@ -44,6 +46,23 @@ static inline int fdmux_hiredis_on_ready(struct fdmux_loop *loop, uint64_t io,
         redisAsyncHandleRead(context);
     if ((events & FDMUX_WRITE) && fdmux_io_fd(loop, io) >= 0)
         redisAsyncHandleWrite(context);
+    return 0;
+}
+
+/* The commands of a batch leave here, once, and without a question to the kernel: the
+ * socket has room almost always. If it has not, hiredis asks to be told when. */
+static inline int fdmux_hiredis_on_soon(struct fdmux_loop *loop, uint64_t timer,
+                                        void *userdata)
+{
+    struct fdmux_hiredis *hiredis = (struct fdmux_hiredis *)userdata;
+    uint64_t io = hiredis->io;
+
+    (void)timer;
+    hiredis->is_soon = 0;
+    hiredis->is_writing = 1;
+    redisAsyncHandleWrite(hiredis->context);
+    if (fdmux_io_fd(loop, io) >= 0) /* otherwise both were freed */
+        hiredis->is_writing = 0;
     return 0;
 }
 
@@ -86,7 +105,13 @@ static inline void fdmux_hiredis_add_write(void *data)
 {
     struct fdmux_hiredis *hiredis = (struct fdmux_hiredis *)data;
 
-    fdmux_hiredis_watch(hiredis, hiredis->events | FDMUX_WRITE);
+    if (hiredis->is_soon || (hiredis->events & FDMUX_WRITE))
+        return; /* hiredis asks for each command */
+    if (hiredis->is_writing || !(hiredis->context->c.flags & REDIS_CONNECTED) ||
+        fdmux_timer_arm(hiredis->loop, hiredis->soon, FDMUX_SOON, 0) < 0)
+        fdmux_hiredis_watch(hiredis, hiredis->events | FDMUX_WRITE);
+    else
+        hiredis->is_soon = 1;
 }
 
 static inline void fdmux_hiredis_del_write(void *data)
@@ -113,6 +138,7 @@ static inline void fdmux_hiredis_cleanup(void *data)
 
     (void)fdmux_io_remove(hiredis->loop, hiredis->io);
     (void)fdmux_timer_remove(hiredis->loop, hiredis->timer);
+    (void)fdmux_timer_remove(hiredis->loop, hiredis->soon);
     (void)fdmux_hook_remove(hiredis->loop, hiredis->close_hook);
     free(hiredis);
 }
@@ -141,6 +167,9 @@ static inline int fdmux_hiredis_register(struct fdmux_hiredis *hiredis)
     r = fdmux_io_add(hiredis->loop, &io, &hiredis->io);
     if (r == 0)
         r = fdmux_timer_add(hiredis->loop, &timer, &hiredis->timer);
+    timer.fn = fdmux_hiredis_on_soon;
+    if (r == 0)
+        r = fdmux_timer_add(hiredis->loop, &timer, &hiredis->soon);
     if (r == 0)
         r = fdmux_loop_at_close(hiredis->loop, fdmux_hiredis_on_close, hiredis,
                                 &hiredis->close_hook);
