@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from benchmarks.options import Options
 from benchmarks.result import Table
 from benchmarks.rows import (
+    adapters,
     asyncio_calls,
     chain,
     completions,
@@ -52,4 +53,5 @@ ROWS: dict[str, Row] = {
     "hosts": hosts.measure,
     "hold": hold.measure,
     "completions": completions.measure,
+    "adapters": adapters.measure,
 }
