@@ -25,7 +25,7 @@ LIBRARIES = {
     "hiredis": ("hiredis", "libhiredis-dev"),
     "curl": ("libcurl", "libcurl4-openssl-dev"),
     "libpq": ("libpq", "libpq-dev"),
-    "cares": ("libcares", "libcares-dev"),
+    "cares": ("libcares", "libc-ares-dev"),
     "zmq": ("libzmq", "libzmq3-dev"),
     "mosquitto": ("libmosquitto", "libmosquitto-dev"),
     "dbus": ("dbus-1", "libdbus-1-dev"),
