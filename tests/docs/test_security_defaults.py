@@ -34,6 +34,7 @@ from fdmux import (
     StreamHandler,
     StreamServer,
     add_stream,
+    connect_stream,
     connect_with_timeout,
     read_with_timeout,
 )
@@ -600,6 +601,37 @@ def test_drain_has_a_deadline(stated: int, clock: FakeClock) -> None:
             while not done:
                 loop.run_once(0)
         assert done == [1]
+
+
+@states("`connect_stream` ends after, resolving and all attempts together")
+def test_connect_stream_has_a_timeout(stated: int) -> None:
+    timeout = inspect.signature(connect_stream).parameters["timeout"]
+    assert timeout.default == stated
+
+
+@states("threads that resolve names for `connect_stream` at a time")
+def test_threads_that_resolve_are_bounded(
+    stated: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, may_end = threading.Semaphore(0), threading.Event()
+
+    def hold(*_: object, **options: int) -> object:
+        if options.get("flags"):
+            raise socket.gaierror
+        begun.release()
+        may_end.wait(LONG)
+        raise socket.gaierror
+
+    monkeypatch.setattr(socket, "getaddrinfo", hold)
+    before = threading.active_count()
+    with SelectorEventLoop() as loop:
+        for _ in range(stated + 3):
+            connect_stream(loop, ("host.test", 80), StreamHandler())
+        for _ in range(stated):
+            assert begun.acquire(timeout=LONG)
+        assert threading.active_count() - before <= stated
+        assert not begun.acquire(timeout=0.05)
+    may_end.set()
 
 
 @states("`connect_with_timeout` ends after")

@@ -32,6 +32,8 @@ selector
 
 sockets
 sockets.schedule
+sockets.race
+sockets.lookup
 sockets.wait
 sockets.handshake
 sockets.connect
@@ -59,6 +61,8 @@ streams.tls
 streams.stream
 streams.frame_handler
 streams.checks
+streams.seek
+streams.connecting
 streams.client
 streams.listener
 streams.drain

@@ -56,6 +56,7 @@ class Iteration:
         clock: What timers go by, in seconds.
         on_earlier_deadline: A guest's function, called when a new timer comes before
             all others.
+        at_close: Are called first when the loop is closed; each removes itself.
         turn: Holds `TURN` while somebody runs or closes the loop; see running.py.
         is_stopping: `stop` was called, and the run it ends has not returned yet.
         is_one_batch: The run under way is a single batch for the streams.
@@ -82,6 +83,7 @@ class Iteration:
         self.posted: collections.deque[Handle] = collections.deque()
         self.clock = clock
         self.on_earlier_deadline: Callable[[], object] | None = None
+        self.at_close: set[Callable[[], object]] = set()
         self.turn: dict[str, object] = {}
         self.is_stopping = False
         self.is_one_batch = False
@@ -282,6 +284,8 @@ class Iteration:
     def close(self) -> None:
         """Close the selector and all that was made for the loop. Idempotent."""
         self.unusable = "the loop is closed"
+        while self.at_close:
+            self.at_close.pop()()
         self.core.abort_streams()
         self.wake.close()
         self.table.selector.close()
@@ -300,6 +304,7 @@ class Iteration:
             )
         self.table.abandon()
         self.core.abandon_after_fork()
+        self.at_close.clear()
         self.posted.clear()
         self.due.clear()
         self.wake.abandon_after_fork()

@@ -57,6 +57,11 @@ class Schedule:
         """When `take` returns the next address; ``inf`` if none is left."""
         return self._next_start if self._waiting else inf
 
+    @property
+    def is_over(self) -> bool:
+        """Whether every address was taken."""
+        return not self._waiting
+
     def take(self, now: float) -> Address | None:
         """Return the address to try at ``now``; None if it is too early."""
         if now < self.next_start or not self._waiting:

@@ -12,7 +12,7 @@ import os
 import socket
 from typing import TYPE_CHECKING, cast
 
-from fdmux.checks import checked_port, refusal
+from fdmux.checks import check_host, checked_port, refusal
 
 if TYPE_CHECKING:
     InetAddress = tuple[str, int] | tuple[str, int, int, int]
@@ -21,12 +21,16 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def parse_address(address: tuple[str, int] | str) -> tuple[int, SocketAddress]:
+def parse_address(
+    address: tuple[str, int] | str,
+) -> tuple[int, SocketAddress] | None:
     """Return the family of ``address``, and what `socket.socket.connect` takes.
+
+    None if the host is a name.
 
     Raises:
         TypeError: It is neither (host, port) nor a str, or one part has a wrong type.
-        ValueError: The host is a name, or the path is empty.
+        ValueError: The host can be no name, or the path is empty.
         OverflowError: The port is not in 0 to 65535.
     """
     if isinstance(address, str):
@@ -39,15 +43,16 @@ def parse_address(address: tuple[str, int] | str) -> tuple[int, SocketAddress]:
     host, port = address
     if not isinstance(host, str):
         raise TypeError(refusal("host", host, "a str"))
+    if not host:
+        raise ValueError("host is empty")
     port = checked_port(port)
     try:
         found = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
         )
     except (socket.gaierror, UnicodeError):
-        raise ValueError(
-            f"connect to {address!r}: not an IP address; resolve names first"
-        ) from None
+        check_host(host)
+        return None
     family, _kind, _protocol, _name, where = found[0]
     return family, cast("SocketAddress", where)
 

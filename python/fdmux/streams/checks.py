@@ -106,8 +106,11 @@ def is_listening(sock: socket.socket) -> bool:
     return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
 
 
-def check_threads() -> None:
+def check_threads(attempt: str) -> None:
     """Refuse to start a thread where gevent has replaced threads by greenlets.
+
+    Args:
+        attempt: For the message: ``"run the server in a thread"``.
 
     Raises:
         RuntimeError: A loop that waits in C would stop every greenlet.
@@ -115,7 +118,7 @@ def check_threads() -> None:
     monkey = sys.modules.get("gevent.monkey")
     if monkey is not None and monkey.is_module_patched("threading"):
         raise RuntimeError(
-            "run the server in a thread: gevent has patched threading, so the thread "
-            "would be a greenlet, and the server would block all others; patch with "
-            "thread=False, or mount() our loop on gevent's hub"
+            f"{attempt}: gevent has patched threading, so the thread would be a "
+            "greenlet, and our loop would block all others; patch with thread=False, "
+            "or mount() our loop on gevent's hub"
         )

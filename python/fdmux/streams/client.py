@@ -1,5 +1,7 @@
 """`connect_stream` makes a stream that connects; `add_stream` one of a socket.
 
+What a stream does while it connects is in connecting.py.
+
 Its one rule: a call that raises opens nothing, and does not change the socket that it
 was given.
 """
@@ -22,8 +24,9 @@ from fdmux.streams.checks import (
     check_stream_socket,
     is_listening,
 )
+from fdmux.streams.connecting import ConnectingStream, SeekingStream
 from fdmux.streams.limits import STREAM_LIMITS, StreamLimits
-from fdmux.streams.stream import CLOSED, CONNECTED, Stream, taker_of
+from fdmux.streams.stream import Stream, taker_of
 from fdmux.streams.tls import client_options, make_tls
 
 if TYPE_CHECKING:
@@ -32,10 +35,8 @@ if TYPE_CHECKING:
     from fdmux._delivery import Delivery
     from fdmux.checks import Seconds
     from fdmux.loop.event_loop import SelectorEventLoop
-    from fdmux.loop.timers import TimerHandle
     from fdmux.streams.address import SocketAddress
     from fdmux.streams.stream import StreamHandler
-    from fdmux.streams.tls import StreamTls, TlsOptions
 
 Data = TypeVar("Data")
 
@@ -43,8 +44,6 @@ Data = TypeVar("Data")
 CONNECTING = frozenset({errno.EINPROGRESS, errno.EINTR})
 # As the idle timeout of servers. Linux itself gives up after 127 s (tcp(7)).
 CONNECT_TIMEOUT = 60.0
-
-TIMER = "timer"  # of `Stream._keep`: what ends an attempt to connect
 
 
 def add_stream(
@@ -141,16 +140,20 @@ def connect_stream(  # noqa: PLR0913 - what streams are made with; most by keywo
     What is written before `on_connect` is sent once the stream is connected; with TLS,
     encrypted, after the handshake.
 
+    A thread resolves a name, so that the loop goes on. If it has several addresses, the
+    families take turns: the next address is tried when the one before has failed, or
+    has not answered within 250 ms; the first that connects is used.
+
     Args:
         loop: The loop that calls ``handler``.
-        address: Host and port, the host as an IPv4 or IPv6 address, since resolving a
-            name would block the loop; or the path of a Unix socket. A path that begins
-            with a NUL is abstract.
+        address: Host and port, the host as a name or an address; or the path of a Unix
+            socket. A path that begins with a NUL is abstract.
         handler: Its callbacks are called.
         limits: Bounds of the stream.
-        timeout: The longest time until it is connected; after that, `on_close` gets a
-            `TimeoutError`. 0 or less: one iteration. None or ``inf``: as long as the
-            kernel tries, about 2 minutes on Linux. With TLS, ``handshake_timeout`` of
+        timeout: The longest time until it is connected, for resolving and for all
+            attempts together; after that, `on_close` gets a `TimeoutError`. 0 or less:
+            one iteration. None or ``inf``: as long as the resolver and the kernel try,
+            about 2 minutes on Linux for an address. With TLS, ``handshake_timeout`` of
             ``limits`` follows it.
         ssl: Encrypt with this context; `on_connect` is called after the handshake.
         server_hostname: The name of the server, which its certificate must have; by
@@ -162,15 +165,18 @@ def connect_stream(  # noqa: PLR0913 - what streams are made with; most by keywo
     Raises:
         TypeError: ``loop``, ``address``, ``handler``, ``limits``, ``timeout`` or
             ``ssl`` has a wrong type.
-        ValueError: The host is a name, ``timeout`` is NaN, or ``server_hostname`` is
-            missing, or given without ``ssl``.
+        ValueError: The host can be no name, ``timeout`` is NaN, or ``server_hostname``
+            is missing, or given without ``ssl``.
+        RuntimeError: The host is a name, and no thread can be started; or gevent has
+            replaced threads by greenlets.
         OverflowError: The port is not in 0 to 65535.
-        OSError: The attempt failed at once; the message names the address.
+        OSError: The attempt failed at once; the message names the address. What fails
+            with a name is told to `on_close`.
     Threads: The loop's.
     """
     check_arguments(loop, handler, limits)
     seconds = checked_timeout(timeout)
-    family, where = parse_address(address)
+    parsed = parse_address(address)
     attempt = f"connect to {address!r}"
     options = None
     if ssl is not None:
@@ -179,6 +185,12 @@ def connect_stream(  # noqa: PLR0913 - what streams are made with; most by keywo
     elif server_hostname is not None or session is not None:
         raise ValueError("server_hostname and session are for TLS; pass ssl")
     tls = None if options is None else make_tls(options, is_beginning=True)
+    if parsed is None:
+        if_tls = None if tls is None or options is None else (tls, options)
+        target = cast("tuple[str, int]", address)
+        seeking = SeekingStream(loop, handler, target, limits, seconds, if_tls)
+        return cast("Stream[Data]", seeking)
+    family, where = parsed
     with socket.socket(family, socket.SOCK_STREAM) as sock:
         sock.setblocking(False)
         is_connected = start_to_connect(sock, where, attempt)
@@ -204,48 +216,3 @@ def start_to_connect(sock: socket.socket, where: SocketAddress, attempt: str) ->
     if code and code not in CONNECTING:
         raise OSError(code, f"{attempt}: {os.strerror(code)}")
     return not code
-
-
-class ConnectingStream(Stream):
-    """A stream that connects, with a timer that ends the attempt.
-
-    Args:
-        sock: Connects already.
-        attempt: What is attempted, for messages: ``"connect to ('10.0.0.1', 80)"``.
-        seconds: The longest time until it is connected; ``inf``: no limit.
-    """
-
-    __slots__ = ()
-
-    def __init__(
-        self,
-        loop: SelectorEventLoop,
-        handler: StreamHandler,
-        sock: socket.socket,
-        limits: StreamLimits,
-        attempt: str,
-        seconds: float,
-    ) -> None:
-        self._attach(delivery_of(loop), handler, taker_of(handler))
-        self._keep("attempt", attempt)
-        self._take_over("connect", sock, limits)
-        if seconds != inf:
-            self._keep(TIMER, loop.call_later(seconds, self._expire, seconds))
-
-    def begin_with(self, tls: StreamTls, options: TlsOptions) -> None:
-        """Start TLS once connected; `on_close` gets the error if that cannot be."""
-        try:
-            self._begin_tls(tls, options)
-        except (OSError, MemoryError) as error:
-            self.abort(error)
-
-    def _expire(self, seconds: float) -> None:
-        text = f"{self._kept('attempt')} timed out after {seconds:g} s"
-        self.abort(TimeoutError(errno.ETIMEDOUT, text))
-
-    def _event(self, kind: int, detail: int) -> None:
-        timer = self._kept(TIMER)
-        if timer is not None and kind in (CONNECTED, CLOSED):
-            cast("TimerHandle", timer).cancel()
-            self._keep(TIMER, None)
-        super()._event(kind, detail)

@@ -240,7 +240,7 @@ class StreamServer:
             RuntimeError: The server is running already, or gevent has replaced threads
                 by greenlets.
         """
-        check_threads()
+        check_threads("run the server in a thread")
         check_iterations(max_iterations)
         self._claim()
         thread = threading.Thread(

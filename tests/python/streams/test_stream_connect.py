@@ -84,8 +84,10 @@ def test_ipv6(loop: SelectorEventLoop, handler: Recorder) -> None:
 
 
 def test_wrong_addresses(loop: SelectorEventLoop, handler: Recorder) -> None:
-    with pytest.raises(ValueError, match="not an IP address"):
-        connect_stream(loop, ("localhost", 1), handler)
+    with pytest.raises(ValueError, match="host is empty"):
+        connect_stream(loop, ("", 1), handler)
+    with pytest.raises(ValueError, match="cannot be a name"):
+        connect_stream(loop, ("a..b", 1), handler)
     with pytest.raises(OverflowError, match=r"port is 65536; it must be in 0\.\.65535"):
         connect_stream(loop, ("127.0.0.1", 65536), handler)
 
