@@ -8,10 +8,9 @@ Knows neither the pool nor deadlines.
 from __future__ import annotations
 
 import errno
-import socket
 from typing import TYPE_CHECKING, NamedTuple
 
-from fdmux.streams.client import add_stream, connect_stream
+from fdmux.streams.client import connect_stream
 from fdmux.streams.limits import QUEUE_MAX, StreamLimits
 from fdmux.streams.stream import StreamHandler
 
@@ -37,15 +36,17 @@ class PoolTls(NamedTuple):
 
 
 class Callbacks(NamedTuple):
-    """What a connection calls; each message ends with one of the first two.
+    """What a connection calls; each message ends with `on_reply` or `on_broken`.
 
     Attributes:
+        on_connected: With the address of the server, as `Stream.peername` has it.
         on_reply: With the whole reply; the connection is idle, or closed.
         on_broken: With the error; the connection is closed. Also called if no message
             was under way.
         on_finder_failed: With an exception of the finder; the message is not ended.
     """
 
+    on_connected: Callable[[object], None]
     on_reply: Callable[[PooledConnection, bytes], None]
     on_broken: Callable[[PooledConnection, OSError], None]
     on_finder_failed: Callable[[Exception], None]
@@ -111,15 +112,12 @@ class PooledConnection(StreamHandler):
 
     # Called by the stream --------------------------------------------------------
 
-    def on_connect(self, _stream: Stream) -> None:
+    def on_connect(self, stream: Stream) -> None:
         """Send the message that was waiting for the connection."""
         self.is_connected = True
+        self._callbacks.on_connected(stream.peername)
         if not self.is_idle:
             self._send_some()
-
-    def on_tls(self, stream: Stream) -> None:
-        """Begin: the socket was connected before, and is encrypted now."""
-        self.on_connect(stream)
 
     def on_data(self, _stream: Stream, data: bytes) -> None:
         """Collect the reply."""
@@ -182,30 +180,16 @@ class PooledConnection(StreamHandler):
         self._callbacks.on_broken(self, error)
 
 
-def use_socket(
-    loop: SelectorEventLoop,
-    sock: socket.socket,
-    tls: PoolTls | None,
-    handler: StreamHandler,
-) -> Stream:
-    """Make a stream of a connected socket."""
-    # Send small messages at once, without waiting for an acknowledgement (Nagle).
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    stream = add_stream(loop, sock, handler, limits=LIMITS)
-    if tls is None:
-        handler.on_connect(stream)
-    else:
-        stream.start_tls(tls.context, server_hostname=tls.server_hostname or None)
-    return stream
-
-
 def use_address(
     loop: SelectorEventLoop,
     address: tuple[str, int],
     tls: PoolTls | None,
     handler: StreamHandler,
 ) -> Stream:
-    """Make a stream that connects to ``address``; each message has its own deadline."""
+    """Make a stream that connects to ``address``; each message has its own deadline.
+
+    A name is resolved in a thread (streams/seek.py).
+    """
     return connect_stream(
         loop,
         address,

@@ -28,7 +28,6 @@ from fdmux.pool.connection import (
     PooledConnection,
     PoolTls,
     use_address,
-    use_socket,
 )
 from fdmux.pool.outcome import (
     ExchangeConnectionError,
@@ -37,11 +36,10 @@ from fdmux.pool.outcome import (
     replies_or_raise,
 )
 from fdmux.pool.replies import reply_finder
-from fdmux.sockets.connect import connect_with_timeout
 from fdmux.streams.tls import client_options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
     from ssl import SSLContext
     from types import TracebackType
     from typing import Self
@@ -50,7 +48,6 @@ if TYPE_CHECKING:
     from fdmux.loop.timers import TimerHandle
     from fdmux.pool.outcome import Outcome
     from fdmux.pool.replies import ReplyFinder, ReplyRule
-    from fdmux.streams.stream import Stream, StreamHandler
 
     BytesLike = bytes | bytearray | memoryview
 
@@ -77,8 +74,8 @@ class ClientPool:
     ...     replies = pool.exchange([b"a\n", b"b\n"], reply=b"\n")
 
     The pool opens a connection when a message needs one, up to ``size``, and keeps it
-    for the next `exchange`. It replaces a connection that broke. It resolves a name for
-    the first connection, and again after a connect has failed.
+    for the next `exchange`. It replaces a connection that broke. It resolves a name, in
+    a thread, for the first connections, and again after a connect has failed.
 
     Args:
         host: As in `connect_with_timeout`.
@@ -232,6 +229,11 @@ class ClientPool:
 
     # Called by connections -------------------------------------------------------
 
+    def _on_connected(self, peername: object) -> None:
+        """Keep the address, so that further connections need no resolver."""
+        if isinstance(peername, tuple):
+            self._peer = peername[:2]
+
     def _on_reply(self, connection: PooledConnection, reply: bytes) -> None:
         """Store the reply; the connection can take another message."""
         task = self._busy.pop(connection)
@@ -292,22 +294,15 @@ class ClientPool:
             connection.begin(task.message, self._finder)
 
     def _connect(self) -> PooledConnection:
-        """Open a connection; only the first one blocks, since it resolves the name."""
-        if self._peer is not None:
-            open_stream = functools.partial(
-                use_address, self._loop, self._peer, self._tls
-            )
-            return self._open(open_stream)
-        with connect_with_timeout(self._host, self._port, self._timeout) as sock:
-            self._peer = sock.getpeername()[:2]
-            return self._open(
-                functools.partial(use_socket, self._loop, sock, self._tls)
-            )
-
-    def _open(self, open_stream: Callable[[StreamHandler], Stream]) -> PooledConnection:
-        callbacks = Callbacks(self._on_reply, self._on_broken, self._on_finder_failed)
+        """Open a connection, by name until the address of the server is known."""
+        address = self._server if self._peer is None else self._peer
+        callbacks = Callbacks(
+            self._on_connected, self._on_reply, self._on_broken, self._on_finder_failed
+        )
         return PooledConnection(
-            open_stream, callbacks, reply_bytes_max=self._reply_bytes_max
+            functools.partial(use_address, self._loop, address, self._tls),
+            callbacks,
+            reply_bytes_max=self._reply_bytes_max,
         )
 
     def _expire(self, task: Task) -> None:
