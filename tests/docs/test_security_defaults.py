@@ -603,6 +603,12 @@ def test_drain_has_a_deadline(stated: int, clock: FakeClock) -> None:
         assert done == [1]
 
 
+@states("messages of a `ClientPool` wait for a server that is away")
+def test_pool_waits_for_no_server(stated: int) -> None:
+    timeout = inspect.signature(ClientPool).parameters["away_timeout"]
+    assert timeout.default == stated
+
+
 @states("`connect_stream` ends after, resolving and all attempts together")
 def test_connect_stream_has_a_timeout(stated: int) -> None:
     timeout = inspect.signature(connect_stream).parameters["timeout"]

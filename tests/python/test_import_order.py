@@ -78,6 +78,7 @@ datagrams.endpoint
 pool
 pool.replies
 pool.outcome
+pool.backoff
 pool.connection
 pool.pool
 

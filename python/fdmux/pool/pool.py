@@ -12,6 +12,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import functools
+import math
 from typing import TYPE_CHECKING, Literal, overload
 
 from fdmux._native import LoopClosed, finish_streams
@@ -19,9 +20,11 @@ from fdmux.checks import (
     check_host,
     checked_integer,
     checked_port,
+    checked_seconds,
     checked_timeout,
 )
 from fdmux.loop.event_loop import SelectorEventLoop, check_loop, delivery_of
+from fdmux.pool.backoff import Backoff
 from fdmux.pool.connection import (
     LIMITS,
     Callbacks,
@@ -84,6 +87,10 @@ class ClientPool:
         timeout: For each message: from its assignment to a connection, which may have
             to connect first, to the end of its reply. Any real number; None or ``inf``:
             no limit.
+        away_timeout: While the server cannot be reached, messages wait for so long, and
+            the pool tries again, with delays that grow from 50 ms to 1 s. After that,
+            all messages that wait fail. 0: a message fails after two attempts. Each
+            message keeps its ``timeout``, too.
         loop: Run on this loop; the caller closes it. None makes one.
         reply_bytes_max: A reply longer than this is an error.
         ssl: Encrypt with this context.
@@ -107,6 +114,7 @@ class ClientPool:
         size: int = 8,
         timeout: Seconds | None = 5.0,
         *,
+        away_timeout: Seconds = 0.0,
         loop: SelectorEventLoop | None = None,
         reply_bytes_max: int = REPLY_BYTES_MAX,
         ssl: SSLContext | None = None,
@@ -117,6 +125,9 @@ class ClientPool:
         checked_integer("size", size, 1)
         checked_integer("reply_bytes_max", reply_bytes_max, 1)
         self._timeout = checked_timeout(timeout)
+        self._away_timeout = checked_seconds(away_timeout, "away_timeout")
+        self._backoff = Backoff(self._away_timeout)
+        self._wake: TimerHandle | None = None
         if loop is not None:
             check_loop(loop)
         self._host = host
@@ -231,6 +242,7 @@ class ClientPool:
 
     def _on_connected(self, peername: object) -> None:
         """Keep the address, so that further connections need no resolver."""
+        self._backoff.succeeded()
         if isinstance(peername, tuple):
             self._peer = peername[:2]
 
@@ -248,6 +260,13 @@ class ClientPool:
         task = self._busy.pop(connection, None)
         if task is None:
             self._idle.remove(connection)
+        elif not connection.is_connected and self._is_worth_waiting():
+            task.connection = None
+            self._waiting.appendleft(task)
+        elif not connection.is_connected and self._away_timeout > 0:
+            self._settle(task, self._error(task, error))
+            if not self._busy:
+                self._fail_waiting(error)
         elif connection.received or task.is_second_try:
             self._settle(task, self._error(task, error))
         else:
@@ -271,7 +290,7 @@ class ClientPool:
             self._assign()
             if self._fault is not None:
                 raise self._fault
-            if not self._busy:
+            if not self._busy and not self._waiting:
                 return
             self._loop.run_once(None)  # until the next deadline at most
 
@@ -279,9 +298,14 @@ class ClientPool:
         """Assign waiting messages to idle connections, and to new ones."""
         while self._waiting and len(self._busy) < self._size:
             started = self._loop.time()
+            if not self._idle and started < self._backoff.not_before:
+                self._wake_at(self._backoff.not_before)
+                return
             try:
                 connection = self._idle.pop() if self._idle else self._connect()
             except OSError as error:
+                if self._is_worth_waiting():
+                    continue
                 if not self._busy:  # else the busy connections take the rest
                     self._fail_waiting(error)
                 return
@@ -292,6 +316,19 @@ class ClientPool:
                 task.timer = self._loop.call_at(deadline, self._expire, task)
             self._busy[connection] = task
             connection.begin(task.message, self._finder)
+
+    def _is_worth_waiting(self) -> bool:
+        """Note that a connect has failed; return whether to try again, later."""
+        is_worth = self._backoff.failed(self._loop.time())
+        if not is_worth:
+            self._backoff.not_before = -math.inf  # who asks now gets an answer now
+        return is_worth
+
+    def _wake_at(self, when: float) -> None:
+        """End the wait of `_run` at ``when``, so that it assigns again."""
+        if self._wake is not None:
+            self._wake.cancel()
+        self._wake = self._loop.call_at(when, int)
 
     def _connect(self) -> PooledConnection:
         """Open a connection, by name until the address of the server is known."""
@@ -337,6 +374,11 @@ class ClientPool:
 
     def _drop_unfinished(self) -> None:
         """Forget the exchange; close connections that an exception has left busy."""
+        if self._wake is not None:
+            self._wake.cancel()
+        for task in self._waiting:
+            if task.timer is not None:
+                task.timer.cancel()
         for connection, task in self._busy.items():
             connection.close()
             if task.timer is not None:
