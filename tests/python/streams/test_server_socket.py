@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import NoReturn
 
+    from tests.certificates import Certificates
+
     from fdmux.streams.stream import Stream
 
 ANY = "127.0.0.1"
@@ -60,6 +62,22 @@ def test_duplicate_keeps_the_port_open() -> None:
                 with StreamServer(sock=kept.dup(), handler=Echo()) as server:
                     server.run_in_thread()
                     assert early.recv(1) == b"x"
+
+
+def test_inherited_socket_with_tls(certificates: Certificates) -> None:
+    sock = socket.create_server((ANY, 0))
+    context = certificates.server_context()
+    with StreamServer(sock=sock, handler=Echo(), ssl=context) as server:
+        server.run_in_thread()
+        with (
+            socket.create_connection(server.address, timeout=LONG) as plain,
+            certificates.client_context().wrap_socket(
+                plain, server_hostname="localhost"
+            ) as encrypted,
+        ):
+            encrypted.sendall(b"x")
+            assert encrypted.recv(1) == b"x"
+            encrypted.unwrap()
 
 
 @pytest.mark.parametrize("name", ["file", "abstract"])
