@@ -23,6 +23,6 @@ def test_program_runs(number: int) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_document_shows_streams_native_code_and_the_guest() -> None:
-    assert len(PROGRAMS) == 3
+def test_document_shows_streams_servers_native_code_and_the_guest() -> None:
+    assert len(PROGRAMS) == 4
     assert "Guest" in "".join(PROGRAMS)

@@ -15,6 +15,7 @@ CALLBACKS = {
     "on_end",
     "on_writable",
     "on_drain",
+    "on_stopping",
     "on_close",
     "on_tls",
     "on_tls_failed",
@@ -36,6 +37,7 @@ SERVER = {
     "run",
     "run_in_thread",
     "call_soon_threadsafe",
+    "drain",
     "reload_tls",
     "stop",
 }
