@@ -6,17 +6,78 @@
 #include "aio_loop.h"
 
 #include <math.h>
+#include <time.h>
 
 /* asyncio's MAXIMUM_SELECT_TIMEOUT. */
 #define WAIT_MAX (24 * 3600.0)
 #define EVENT_READ 1
 #define EVENT_WRITE 2
 
-/* How many handles run between two looks at signals, and between two offers of the GIL.
- * Handles with bytecode do both; those that call C, such as the wake-ups of futures, do
- * neither. */
+/* How many handles run between two looks at signals, and between two looks at the clock
+ * to see whether the GIL is to be offered. Handles with bytecode do both; those that
+ * call C, such as the wake-ups of futures, do neither. */
 #define SIGNALS_EVERY 16
-#define GIL_EVERY 1024
+#define CLOCK_EVERY 1024
+/* The same for iterations that do not wait. */
+#define BUSY_CLOCK_EVERY 16
+
+/* More than sys.getswitchinterval(): a thread that waits for the GIL asks for it when
+ * it has not changed hands for that long. */
+#define OFFER_NS 20000000
+#define HAND_OVER_NS 50000
+
+/* ---- other threads --------------------------------------------------------------- */
+
+static int64_t monotonic_ns(void)
+{
+    struct timespec now;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &now); /* it exists on Linux */
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* Is threading.active_count() more than 1? Returns 1 or 0, or -1 with an exception: a
+ * signal handler may raise in it. */
+static int has_other_threads(void)
+{
+    PyObject *module = PyImport_ImportModule("threading");
+    PyObject *count =
+        module == NULL ? NULL : PyObject_CallMethod(module, "active_count", NULL);
+    int r = count == NULL ? -1 : PyLong_AsLong(count) > 1;
+
+    Py_XDECREF(module);
+    Py_XDECREF(count);
+    if (r < 0 && PyErr_ExceptionMatches(PyExc_Exception)) {
+        PyErr_Clear(); /* not known: as if there were some */
+        return 1;
+    }
+    return r;
+}
+
+/* Every 20 ms, let another thread have the GIL: the main thread may wait for it to run
+ * a signal handler. A wait that ends at once gives the GIL up too, but takes it back
+ * before the other thread is awake, and CPython hands it over only to a thread that has
+ * waited for 5 ms without such a chance (ceval_gil.c). So this sleeps until that one is
+ * awake. */
+static int offer_gil(struct aio_loop *loop)
+{
+    const struct timespec moment = {.tv_nsec = HAND_OVER_NS};
+    int64_t now = monotonic_ns();
+    PyThreadState *state;
+    int is_shared;
+
+    if (now - loop->offered_at < OFFER_NS)
+        return 0;
+    loop->offered_at = now;
+    is_shared = has_other_threads();
+    if (is_shared < 0)
+        return -1;
+    state = PyEval_SaveThread();
+    if (is_shared)
+        (void)nanosleep(&moment, NULL); /* shorter after a signal */
+    PyEval_RestoreThread(state);
+    return 0;
+}
 
 /* ---- what is ready --------------------------------------------------------------- */
 
@@ -247,12 +308,12 @@ static int wait_in_python(PyObject *self, double timeout)
 
 /* Let signal handlers run, and now and then the threads that wait for the GIL. `count`
  * is how many handles are left. */
-static int give_way(Py_ssize_t count)
+static int give_way(struct aio_loop *loop, Py_ssize_t count)
 {
     if (count % SIGNALS_EVERY != 0)
         return 0;
-    if (count % GIL_EVERY == 0)
-        PyEval_RestoreThread(PyEval_SaveThread());
+    if (count % CLOCK_EVERY == 0 && offer_gil(loop) < 0)
+        return -1;
     return PyErr_CheckSignals();
 }
 
@@ -274,7 +335,7 @@ static int move_due(PyObject *self)
         aio_set(handle, AIO_SCHEDULED, delivery_new_ref(Py_False));
         r = aio_append_ready(loop, handle);
         Py_DECREF(handle);
-        if (r < 0 || give_way(aio_timers_count(loop->timers)) < 0)
+        if (r < 0 || give_way(loop, aio_timers_count(loop->timers)) < 0)
             return -1;
     }
     return 0;
@@ -327,7 +388,7 @@ static int run_ready(PyObject *self)
         r = handle == NULL ? -1 : run_one(self, handle);
         Py_XDECREF(handle);
         if (r == 0)
-            r = give_way(left);
+            r = give_way(loop, left);
     }
     return r;
 }
@@ -345,6 +406,9 @@ static int iterate(PyObject *self)
         delivery_has_unsent(loop->delivery))
         delivery_flush(loop->delivery);
     if (bound_wait(self, &timeout) < 0)
+        return -1;
+    if (timeout == 0 && ++loop->busy_count % BUSY_CLOCK_EVERY == 0 &&
+        offer_gil(loop) < 0)
         return -1;
     r = aio_waits_in_c(loop) ? wait_in_c(self, timeout) : wait_in_python(self, timeout);
     if (r < 0 || move_due(self) < 0)

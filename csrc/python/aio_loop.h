@@ -36,6 +36,8 @@ struct aio_loop {
     PyObject *memory; /* a capsule that keeps the memory of `loop` */
     struct fdmux_loop *loop; /* to wake, as long as there is a batch */
     double wait_until; /* when the wait under way ends by itself */
+    int64_t offered_at; /* when the GIL was offered to other threads */
+    uint32_t busy_count; /* iterations that did not wait */
 };
 
 /* Names of attributes and methods that C looks up. */

@@ -1,7 +1,7 @@
 /* native_busy.c: many functions in C that are due at once, each of which takes a while.
  *
  * Its one rule: they call no Python and no function of the loop. */
-#include <fdmux.h>
+#include <fdmux_api.h>
 
 #include <stdint.h>
 #include <time.h>

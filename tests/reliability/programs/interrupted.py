@@ -194,8 +194,8 @@ class Signal:
     """The timer, which counts CPU time in ticks of the kernel of 1 to 10 ms."""
 
     def start(self) -> None:
-        signal.setitimer(signal.ITIMER_PROF, AFTER)
         self._due = time.process_time() + AFTER
+        signal.setitimer(signal.ITIMER_PROF, AFTER)
 
     def report(self) -> None:
         late = time.process_time() - self._due
@@ -217,8 +217,8 @@ def main() -> None:
     elif way == "asyncio":
         running = cast("EventLoop", getattr(run, "__self__", None))
         running.add_signal_handler(signal.SIGPROF, alarm.report)
-    alarm.start()
     try:
+        alarm.start()  # here, as this thread may have to wait for the GIL behind it
         run()
     except KeyboardInterrupt:
         alarm.report()
