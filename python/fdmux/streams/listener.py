@@ -72,11 +72,7 @@ class ServerStats:
 
 
 class ServerStream(Stream):
-    """A stream that a listener has accepted, and counts.
-
-    Args:
-        token: Of the accepted connection.
-    """
+    """A stream that a listener has accepted, and counts."""
 
     __slots__ = ("is_greeting", "listener")
 
@@ -86,11 +82,13 @@ class ServerStream(Stream):
         handler: StreamHandler,
         taker: Taker,
         listener: Listener,
-        token: int,
     ) -> None:
         self._attach(delivery, handler, taker)
         self.listener = listener
         self.is_greeting = False  # in the handshake; `on_connect` is still to come
+
+    def adopt(self, token: int) -> None:
+        """Become the stream of an accepted connection."""
         self._adopt(token)
         self._note_peer()
 
@@ -284,9 +282,14 @@ class Listener(SocketStream):
             self._on_change()
 
     def _accept(self, token: int) -> None:
-        stream = ServerStream(
-            self._streams, self._client_handler, self._client_taker, self, token
-        )
+        try:
+            stream = ServerStream(
+                self._streams, self._client_handler, self._client_taker, self
+            )
+        except BaseException:
+            self.stream_closed(0, is_error=True)  # C closes it, as nobody adopts it
+            raise
+        stream.adopt(token)
         if self.tls is None:
             stream.begin()
         else:

@@ -410,6 +410,7 @@ def test_client_whose_stream_cannot_be_made_is_closed_at_once(
         with socket.create_connection(server.address, LONG) as sock:
             server.run(1)
             assert sock.recv(1) == b""
+        assert (server.stats.open, server.stats.errors) == (0, 1)
         monkeypatch.undo()
         with socket.create_connection(server.address, LONG) as sock:
             server.run(1)
