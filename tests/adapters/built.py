@@ -116,6 +116,16 @@ def build_plain(libraries: tuple[str, ...], prefix: Path, folder: Path) -> Path:
     return target
 
 
+def build_alone(source: Path, library: str, prefix: Path, folder: Path) -> Path:
+    """Build one C file that includes one adapter, with the sanitizers."""
+    target = folder / source.stem
+    command = [*compile_command(str(prefix / "include")), f"-fsanitize={SANITIZERS}"]
+    command += ["-fno-sanitize-recover=all", "-fno-omit-frame-pointer", str(source)]
+    command += ["-o", str(target), f"-L{prefix / 'lib'}", "-lfdmux"]
+    run(*command, *flags_of(library))
+    return target
+
+
 def build_zmq_peer(folder: Path) -> Path:
     target = folder / "zmq_peer"
     run("cc", str(HERE / "zmq_peer.c"), "-o", str(target), *flags_of("zmq"))

@@ -55,12 +55,16 @@ class Workshop:
 
     def _plain(self, libraries: tuple[str, ...]) -> Path:
         built.flags_of(*libraries)  # before the core is built in vain
-        if "core" not in self._built:
-            self._built["core"] = built.build_core(self.folder)
         if libraries not in self._built:
-            prefix = self._built["core"]
+            prefix = self.core()
             self._built[libraries] = built.build_plain(libraries, prefix, self.folder)
         return self._built[libraries]
+
+    def core(self) -> Path:
+        """Return the prefix of the core with sanitizers."""
+        if "core" not in self._built:
+            self._built["core"] = built.build_core(self.folder)
+        return self._built["core"]
 
     def stop(self) -> None:
         for server in self._servers.values():

@@ -93,10 +93,12 @@ static inline void fdmux_sdbus_process(struct fdmux_loop *loop,
 {
     sd_bus *bus = sd_bus_ref(sdbus->bus);
     uint64_t timer = sdbus->timer;
-    int left = FDMUX_SDBUS_BATCH, r = 1;
+    int left = FDMUX_SDBUS_BATCH, r;
 
-    while (r > 0 && left-- > 0 && fdmux_timer_cancel(loop, timer) >= 0)
+    do { /* a lost connection answers one call in each, and loses its fd at last */
         r = sd_bus_process(bus, NULL);
+    } while (fdmux_timer_cancel(loop, timer) >= 0 &&
+             (sd_bus_is_open(bus) ? r > 0 && --left > 0 : sd_bus_get_fd(bus) >= 0));
     if (fdmux_timer_cancel(loop, timer) >= 0 && !sd_bus_is_open(bus)) {
         fdmux_sdbus_watch(sdbus, -1, 0);
         if (sdbus->lost != NULL)
