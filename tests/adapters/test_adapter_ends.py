@@ -43,3 +43,8 @@ def test_calls_of_sdbus_are_answered_before_the_loss_is_told(
     workshop: Workshop,
 ) -> None:
     run_alone("sdbus_lost.c", "sdbus", workshop)
+
+
+@pytest.mark.adapters
+def test_event_of_pulse_may_outlive_the_loop(workshop: Workshop) -> None:
+    run_alone("pulse_outlived.c", "pulse", workshop)

@@ -212,8 +212,7 @@ static inline int fdmux_dbus_on_soon(struct fdmux_loop *loop, uint64_t timer,
     return 0;
 }
 
-/* ---- from attach to detach --------------------------------------------------------
- */
+/* ---- from attach to detach ------------------------------------------------------ */
 
 /* libdbus calls the add functions for what it has; without functions, the remove ones.
  */

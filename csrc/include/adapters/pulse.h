@@ -69,8 +69,11 @@ static inline struct fdmux_pulse *fdmux_pulse_of(pa_mainloop_api *api)
 
 static inline void fdmux_pulse_free_if_unused(struct fdmux_pulse *pulse)
 {
-    if (pulse->is_destroyed && pulse->event_count == 0)
-        free(pulse);
+    if (!pulse->is_destroyed || pulse->event_count > 0)
+        return;
+    if (pulse->loop != NULL)
+        (void)fdmux_hook_remove(pulse->loop, pulse->close_hook);
+    free(pulse);
 }
 
 static inline int fdmux_pulse_add_timer(struct fdmux_pulse *pulse, fdmux_timer_fn fn,
@@ -95,8 +98,7 @@ static inline void fdmux_pulse_forget(struct fdmux_pulse *pulse, void *event)
     fdmux_pulse_free_if_unused(pulse);
 }
 
-/* ---- io ---------------------------------------------------------------------------
- */
+/* ---- io ------------------------------------------------------------------------- */
 
 static inline uint32_t fdmux_pulse_events(pa_io_event_flags_t flags)
 {
@@ -175,8 +177,7 @@ static inline void fdmux_pulse_io_set_destroy(pa_io_event *event,
     event->destroyed = destroyed;
 }
 
-/* ---- time -------------------------------------------------------------------------
- */
+/* ---- time ----------------------------------------------------------------------- */
 
 static inline int fdmux_pulse_on_time(struct fdmux_loop *loop, uint64_t timer,
                                       void *userdata)
@@ -248,8 +249,7 @@ static inline void fdmux_pulse_time_set_destroy(pa_time_event *event,
     event->destroyed = destroyed;
 }
 
-/* ---- defer: called again before each wait, while it is enabled --------------------
- */
+/* ---- defer: called again before each wait, while it is enabled ------------------ */
 
 static inline void fdmux_pulse_defer_enable(pa_defer_event *event, int is_enabled)
 {
@@ -310,8 +310,7 @@ static inline void fdmux_pulse_defer_set_destroy(pa_defer_event *event,
     event->destroyed = destroyed;
 }
 
-/* ---- from create to destroy -------------------------------------------------------
- */
+/* ---- from create to destroy ----------------------------------------------------- */
 
 static inline void fdmux_pulse_quit(pa_mainloop_api *api, int result)
 {
@@ -332,8 +331,6 @@ static inline void fdmux_pulse_destroy(struct fdmux_pulse *pulse)
     if (pulse == NULL)
         return;
     pulse->is_destroyed = 1;
-    if (pulse->loop != NULL)
-        (void)fdmux_hook_remove(pulse->loop, pulse->close_hook);
     fdmux_pulse_free_if_unused(pulse);
 }
 
