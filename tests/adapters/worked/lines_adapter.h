@@ -7,18 +7,20 @@ struct lines_adapter {
     struct fdmux_loop *loop;
     struct lines *lines;
     uint64_t io, hook;
-    uint32_t events; /* 0: there is no socket to watch */
+    uint32_t events;
 };
 
-/* Watch the library's socket anew: it may be another one under the same number. */
+static inline uint32_t lines_wanted(const struct lines *lines)
+{
+    return lines_wants_write(lines) ? FDMUX_READ | FDMUX_WRITE : FDMUX_READ;
+}
+
+/* Watch the library's socket anew: another one under the same number, or none, -1. */
 static inline int lines_update(struct lines_adapter *adapter)
 {
-    int fd = lines_fd(adapter->lines);
-
-    adapter->events = fd < 0 ? 0 : FDMUX_READ;
-    if (fd >= 0 && lines_wants_write(adapter->lines))
-        adapter->events |= FDMUX_WRITE;
-    return fdmux_io_replace_fd(adapter->loop, adapter->io, fd, adapter->events);
+    adapter->events = lines_wanted(adapter->lines);
+    return fdmux_io_replace_fd(adapter->loop, adapter->io, lines_fd(adapter->lines),
+                               adapter->events);
 }
 
 static inline int lines_on_ready(struct fdmux_loop *loop, uint64_t io, uint32_t events,
@@ -36,16 +38,12 @@ static inline int lines_on_ready(struct fdmux_loop *loop, uint64_t io, uint32_t 
 static inline int lines_on_hook(struct fdmux_loop *loop, uint64_t hook, void *userdata)
 {
     struct lines_adapter *adapter = (struct lines_adapter *)userdata;
-    int is_writing = (adapter->events & FDMUX_WRITE) != 0;
 
     (void)loop, (void)hook;
-    if (adapter->events == 0 || is_writing == lines_wants_write(adapter->lines))
-        return 0;
-    return lines_update(adapter);
+    return lines_wanted(adapter->lines) == adapter->events ? 0 : lines_update(adapter);
 }
 
-/* Called when the batch is over in which the watcher was removed: the library has
- * returned. */
+/* Called at the end of the batch, when the library has returned. */
 static inline void lines_destroyed(void *userdata)
 {
     lines_free(((struct lines_adapter *)userdata)->lines);
@@ -59,28 +57,30 @@ static inline void lines_close(struct lines_adapter *adapter)
     (void)fdmux_io_remove(adapter->loop, adapter->io);
 }
 
+/* On failure `lines` is still the caller's. */
 static inline int lines_attach(struct fdmux_loop *loop, struct lines *lines,
                                struct lines_adapter **ret_adapter)
 {
     struct lines_adapter *adapter = (struct lines_adapter *)calloc(1, sizeof *adapter);
     struct fdmux_hook_options hook = {sizeof hook, lines_on_hook, adapter, NULL};
-    struct fdmux_io_options io = {.struct_size = sizeof io, .fd = -1};
-    int r = adapter == NULL ? -ENOMEM : fdmux_hook_add(loop, &hook, &adapter->hook);
+    struct fdmux_io_options io = {.struct_size = sizeof io, .fd = lines_fd(lines)};
+    int r;
 
-    if (r < 0) {
-        free(adapter);
-        return r;
-    }
-    *ret_adapter = adapter;
-    adapter->loop = loop;
-    adapter->lines = lines;
+    if (adapter == NULL)
+        return -ENOMEM;
+    *adapter = (struct lines_adapter){loop, lines, 0, 0, lines_wanted(lines)};
+    io.events = adapter->events;
     io.fn = lines_on_ready;
     io.userdata = adapter;
     io.destroyed = lines_destroyed;
-    r = fdmux_io_add(loop, &io, &adapter->io);
+    r = fdmux_hook_add(loop, &hook, &adapter->hook);
     if (r == 0)
-        return lines_update(adapter);
-    (void)fdmux_hook_remove(loop, adapter->hook);
-    free(adapter);
+        r = fdmux_io_add(loop, &io, &adapter->io);
+    if (r < 0) {
+        (void)fdmux_hook_remove(loop, adapter->hook); /* 0 is no hook */
+        free(adapter);
+    } else {
+        *ret_adapter = adapter;
+    }
     return r;
 }
