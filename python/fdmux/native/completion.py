@@ -52,6 +52,9 @@ class Port(Watched):
             None if get_running is None else get_running(),
             None if get_running is not None else getattr(module, "new_event", None),
         )
+        # A loop that is never closed may be garbage, and this with it.
+        self._end = weakref.finalize(self, end_port, self.queue, self.core)
+        self._end.atexit = False
 
     def fileno(self) -> int:
         """Return the descriptor of the queue."""
@@ -62,13 +65,19 @@ class Port(Watched):
         self.core.serve()
 
     def _close(self) -> None:
-        """Close the queue; native code keeps the memory that it has, for good."""
-        self.queue.close()
-        abandoned.extend(self.core.close())
+        self._end.detach()
+        end_port(self.queue, self.core)
 
 
 # Threads may still write to these: results under way when a loop ended.
 abandoned: list[_delivery.Completion] = []
+
+
+def end_port(queue: NativeQueue, core: _delivery.CompletionPort) -> None:
+    """Close the queue; native code keeps the memory that it has, for good."""
+    queue.close()
+    abandoned.extend(core.close())
+
 
 ports: weakref.WeakKeyDictionary[object, weakref.ref[Port]] = (
     weakref.WeakKeyDictionary()

@@ -282,6 +282,26 @@ def test_completion_of_another_loop_cannot_be_awaited() -> None:
         asyncio.run(wait())
 
 
+@pytest.mark.filterwarnings("ignore:coroutine", "ignore:unclosed")
+def test_loop_that_is_dropped_without_a_close_leaves_its_completions_valid() -> None:
+    async def make() -> tuple[Completion, NativeJob]:
+        return Completion(), NativeJob(Completion())
+
+    async def wait(made: Completion) -> None:
+        await made
+
+    loop = asyncio.new_event_loop()
+    made, job = loop.run_until_complete(make())
+    dropped = weakref.ref(loop)
+    del loop
+    gc.collect()
+    assert dropped() is None
+    assert len(completion.abandoned) == 1
+    assert job.finish(1) == -errno.ESTALE
+    with pytest.raises(RuntimeError, match="its loop has ended"):
+        asyncio.run(wait(made))
+
+
 def test_loops_in_turn_have_a_port_each() -> None:
     async def main(others: list[object]) -> None:
         first = Completion()
