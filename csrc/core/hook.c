@@ -136,6 +136,8 @@ int fdmux__hook_dispatch(struct fdmux_loop *loop)
             r = fdmux__fn_result(loop,
                                  hook->fn(loop, fdmux__slots_token(&loop->hooks, index),
                                           hook->base.userdata));
+        else if (hook->born == loop->batch) /* added by a hook: it comes next */
+            atomic_store(&loop->is_wake_wanted, true); /* without a wait in between */
         index = fdmux__load(&hook->next);
     }
     return r;

@@ -251,6 +251,38 @@ EPOLL_TEST(added_hook_wakes_the_host_and_runs_before_it_waits)
     fdmux_loop_destroy(loop);
 }
 
+struct late_adder {
+    int count;
+    struct calls added;
+};
+
+/* Add one when the host is about to wait: a dispatch calls hooks twice then. */
+static int add_in_hook(struct fdmux_loop *loop, uint64_t hook, void *userdata)
+{
+    struct late_adder *adder = userdata;
+
+    (void)hook;
+    if (++adder->count == 2)
+        add_hook(loop, &adder->added);
+    return 0;
+}
+
+EPOLL_TEST(hook_added_by_the_last_hook_runs_before_the_host_waits)
+{
+    struct fdmux_loop *loop = check_open_loop();
+    struct late_adder adder = {0};
+    int fd = fdmux_loop_fd(loop);
+
+    add_hook_with(loop, add_in_hook, &adder);
+    CHECK_EQ(poll_once(loop), 0);
+    CHECK_EQ(adder.count, 2);
+    CHECK(is_readable(fd));
+    host(loop, fd);
+    CHECK(adder.added.count > 0);
+    CHECK(!is_readable(fd));
+    fdmux_loop_destroy(loop);
+}
+
 /* Change one thing outside of a dispatch; the number says which. */
 static void change(struct fdmux_loop *loop, int which, const uint64_t tokens[2],
                    const struct channel *channel)
