@@ -87,6 +87,20 @@ TEST(same_number_with_another_file_is_registered_anew)
     close_scene(scene);
 }
 
+TEST(update_of_a_number_with_another_file_watches_that_one)
+{
+    struct scene *scene = open_scene();
+    int number = scene->channels[0].read_fd;
+
+    CHECK_EQ(dup3(scene->channels[1].read_fd, number, O_CLOEXEC), number);
+    CHECK_EQ(fdmux_io_update(scene->loop, scene->io, FDMUX_READ), 0);
+    VERIFY(scene->loop);
+    feed(&scene->channels[1]);
+    CHECK_EQ(poll_once(scene->loop), 0);
+    CHECK_EQ(scene->calls.count, 1);
+    close_scene(scene);
+}
+
 TEST(same_number_with_the_same_file_changes_nothing)
 {
     struct scene *scene = open_scene();
