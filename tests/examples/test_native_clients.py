@@ -208,6 +208,28 @@ def test_question_in_flight_fails_when_the_client_ends(
     assert run_code(installation, code) == "over\n"
 
 
+def test_client_stays_what_it_is(installation: Installation, example: Path) -> None:
+    assert example.is_dir()
+    code = """
+    async def main():
+        client, completion = ask("redis", silent)
+        for kind in ("http", "none"):
+            try:
+                client.__init__(kind, "http://127.0.0.1:1", fdmux.current())
+            except ValueError as error:
+                print(error)
+        client.close()
+        try:
+            await completion
+        except ConnectionError:
+            print("closed")
+
+    asyncio.run(main())
+    """
+    kinds = "make a client of the kind http\nmake a client of the kind none\n"
+    assert run_code(installation, code) == f"{kinds}closed\n"
+
+
 @pytest.mark.usefixtures("programs")
 def test_large_commands_and_a_lost_connection(
     installation: Installation, example: Path

@@ -99,6 +99,7 @@ static int client_init(PyObject *object, PyObject *args, PyObject *names)
 {
     static char *keywords[] = {"kind", "address", "loop", NULL};
     struct client_object *self = (struct client_object *)object;
+    const struct client_kind *found = NULL;
     const char *kind, *address;
     PyObject *owner;
     int r;
@@ -108,15 +109,16 @@ static int client_init(PyObject *object, PyObject *args, PyObject *names)
         return -1;
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         if (strcmp(kinds[i]->name, kind) == 0)
-            self->kind = kinds[i];
+            found = kinds[i];
     }
-    if (self->kind == NULL || self->owner != NULL) {
+    if (found == NULL || self->owner != NULL) { /* or it is one already */
         PyErr_Format(PyExc_ValueError, "make a client of the kind %s", kind);
         return -1;
     }
     self->loop = fdmux_from_object(owner);
     if (self->loop == NULL)
         return -1;
+    self->kind = found;
     self->owner = Py_NewRef(owner);
     r = self->kind->open(self->loop, address, &self->client);
     if (r < 0)
