@@ -220,3 +220,9 @@ def test_command_refuses_what_is_no_adapter(
 ) -> None:
     assert main(["--adapter", "fdmux:Selector"]) == 2
     assert "no adapter 'fdmux:Selector'" in capsys.readouterr().out
+
+
+def test_command_refuses_what_is_for_hosts(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--adapter", f"{__name__}:Deaf", "--host", "asyncio"])
+    assert "leave out --host and --case" in capsys.readouterr().err

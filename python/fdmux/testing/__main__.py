@@ -79,7 +79,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--adapter", metavar="NAME", help="instead of hosts, an adapter: module:Class"
     )
     parser.add_argument("--case", action="append", choices=list(CASES))
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.adapter and (options.host or options.case):
+        parser.error("--adapter runs its own cases: leave out --host and --case")
+    return options
 
 
 def say(line: str) -> None:
