@@ -35,13 +35,14 @@ async def send_blocks(
     protocol = FallbackProtocol(transport)
     reading = read_from(0)
     try:
-        while block := await reading:
+        # A thread that reads cannot be cancelled: `finally` waits for it.
+        while block := await asyncio.shield(reading):
             reading = read_from(total + len(block))
             await protocol.drain()
             transport.write(block)
             total += len(block)
     finally:
-        await asyncio.wait({reading})  # a thread uses the file
+        await asyncio.wait({reading})  # it moves the position, too
         file.seek(offset + total)
         await protocol.restore()
     return total

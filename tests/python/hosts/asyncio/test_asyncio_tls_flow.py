@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import socket
 import ssl
+import threading
 from asyncio import sslproto
 from typing import TYPE_CHECKING, cast
 
@@ -30,6 +32,7 @@ from tests.python.hosts.asyncio.asyncio_tls_ends import (
     make_tls_loop,
 )
 
+from fdmux.hosts.asyncio.sendfile import BLOCK_SIZE
 from fdmux.hosts.asyncio.tls import SSLTransport
 
 if TYPE_CHECKING:
@@ -241,6 +244,45 @@ def test_sendfile_fails_with_the_connection(
             with pytest.raises(ConnectionError):
                 await sending
             assert 0 < file.tell() < BIG * 4
+        await protocol.lost
+
+    run(loop, main())
+
+
+class SlowFile(io.BytesIO):
+    """Its second block comes when the test allows it; tells when it is asked for."""
+
+    def __init__(self, loop: Loop) -> None:
+        super().__init__(bytes(3 * BLOCK_SIZE))
+        self.loop = loop
+        self.asked, self.allowed = asyncio.Event(), threading.Event()
+
+    def read(self, size: int | None = -1) -> bytes:
+        if self.tell() == BLOCK_SIZE:
+            self.loop.call_soon_threadsafe(self.asked.set)
+            assert self.allowed.wait(5)
+        return super().read(size)
+
+
+@pytest.mark.parametrize("loop", KINDS[1:], indirect=True)
+def test_cancelled_sendfile_waits_for_the_thread_that_reads(
+    loop: Loop, contexts: Contexts
+) -> None:
+    async def main() -> None:
+        transport, protocol, peer = await connect(contexts)
+        file = SlowFile(loop)
+        sending = asyncio.ensure_future(loop.sendfile(transport, file))
+        await peer.read_exactly(BLOCK_SIZE)
+        await file.asked.wait()
+        sending.cancel()
+        await turns()
+        assert not sending.done()
+        file.allowed.set()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        assert file.tell() == BLOCK_SIZE
+        assert transport.get_protocol() is protocol
+        transport.abort()
         await protocol.lost
 
     run(loop, main())
