@@ -5,6 +5,7 @@
  * a loop with them when nothing else refers to them. */
 #include "aio.h"
 #include "stream_object.h"
+#include "tls_session.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -183,6 +184,7 @@ void delivery_disown(struct fdmux_loop *loop, uint64_t token, PyObject *tls)
         .struct_size = sizeof nobody, .fn = ignore_event, .buffer_fn = receive_nothing};
 
     if (tls != NULL) {
+        ((struct tls_session *)tls)->delivery = NULL;
         nobody.userdata = delivery_new_ref(tls);
         nobody.destroyed = release_session;
     }

@@ -3,9 +3,13 @@
  *
  * The `ssl` of the core is the session. The core's BIO is called as OpenSSL calls it:
  * for bytes, when a method wants some; with bytes, after each method. The core calls
- * these with or without the GIL. The methods are those of the C object inside of the
- * SSLObject, since a signal handler may run, and raise, in a method that is written in
- * Python: bytes that were decrypted just before would be lost. */
+ * these with or without the GIL.
+ *
+ * Signal handlers may run, and raise, in methods that are written in Python: bytes that
+ * were decrypted just before would be lost. So the methods are those of the C object
+ * inside of the SSLObject. These run handlers too (Modules/_ssl.c calls
+ * PyErr_CheckSignals() after OpenSSL), so handlers that are due run before a read, and
+ * the bytes of a write that was interrupted are sent. */
 #include "tls_session.h"
 
 #include <stdlib.h>
@@ -223,6 +227,7 @@ static int read_plain(void *ssl, void *buffer, int size)
     struct python python = enter();
     int r;
 
+    tls_session_run_signal_handlers(session);
     if (session->read_ahead == NULL) {
         do
             r = call_read(session, buffer, size);
@@ -235,12 +240,33 @@ static int read_plain(void *ssl, void *buffer, int size)
     return r;
 }
 
+/* A signal handler has raised in `write`. Has OpenSSL encrypted all bytes before? */
+static bool was_interrupted_after(const struct tls_session *session, int length)
+{
+    PyObject *type, *value, *traceback;
+    PyObject *count;
+    long pending;
+
+    if (PyErr_Occurred() == NULL || PyErr_ExceptionMatches(PyExc_Exception))
+        return false;
+    PyErr_Fetch(&type, &value, &traceback);
+    count = PyObject_GetAttrString(session->outgoing, "pending");
+    pending = count == NULL ? 0 : PyLong_AsLong(count);
+    Py_XDECREF(count);
+    PyErr_Restore(type, value, traceback);
+    return pending > length;
+}
+
 static int write_plain(void *ssl, const void *data, int length)
 {
     struct tls_session *session = ssl;
     struct python python = enter();
-    int r = take_count(session, call_with_memory(session->raw, "write", data, length));
+    PyObject *done = call_with_memory(session->raw, "write", data, length);
+    bool is_encrypted = was_interrupted_after(session, length);
+    int r = take_count(session, done);
 
+    if (is_encrypted)
+        r = length;
     leave(&python);
     return r;
 }
@@ -299,8 +325,10 @@ static int shutdown_tls(void *ssl)
 {
     struct tls_session *session = ssl;
     struct python python = enter();
-    int r = read_ahead(session);
+    int r;
 
+    tls_session_run_signal_handlers(session);
+    r = read_ahead(session);
     if (r == 0)
         r = call_shutdown(session);
     if (PyErr_Occurred() != NULL)

@@ -32,11 +32,30 @@ static int number_of(PyObject *error)
     return value == 2 || value == 3 || value == 6 ? (int)value : 1;
 }
 
+/* The exception that is set is for the caller of dispatch. */
+static void raise_from_dispatch(const struct tls_session *session)
+{
+    if (session->delivery != NULL && session->delivery->loop != NULL)
+        delivery_keep_and_end_batch(session->delivery);
+    else
+        PyErr_WriteUnraisable((PyObject *)session);
+}
+
+void tls_session_run_signal_handlers(const struct tls_session *session)
+{
+    if (PyErr_CheckSignals() < 0)
+        raise_from_dispatch(session);
+}
+
 int tls_session_note(struct tls_session *session)
 {
     PyObject *type, *value, *traceback;
     int number;
 
+    if (!PyErr_ExceptionMatches(PyExc_Exception)) {
+        raise_from_dispatch(session);
+        return 1;
+    }
     PyErr_Fetch(&type, &value, &traceback);
     PyErr_NormalizeException(&type, &value, &traceback);
     number = number_of(value);
@@ -72,6 +91,7 @@ static void keep_exception(const void *ssl)
 
     PyErr_Fetch(&type, &value, &traceback);
     if (session != NULL && session->error == NULL) {
+        tls_session_run_signal_handlers(session);
         done = PyObject_CallMethod(session->raw, "read", "i", 1);
         if (done == NULL)
             (void)tls_session_note(session);

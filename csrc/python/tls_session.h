@@ -20,6 +20,7 @@ struct tls_session {
     const struct fdmux_tls_functions *functions;
     void *ssl;
     struct tls_bio *bio; /* of the core, where tls_methods.c is used; or NULL */
+    struct delivery *delivery; /* of its stream, borrowed; NULL: it has none (left) */
     int outcome; /* what SSL_get_error would say; of tls_methods.c */
     bool is_done; /* the handshake */
     struct tls_session *previous; /* of those that call OpenSSL directly */
@@ -33,9 +34,14 @@ int tls_session_register(PyObject *module, bool is_main);
 /* SSL_get_error; when it reports an error, keeps Python's exception for it. */
 int tls_session_get_error(const void *ssl, int result);
 
-/* Keep the exception that is set, unless it only says that bytes are missing. Returns
- * the number of SSL_get_error(3) for it. */
+/* Keep the exception that is set, unless it only says that bytes are missing. One that
+ * is not for the stream, such as KeyboardInterrupt, is for the caller of dispatch.
+ * Returns the number of SSL_get_error(3) for it. */
 int tls_session_note(struct tls_session *session);
+
+/* Call the handlers of signals that have arrived. The methods of _ssl would do so after
+ * their work, the result of which is lost if a handler raises. */
+void tls_session_run_signal_handlers(const struct tls_session *session);
 
 /* tls_methods.c */
 extern const struct fdmux_tls_functions tls_methods;

@@ -100,6 +100,7 @@ static int start(struct stream_object *stream, struct tls_session *session,
         r = fdmux_stream_start_tls(stream->delivery->loop, stream->token, options);
     if (r == 0) {
         stream->tls = delivery_new_ref((PyObject *)session);
+        session->delivery = stream->delivery;
         stream->is_large = false; /* there is no plaintext to ask the kernel for */
         stream_choose_buffer(stream);
     }

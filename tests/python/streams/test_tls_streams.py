@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import errno
 import gc
@@ -10,8 +11,9 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 import weakref
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 import pytest
 from tests.python.streams.recorder import LONG, Open, Recorder, run_until
@@ -522,6 +524,90 @@ def test_an_interrupt_in_a_handshake_leaves_run(
         assert handler.calls == ["close"]
         assert served.calls == ["tls failed"]
         assert served.errors[0].errno == errno.ECANCELED  # type: ignore[union-attr] # an OSError
+
+
+class RawInterrupts:
+    """The object of _ssl, one method of which a signal handler interrupts, once."""
+
+    interrupted: str | None = None
+
+    def __init__(self, raw: object) -> None:
+        self.raw = raw
+
+    def __getattr__(self, name: str) -> object:
+        method = getattr(self.raw, name)
+        if name != RawInterrupts.interrupted:
+            return method
+        RawInterrupts.interrupted = None
+
+        def interrupt(*arguments: object) -> NoReturn:
+            with contextlib.suppress(ssl.SSLWantReadError):  # as _ssl.c does
+                method(*arguments)
+            raise KeyboardInterrupt
+
+        return interrupt
+
+
+class WithRawInterrupts(ssl.SSLObject):
+    @classmethod
+    def _create(cls, *arguments: object, **options: object) -> WithRawInterrupts:
+        made = super()._create(*arguments, **options)  # type: ignore[misc] # not in typeshed
+        made._sslobj = RawInterrupts(made._sslobj)
+        return cast("WithRawInterrupts", made)
+
+
+@pytest.mark.parametrize("way", ["python"], indirect=True)
+@pytest.mark.parametrize("name", ["read", "write", "shutdown"])
+def test_an_interrupt_after_the_handshake_leaves_run(
+    loop: SelectorEventLoop, certificates: Certificates, name: str
+) -> None:
+    ours, theirs = socket.socketpair()
+    handler, context = Recorder(), certificates.server_context()
+    context.sslobject_class = WithRawInterrupts
+    with ours, theirs:
+        stream = add_stream(loop, ours, handler)
+        stream.start_tls(context, server_side=True)
+        trust = certificates.client_context()
+        peer = TlsEnd(theirs, trust, server_hostname="localhost")
+        peer.connect(loop)
+        run_until(loop, lambda: handler.calls == ["tls"])
+        RawInterrupts.interrupted = name
+        if name == "write":
+            stream.write(SECRET)
+        elif name == "shutdown":
+            stream.shutdown()
+        else:
+            peer.write(SECRET)
+        with pytest.raises(KeyboardInterrupt):
+            run_until(loop, lambda: False, timeout=1)
+        if name == "write":  # nothing is lost
+            while peer.data != SECRET:
+                loop.run_once(0)
+                peer.turn()
+        else:
+            run_until(loop, lambda: "close" in handler.calls)
+            assert isinstance(handler.errors[0], ssl.SSLError)
+
+
+@pytest.mark.parametrize("way", ["python"], indirect=True)
+def test_a_signal_that_arrives_before_data_loses_none(
+    loop: SelectorEventLoop, encrypt: Encrypt
+) -> None:
+    handler = Recorder()
+    peer, _ = encrypt(handler)
+
+    def interrupt() -> None:
+        _thread.interrupt_main()
+        peer.tls.write(SECRET)
+        peer.send()
+
+    timer = threading.Timer(0.05, interrupt)
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        run_until(loop, lambda: False)
+    timer.join()
+    run_until(loop, lambda: handler.data == SECRET)
+    assert handler.calls == ["tls"]
 
 
 @pytest.mark.parametrize("how", ["close", "abort"])
