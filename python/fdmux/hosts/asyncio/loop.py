@@ -403,6 +403,9 @@ class EventLoop(LoopBase, SelectorEventLoop):
             )
         if transport.is_closing():
             raise ConnectionAbortedError("start TLS: the transport is closing")
+        if transport._empty_waiter is not None:  # noqa: SLF001 - ours
+            # The kernel would go on to send the file as plaintext.
+            raise RuntimeError("unable to start TLS; sendfile is in progress")
         waiter = self.create_future()
         names = (server_side, server_hostname)
         timeouts = (ssl_handshake_timeout, ssl_shutdown_timeout)

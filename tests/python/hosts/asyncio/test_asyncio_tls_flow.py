@@ -493,6 +493,34 @@ def test_start_tls_refuses_what_cannot_be(loop: Loop, contexts: Contexts) -> Non
     run(loop, main())
 
 
+@pytest.mark.parametrize("loop", KINDS[1:], indirect=True)
+def test_start_tls_during_sendfile_is_refused(
+    loop: Loop, contexts: Contexts, tmp_path: Path
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * BIG * 4)
+
+    async def main() -> None:
+        transport, protocol, peer = await connect_plain()
+        with path.open("rb") as file, peer:
+            sending = asyncio.ensure_future(loop.sendfile(transport, file))
+            await loop.sock_recv(peer, 1)
+            with pytest.raises(RuntimeError, match="sendfile is in progress"):
+                await loop.start_tls(
+                    transport, protocol, contexts.server, server_side=True
+                )
+            left = BIG * 4 - 1
+            while left:
+                data = await loop.sock_recv(peer, left)
+                assert data == b"x" * len(data)
+                left -= len(data)
+            assert await sending == BIG * 4
+        transport.abort()
+        await protocol.lost
+
+    run(loop, main())
+
+
 def test_start_tls_after_write_eof_is_refused(loop: Loop, contexts: Contexts) -> None:
     if not is_ours(loop):
         pytest.skip("asyncio waits for the end of the timeout")
