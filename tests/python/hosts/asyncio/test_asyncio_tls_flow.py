@@ -493,6 +493,23 @@ def test_start_tls_refuses_what_cannot_be(loop: Loop, contexts: Contexts) -> Non
     run(loop, main())
 
 
+def test_start_tls_without_a_name_verifies_none(loop: Loop, contexts: Contexts) -> None:
+    assert contexts.client.check_hostname
+
+    async def main() -> None:
+        plain, protocol, far = await connect_plain()
+        peer = Peer(far, contexts.server, server_side=True)
+        starting = loop.start_tls(plain, protocol, contexts.client)
+        transport, _ = await asyncio.gather(starting, peer.shake_hands())
+        assert transport is not None
+        assert transport.get_extra_info("peercert")
+        transport.abort()
+        await protocol.lost
+        far.close()
+
+    run(loop, main())
+
+
 @pytest.mark.parametrize("loop", KINDS[1:], indirect=True)
 def test_start_tls_during_sendfile_is_refused(
     loop: Loop, contexts: Contexts, tmp_path: Path
