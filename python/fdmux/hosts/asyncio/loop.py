@@ -28,7 +28,7 @@ from fdmux.hosts.asyncio.private import (
 from fdmux.hosts.asyncio.selector import StreamSelector
 from fdmux.hosts.asyncio.sendfile import send_blocks
 from fdmux.hosts.asyncio.server import KNOWS_CLIENTS, know_clients, note_client
-from fdmux.hosts.asyncio.tls import SSLTransport, make_session
+from fdmux.hosts.asyncio.tls import SSLTransport, checked_timeouts, make_session
 from fdmux.hosts.asyncio.transport import StreamTransport
 
 if TYPE_CHECKING:
@@ -277,7 +277,11 @@ class EventLoop(LoopBase, SelectorEventLoop):
             note_client(server, encrypted)
             return encrypted
         names = (server_side, server_hostname)
-        session, context = make_session(sslcontext, waiter, names, timeouts)
+        try:
+            session, context = make_session(sslcontext, waiter, names, timeouts)
+        except OSError:  # of ssl; asyncio has a transport by now, which ends
+            rawsock.close()
+            raise
         with self._making(SSLTransport, rawsock, protocol, extra) as transport:
             transport.begin_tls(server, session, context)
             note_client(server, transport)
@@ -408,8 +412,13 @@ class EventLoop(LoopBase, SelectorEventLoop):
             raise RuntimeError("unable to start TLS; sendfile is in progress")
         waiter = self.create_future()
         names = (server_side, server_hostname)
-        timeouts = (ssl_handshake_timeout, ssl_shutdown_timeout)
-        session, context = make_session(sslcontext, waiter, names, timeouts)
+        timeouts = checked_timeouts(ssl_handshake_timeout, ssl_shutdown_timeout)
+        try:
+            session, context = make_session(sslcontext, waiter, names, timeouts)
+        except BaseException as error:
+            transport.set_protocol(protocol)
+            transport._fatal_error(error, "SSL handshake failed")  # noqa: SLF001 - ours
+            raise
         upgraded = SSLTransport.upgrade(transport, protocol, session, context)
         try:
             await waiter

@@ -111,8 +111,7 @@ def make_session(
     from fdmux.streams.tls_library import is_direct  # noqa: PLC0415 - it imports ssl
 
     server_side, server_hostname = names
-    handshake = checked("handshake", timeouts[0], constants.SSL_HANDSHAKE_TIMEOUT)
-    shutdown = checked("shutdown", timeouts[1], constants.SSL_SHUTDOWN_TIMEOUT)
+    handshake, shutdown = checked_timeouts(*timeouts)
     context = sslcontext or default_context(server_side, server_hostname)
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     sslobject = context.wrap_bio(
@@ -126,6 +125,20 @@ def make_session(
     session.waiter, session.timer = waiter, None
     session.begun_at, session.has_eof, session.lost_writes = 0.0, False, 0
     return session, context
+
+
+def checked_timeouts(
+    handshake: float | None, shutdown: float | None
+) -> tuple[float, float]:
+    """Return the timeouts, or asyncio's own for None.
+
+    Raises:
+        ValueError: One is not positive.
+    """
+    return (
+        checked("handshake", handshake, constants.SSL_HANDSHAKE_TIMEOUT),
+        checked("shutdown", shutdown, constants.SSL_SHUTDOWN_TIMEOUT),
+    )
 
 
 def checked(name: str, timeout: float | None, default: float) -> float:

@@ -117,6 +117,17 @@ def test_timeouts_are_positive(loop: Loop, contexts: Contexts, name: str) -> Non
     run(loop, main())
 
 
+@pytest.mark.parametrize("loop", KINDS[1:], indirect=True)
+def test_context_of_no_use_closes_the_socket(loop: Loop, contexts: Contexts) -> None:
+    async def main() -> None:
+        near, far = tcp_pair()
+        with far, pytest.raises(ssl.SSLError, match="server"):
+            await loop.connect_accepted_socket(Recorder, near, ssl=contexts.client)
+        assert near.fileno() == -1
+
+    run(loop, main())
+
+
 def test_handshake_takes_no_longer_than_its_timeout(
     loop: Loop, contexts: Contexts
 ) -> None:

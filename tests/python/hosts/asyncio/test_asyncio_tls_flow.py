@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
+import itertools
 import socket
 import ssl
 import threading
@@ -32,6 +34,7 @@ from tests.python.hosts.asyncio.asyncio_tls_ends import (
     make_tls_loop,
 )
 
+from fdmux._ffi import lib
 from fdmux.hosts.asyncio.sendfile import BLOCK_SIZE
 from fdmux.hosts.asyncio.tls import SSLTransport
 
@@ -491,6 +494,66 @@ def test_start_tls_refuses_what_cannot_be(loop: Loop, contexts: Contexts) -> Non
         far.close()
 
     run(loop, main())
+
+
+@pytest.mark.parametrize("loop", KINDS[1:], indirect=True)
+def test_start_tls_with_a_context_of_no_use_closes(
+    loop: Loop, contexts: Contexts
+) -> None:
+    async def main() -> None:
+        plain, protocol, far = await connect_plain()
+        with pytest.raises(ssl.SSLError, match="server"):
+            await loop.start_tls(plain, protocol, contexts.client, server_side=True)
+        plain.write(b"dropped")
+        await protocol.lost
+        with far:
+            assert await loop.sock_recv(far, 100) == b""
+
+    run(loop, main())
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("is_persistent", [0, 1])
+@pytest.mark.parametrize("kind", ["MEMORY", "SEND", "RECV", "EPOLL_CTL"])
+@pytest.mark.parametrize("loop", KINDS[1:], indirect=True)
+def test_failing_call_after_start_tls_lets_no_plaintext_out(
+    loop: Loop, contexts: Contexts, kind: str, is_persistent: int
+) -> None:
+    """Let each allocation or system call fail, once or from then on."""
+    faulty = getattr(lib, f"FDMUX_CALL_{kind}")
+    error = errno.ENOMEM if kind == "MEMORY" else errno.ENOBUFS
+    secret = b"attack at dawn"
+
+    async def session(nth: int) -> tuple[bytes, bool]:
+        """Returns what was sent, and whether a call has failed."""
+        plain, protocol, far = await connect_plain()
+        peer = Peer(far, contexts.client)
+        await turns()
+        lib.fdmux_testing_fail(faulty, nth, error, is_persistent)
+        starting = asyncio.ensure_future(
+            loop.start_tls(plain, protocol, contexts.server, server_side=True)
+        )
+        await turns(1)
+        plain.write(secret)
+        reading = asyncio.ensure_future(read_answer(peer))
+        await asyncio.wait({starting, reading}, timeout=SHORT)
+        is_reached = lib.fdmux_testing_calls() >= nth
+        lib.fdmux_testing_fail(0, 0, 0, 0)
+        plain.abort()
+        await asyncio.gather(starting, reading, return_exceptions=True)
+        far.close()
+        return peer.received, is_reached
+
+    async def read_answer(peer: Peer) -> None:
+        await peer.shake_hands()
+        assert await peer.read() == secret
+
+    for nth in itertools.count(1):
+        received, is_reached = loop.run_until_complete(session(nth))
+        assert secret not in received
+        if not is_reached:
+            break
+    assert nth > 1
 
 
 def test_start_tls_without_a_name_verifies_none(loop: Loop, contexts: Contexts) -> None:
