@@ -16,6 +16,7 @@ from fdmux.streams.server import StreamServer
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+    from typing import NoReturn
 
     from tests.certificates import Certificates
 
@@ -176,6 +177,30 @@ def test_a_name_can_be_refused(
     (error,) = handler.errors
     assert isinstance(error, ssl.SSLError)
     assert error.reason == "TLSV1_UNRECOGNIZED_NAME"
+
+
+def test_a_callback_that_raises_ends_its_client_alone(
+    pair: Pair,
+    server_context: ssl.SSLContext,
+    client_context: ssl.SSLContext,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    raised: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda it: raised.append(it.exc_value))
+    error = LookupError("made by the test")
+
+    def choose(*_arguments: object) -> NoReturn:
+        raise error
+
+    server_context.sni_callback = choose
+    _, handler = pair.ask(client_context)
+    assert raised == [error]  # by Python's ssl
+    assert isinstance(handler.errors[0], ssl.SSLError)
+    assert "HANDSHAKE_FAILURE" in str(handler.errors[0])
+    assert pair.handler.calls == ["tls failed"]
+    server_context.sni_callback = None
+    _, handler = pair.ask(client_context)
+    assert handler.data == b"hello"
 
 
 @pytest.mark.parametrize("version", VERSIONS)
