@@ -129,7 +129,9 @@ void fdmux__tls_send_held(struct fdmux_loop *loop, struct fdmux__stream *stream)
            !fdmux__stream_has_failed(stream)) {
         length = encrypt_record(loop, stream, tls->held + tls->held_first,
                                 tls->layer.held_count, false);
-        forget_held(loop, stream, length);
+        /* A callback of OpenSSL may have written so much that this was dropped. */
+        if (tls->held != NULL)
+            forget_held(loop, stream, length);
     }
     fdmux__tls_drain(tls);
     if (fdmux__stream_has_failed(stream) || tls->layer.held_count > 0)

@@ -276,6 +276,60 @@ TEST(the_total_limit_counts_what_is_held)
     SSL_free(ssls[1]);
 }
 
+struct crowding {
+    struct fdmux_loop *loop;
+    uint64_t other;
+    int writes;
+};
+
+static void write_to_other(int is_sent, int version, int type, const void *bytes,
+                           size_t length, SSL *ssl, void *arg)
+{
+    static const unsigned char zeros[60000];
+    struct crowding *crowding = arg;
+
+    (void)version, (void)bytes, (void)length;
+    if (is_sent == 0 || type != SSL3_RT_HEADER || !SSL_is_init_finished(ssl) ||
+        crowding->writes++ > 0)
+        return;
+    CHECK_EQ(fdmux_stream_write(crowding->loop, crowding->other, zeros, sizeof zeros),
+             0);
+}
+
+/* A callback of OpenSSL makes the stream lose what it is about to encrypt. */
+TEST(held_bytes_may_be_dropped_while_they_are_encrypted)
+{
+    static unsigned char bytes[100000];
+    struct fdmux_loop *loop = check_open_loop();
+    struct witness first = {0}, second = {0};
+    struct crowding crowding = {.loop = loop};
+    struct peer peer;
+    uint64_t stream;
+    SSL *ssls[2];
+    int fds[4];
+
+    open_sockets(fds);
+    open_sockets(fds + 2);
+    peer = open_peer(fds[1], true, 0);
+    stream = add_tls(loop, fds[0], &first, false, &ssls[0]);
+    crowding.other = add_tls(loop, fds[2], &second, true, &ssls[1]);
+    SSL_set_msg_callback(ssls[0], write_to_other);
+    SSL_set_msg_callback_arg(ssls[0], &crowding);
+    CHECK_EQ(fdmux_stream_total_max(loop, 130000), 0);
+    CHECK_EQ(fdmux_stream_write(loop, stream, bytes, sizeof bytes), 0);
+    pump_until(loop, &peer, &first.destroyed, 1);
+    CHECK_EQ(crowding.writes, 1);
+    CHECK_EQ(first.error, ENOBUFS);
+    CHECK_EQ(fdmux_stream_write(loop, crowding.other, bytes, 1000), 0);
+    serve_all(loop);
+    CHECK_EQ(second.destroyed, 0);
+    fdmux_loop_destroy(loop);
+    close_peer(&peer);
+    CHECK_EQ(close(fds[3]), 0);
+    SSL_free(ssls[0]);
+    SSL_free(ssls[1]);
+}
+
 static int keep_writing(struct witness *witness, const struct fdmux_stream_event *event)
 {
     static unsigned char bytes[16384];
