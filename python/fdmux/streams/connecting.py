@@ -101,6 +101,9 @@ class ConnectingStream(Stream):
             self._begin_tls(tls, options)
         except (OSError, MemoryError) as error:
             self.abort(error)
+        except BaseException:  # what stays open would be plaintext
+            self.abort()
+            raise
 
     def _expire(self, seconds: float) -> None:
         text = f"{self._kept('attempt')} timed out after {seconds:g} s{self._failures}"

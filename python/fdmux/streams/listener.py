@@ -117,6 +117,9 @@ class ServerStream(Stream):
             self._begin_tls(make_tls(options, is_beginning=True), options)
         except Exception as error:  # noqa: BLE001 - on_tls_failed gets it
             self.abort(error)
+        except BaseException:  # leaves run(); what stays open would be plaintext
+            self.abort()
+            raise
 
     def _tls_done(self) -> None:
         is_first, self.is_greeting = self.is_greeting, False

@@ -633,6 +633,10 @@ def test_a_callback_of_the_context_may_close_the_stream(
     assert "connect" not in served.calls
 
 
+def interrupt(*_arguments: object, **_options: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
 def fail(*_arguments: object, **_options: object) -> NoReturn:
     raise OSError(errno.EIO, "made by the test")
 
@@ -656,6 +660,25 @@ def test_a_context_that_cannot_be_used_ends_its_client_alone(
     connect_stream(loop, server.address, handler, ssl=certificates.client_context())
     run_until(loop, lambda: handler.calls)
     assert handler.calls == ["connect"]
+
+
+def test_an_interrupt_before_the_handshake_leaves_no_plain_stream(
+    loop: SelectorEventLoop,
+    served: Served,
+    server: StreamServer,
+    certificates: Certificates,
+) -> None:
+    broken = certificates.server_context()
+    broken.wrap_bio = interrupt  # type: ignore[method-assign] # as a signal handler
+    server.reload_tls(broken)
+    with socket.create_connection(server.address, timeout=LONG) as peer:
+        peer.sendall(SECRET)
+        with pytest.raises(KeyboardInterrupt):
+            run_until(loop, lambda: False)
+        run_until(loop, lambda: not server.stats.open)
+        with contextlib.suppress(ConnectionResetError):  # SECRET was not read
+            assert peer.recv(100) == b""
+    assert served.data == b""
 
 
 def test_open_keeps_its_side(loop: SelectorEventLoop, encrypt: Encrypt) -> None:
