@@ -222,6 +222,9 @@ class SSLTransport(StreamTransport):
             session.end(error)
             self._fatal_error(error)
             return
+        except BaseException:  # leaves the loop; what stays open would be plaintext
+            self._force_close(None)
+            raise
         loop = self._loop
         if loop.get_debug():
             logger.debug("%r starts SSL handshake", self)

@@ -41,6 +41,7 @@ from fdmux.hosts.asyncio.tls import SSLTransport
 if TYPE_CHECKING:
     from collections.abc import Coroutine
     from pathlib import Path
+    from typing import NoReturn
 
 loop = pytest.fixture(params=KINDS)(make_tls_loop)
 contexts = pytest.fixture(make_contexts)
@@ -510,6 +511,29 @@ def test_start_tls_with_a_context_of_no_use_closes(
             assert await loop.sock_recv(far, 100) == b""
 
     run(loop, main())
+
+
+@pytest.mark.parametrize("loop", KINDS[1:], indirect=True)
+def test_interrupt_in_start_tls_leaves_no_plain_transport(
+    loop: Loop, contexts: Contexts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_transport: SSLTransport) -> NoReturn:
+        raise KeyboardInterrupt
+
+    async def main() -> None:
+        await loop.start_tls(plain, protocol, contexts.server, server_side=True)
+
+    async def look() -> None:
+        plain.write(b"dropped")
+        await protocol.lost
+        with far:
+            assert await loop.sock_recv(far, 100) == b""
+
+    plain, protocol, far = loop.run_until_complete(connect_plain())
+    monkeypatch.setattr(SSLTransport, "_open_or_raise", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(main())
+    run(loop, look())
 
 
 @pytest.mark.faults
