@@ -7,6 +7,7 @@ import errno
 import gc
 import os
 import socket
+import sys
 import weakref
 from typing import TYPE_CHECKING, cast
 
@@ -350,6 +351,9 @@ def drain(sock: socket.socket) -> list[bytes]:
 def test_protocol_is_paused_and_resumed_and_nothing_is_lost(
     loop: Loop, tmp_path: Path
 ) -> None:
+    if not isinstance(loop, EventLoop) and sys.version_info >= (3, 13):
+        pytest.skip("asyncio adds 8 bytes for each datagram and never subtracts them")
+
     async def main() -> None:
         here, there = full_pair(tmp_path)
         running = asyncio.get_running_loop()
