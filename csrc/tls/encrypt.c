@@ -125,8 +125,8 @@ void fdmux__tls_send_held(struct fdmux_loop *loop, struct fdmux__stream *stream)
 
     if (length == 0)
         return;
-    while (length > 0 && tls->layer.held_count > 0 && stream->queue_count == 0 &&
-           !fdmux__stream_has_failed(stream)) {
+    while (length > 0 && tls->held != NULL && tls->layer.held_count > 0 &&
+           stream->queue_count == 0 && !fdmux__stream_has_failed(stream)) {
         length = encrypt_record(loop, stream, tls->held + tls->held_first,
                                 tls->layer.held_count, false);
         /* A callback of OpenSSL may have written so much that this was dropped. */
