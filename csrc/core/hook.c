@@ -25,12 +25,22 @@ static _Atomic uint32_t *link_to(struct fdmux_loop *loop, _Atomic uint32_t *link
     return link;
 }
 
+/* A new hook that is in no list, and its token. */
+static int take_hook(struct fdmux_loop *loop, uint32_t *ret_index, uint64_t *ret_token)
+{
+    int r = fdmux__slots_take(&loop->hooks, ret_index);
+
+    if (r == 0)
+        *ret_token = fdmux__slots_token(&loop->hooks, *ret_index);
+    return r;
+}
+
 static int add_hook(struct fdmux_loop *loop, const struct fdmux_hook_options *options,
                     uint64_t *ret_hook)
 {
     struct fdmux__hook *hook;
     uint32_t index;
-    int r = fdmux__slots_take(&loop->hooks, &index);
+    int r = take_hook(loop, &index, ret_hook);
 
     if (r < 0)
         return r;
@@ -41,7 +51,6 @@ static int add_hook(struct fdmux_loop *loop, const struct fdmux_hook_options *op
     hook->born = loop->batch;
     fdmux__store(&hook->next, FDMUX__SLOT_NONE);
     fdmux__store(link_to(loop, &loop->first_hook, FDMUX__SLOT_NONE), index);
-    *ret_hook = fdmux__slots_token(&loop->hooks, index);
     return 0;
 }
 
@@ -68,7 +77,7 @@ static int add_close_hook(struct fdmux_loop *loop, fdmux_close_fn fn, void *user
 {
     struct fdmux__hook *hook;
     uint32_t index;
-    int r = fdmux__slots_take(&loop->hooks, &index);
+    int r = take_hook(loop, &index, ret_hook);
 
     if (r < 0)
         return r;
@@ -77,7 +86,6 @@ static int add_close_hook(struct fdmux_loop *loop, fdmux_close_fn fn, void *user
     hook->close_fn = fn;
     fdmux__store(&hook->next, fdmux__load(&loop->first_close_hook));
     fdmux__store(&loop->first_close_hook, index);
-    *ret_hook = fdmux__slots_token(&loop->hooks, index);
     return 0;
 }
 

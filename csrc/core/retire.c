@@ -1,7 +1,7 @@
 /* retire.c: see retire.h.
  *
  * Its one rule: `destroyed` is called here and nowhere else, once, without the lock,
- * when no batch can refer to the watcher any more. */
+ * when no batch can refer to the userdata any more. */
 #include "retire.h"
 
 #include "hold.h"
@@ -19,6 +19,19 @@ static uint32_t *list_of(struct fdmux_loop *loop, uint32_t kind)
     default:
         return &loop->retired.node;
     }
+}
+
+void fdmux__watcher_hand_on(struct fdmux__watcher *watcher,
+                            fdmux_destroyed_fn destroyed, void *userdata)
+{
+    fdmux_destroyed_fn old_destroyed = watcher->destroyed;
+    void *old_userdata = watcher->userdata;
+
+    watcher->destroyed = destroyed;
+    watcher->userdata = userdata;
+    if (old_destroyed != NULL &&
+        (old_destroyed != destroyed || old_userdata != userdata))
+        old_destroyed(old_userdata);
 }
 
 void fdmux__retire_init(struct fdmux_loop *loop)

@@ -2,7 +2,8 @@
  *
  * A watcher is killed (no call of its function starts any more), retired (its memory
  * stays, since the current batch may still refer to it), and reaped after the batch:
- * its slot is recycled and `destroyed` called. All functions need the lock. */
+ * its slot is recycled and `destroyed` called. All functions but the first need the
+ * lock. */
 #ifndef FDMUX_RETIRE_H
 #define FDMUX_RETIRE_H
 
@@ -16,6 +17,10 @@ struct fdmux__watcher {
     void *userdata;
 };
 
+/* Give a watcher other userdata, and call `destroyed` for the old one, unless both are
+ * the same. Called without the lock. */
+void fdmux__watcher_hand_on(struct fdmux__watcher *watcher,
+                            fdmux_destroyed_fn destroyed, void *userdata);
 void fdmux__retire_init(struct fdmux_loop *loop);
 /* Kill and retire the item in slot `index`. */
 void fdmux__retire(struct fdmux_loop *loop, struct fdmux__slots *slots, uint32_t index);

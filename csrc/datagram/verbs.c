@@ -146,7 +146,6 @@ int fdmux_datagram_set_handler(struct fdmux_loop *loop, uint64_t token,
 {
     const struct fdmux__datagrams *shared;
     struct fdmux__endpoint *endpoint;
-    struct fdmux__watcher old;
     int r = fdmux__options_check(handler, sizeof *handler);
 
     if (r == 0)
@@ -158,13 +157,8 @@ int fdmux_datagram_set_handler(struct fdmux_loop *loop, uint64_t token,
     endpoint = shared == NULL ? NULL : fdmux__slots_find(&shared->endpoints, token);
     if (endpoint == NULL)
         return r < 0 ? r : -EIDRM;
-    old = endpoint->base;
     endpoint->fn = handler->fn;
-    endpoint->base.userdata = handler->userdata;
-    endpoint->base.destroyed = handler->destroyed;
-    if (old.destroyed != NULL &&
-        (old.destroyed != handler->destroyed || old.userdata != handler->userdata))
-        old.destroyed(old.userdata);
+    fdmux__watcher_hand_on(&endpoint->base, handler->destroyed, handler->userdata);
     return 0;
 }
 

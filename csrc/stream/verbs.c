@@ -91,7 +91,6 @@ int fdmux_stream_set_handler(struct fdmux_loop *loop, uint64_t token,
 {
     const struct fdmux__hub *hub;
     struct fdmux__stream *stream;
-    struct fdmux__watcher old;
     int r = fdmux__options_check(handler, sizeof *handler);
 
     if (r == 0)
@@ -103,14 +102,9 @@ int fdmux_stream_set_handler(struct fdmux_loop *loop, uint64_t token,
     stream = hub == NULL ? NULL : fdmux__slots_find(&hub->streams, token);
     if (stream == NULL)
         return r < 0 ? r : -EIDRM;
-    old = stream->base;
     stream->fn = handler->fn;
     stream->buffer_fn = handler->buffer_fn;
-    stream->base.userdata = handler->userdata;
-    stream->base.destroyed = handler->destroyed;
-    if (old.destroyed != NULL &&
-        (old.destroyed != handler->destroyed || old.userdata != handler->userdata))
-        old.destroyed(old.userdata);
+    fdmux__watcher_hand_on(&stream->base, handler->destroyed, handler->userdata);
     return 0;
 }
 
