@@ -61,6 +61,7 @@ streams.tls
 streams.stream
 streams.frame_handler
 streams.checks
+streams.binding
 streams.seek
 streams.connecting
 streams.client

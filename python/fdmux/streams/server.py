@@ -1,8 +1,8 @@
 """StreamServer: a TCP or Unix server whose clients are streams of one handler.
 
-This file is the server's life: start, run, stop. listener.py accepts, stream.py and the
-handler are one connection, limits.py has the bounds, address.py binds, drain.py lets
-clients finish.
+This file is the server's life: start, run, stop. binding.py has the listening socket,
+listener.py accepts, stream.py and the handler are one connection, limits.py has the
+bounds, drain.py lets clients finish.
 
 Its one rule: when `run` returns after `stop`, everything that `start` opened is closed.
 """
@@ -17,18 +17,9 @@ from typing import TYPE_CHECKING, ParamSpec, cast, overload
 from fdmux._native import LoopClosed
 from fdmux.checks import check_callable, checked_integer, checked_timeout
 from fdmux.loop.event_loop import SelectorEventLoop, check_loop, delivery_of
-from fdmux.streams.address import (
-    address_of,
-    check_own_address,
-    listen,
-    listen_at_path,
-)
-from fdmux.streams.checks import (
-    check_handler,
-    check_limits,
-    check_listening,
-    check_threads,
-)
+from fdmux.streams.address import address_of
+from fdmux.streams.binding import Binding
+from fdmux.streams.checks import check_handler, check_limits, check_threads
 from fdmux.streams.drain import Drain
 from fdmux.streams.limits import SERVER_LIMITS, ServerLimits
 from fdmux.streams.listener import Listener, ServerStats
@@ -43,7 +34,6 @@ if TYPE_CHECKING:
 
     from fdmux.checks import Seconds
     from fdmux.loop.timers import Handle
-    from fdmux.streams.address import SocketFile
     from fdmux.streams.stream import StreamHandler
 
 Parameters = ParamSpec("Parameters")
@@ -89,7 +79,8 @@ class StreamServer:
     Raises:
         TypeError: An argument has a wrong type; the message names it.
         ValueError: ``host`` is empty or None, ``backlog`` is less than 1, or ``sock``
-            is not a listening stream socket, or is given beside another address.
+            is not a listening stream socket, or is given beside another address; or
+            ``ssl`` is a context for clients.
         OverflowError: ``port`` is not in 0 to 65535.
     Threads: `stop`, `drain`, `stats`, `address` and `call_soon_threadsafe`: any; but if
         the caller runs ``loop``, `stop` is for that thread. Everything else: the thread
@@ -132,35 +123,22 @@ class StreamServer:
         reuse_port: bool = False,
         ssl: SSLContext | None = None,
     ) -> None:
-        if sock is None:
-            check_own_address(host, port)
-        else:
-            check_listening(sock)
-            if host is not None or port is not None or reuse_port:
-                raise ValueError(
-                    f"serve on fd {sock.fileno()}: it is bound already; leave host, "
-                    "port and reuse_port out"
-                )
+        self._binding = Binding(
+            host, port, sock, backlog=backlog, reuse_port=reuse_port
+        )
         check_handler(handler)
         check_limits(limits, ServerLimits)
         if loop is not None:
             check_loop(loop)
-        checked_integer("backlog", backlog, 1)
         self._tls = None if ssl is None else server_options(ssl, limits)
-        self._sock = sock
-        self._host = cast("str", host)  # checked above, if it is used
-        self._port = port
         self._handler = cast("StreamHandler", handler)  # checked above
         self._limits = limits
         self._given_loop = loop
-        self._backlog = backlog
-        self._reuse_port = reuse_port
         self._loop: SelectorEventLoop | None = None
         self._listener: Listener | None = None
         self._drain: Drain | None = None
         self._on_drained: list[Callable[[int], object]] = []
         self._address: tuple[str, int] | None = None
-        self._file: SocketFile | None = None
         # Re-entrant: a signal handler may call `stop` while this thread holds it.
         self._lock = threading.RLock()
         self._is_running = False
@@ -199,16 +177,8 @@ class StreamServer:
         with self._lock:
             if self._loop is not None:
                 raise RuntimeError(f"start the server: it is at {self._address}")
-            if self._sock is not None:
-                self._take_inherited(self._sock)
-                return
-            sock = self._bind()
-            try:
+            with self._binding.opening() as sock:
                 self._listen_on(sock)
-            except BaseException:
-                sock.close()
-                self._remove_file()
-                raise
 
     def run(self, max_iterations: int | None = None) -> None:
         """Serve until `stop`, or for ``max_iterations`` iterations of the loop.
@@ -286,6 +256,7 @@ class StreamServer:
         Raises:
             RuntimeError: The server was made without ``ssl``.
             TypeError: ``context`` is not an `ssl.SSLContext`.
+            ValueError: ``context`` is one for clients.
         Threads: Any.
         """
         if self._tls is None:
@@ -411,7 +382,7 @@ class StreamServer:
         if on_done is not None:
             self._on_drained.append(on_done)
         if self._drain is None:
-            self._drain = Drain(loop, listener, self._backlog, self._end_drain)
+            self._drain = Drain(loop, listener, self._binding.backlog, self._end_drain)
         self._drain.begin(deadline)
 
     def _end_drain(self) -> None:
@@ -421,25 +392,6 @@ class StreamServer:
         self.stop()
         for on_done in on_drained:
             on_done(self.stats.unfinished)
-
-    def _take_inherited(self, sock: socket.socket) -> None:
-        """Listen on a socket of the caller, who keeps it if this raises."""
-        check_listening(sock)
-        timeout = sock.gettimeout()
-        sock.setblocking(False)
-        try:
-            self._listen_on(sock)
-        except BaseException:
-            sock.settimeout(timeout)
-            raise
-
-    def _bind(self) -> socket.socket:
-        if self._port is not None:
-            return listen(
-                self._host, self._port, self._backlog, reuse_port=self._reuse_port
-            )
-        sock, self._file = listen_at_path(self._host, self._backlog)
-        return sock
 
     def _listen_on(self, sock: socket.socket) -> None:
         name = sock.getsockname()
@@ -472,16 +424,11 @@ class StreamServer:
         if loop is None:
             return
         with contextlib.ExitStack() as ends:  # each also if another one raises
-            ends.callback(self._remove_file)
+            ends.callback(self._binding.remove_file)
             if loop is not self._given_loop:
                 ends.callback(loop.close)
             if self._listener is not None:
                 self._listener.end()
-
-    def _remove_file(self) -> None:
-        file, self._file = self._file, None
-        if file is not None:
-            file.remove()
 
     def _on_change(self) -> None:
         """Stop a run that has nothing left to do; called when a client has left."""
