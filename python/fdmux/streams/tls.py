@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 
 MS_MAX = (1 << 32) - 1
 
+# ssl.PROTOCOL_TLS_CLIENT and _SERVER: this module does not import ssl, which is big.
+PROTOCOL_TLS_CLIENT = 16
+PROTOCOL_TLS_SERVER = 17
+
 
 @dataclasses.dataclass(frozen=True)
 class TlsOptions:
@@ -82,12 +86,35 @@ def milliseconds(timeout: Seconds | None) -> int:
     return MS_MAX + 1 if seconds > MS_MAX / 1000 else math.ceil(seconds * 1000)
 
 
+def check_side(context: ssl.SSLContext, *, server_side: bool) -> None:
+    """Refuse a context that can only be the other side of a connection.
+
+    Raises:
+        ValueError: It can.
+    """
+    other = PROTOCOL_TLS_CLIENT if server_side else PROTOCOL_TLS_SERVER
+    if getattr(context, "protocol", None) != other:
+        return
+    if server_side:
+        raise ValueError(
+            "the TLS context is for clients (PROTOCOL_TLS_CLIENT); a server needs "
+            "PROTOCOL_TLS_SERVER"
+        )
+    raise ValueError(
+        "the TLS context is for servers (PROTOCOL_TLS_SERVER); a client needs "
+        "PROTOCOL_TLS_CLIENT"
+    )
+
+
 def server_options(context: ssl.SSLContext, limits: StreamLimits) -> TlsOptions:
     """Return the options for the clients of a server.
 
     Raises:
         TypeError: ``context`` is not an `ssl.SSLContext`.
+        ValueError: ``context`` is one for clients.
     """
+    check_tls_context(context)
+    check_side(context, server_side=True)
     return TlsOptions(
         context,
         server_side=True,
@@ -106,7 +133,10 @@ def client_options(
 
     Raises:
         TypeError: ``context`` is not an `ssl.SSLContext`.
+        ValueError: ``context`` is one for servers, or verifies a name that is missing.
     """
+    check_tls_context(context)
+    check_side(context, server_side=False)
     return TlsOptions(
         context,
         server_side=False,

@@ -318,3 +318,24 @@ def test_keys_that_both_ends_share(pair: Pair) -> None:
     cipher = pair.tls_of(stream).cipher
     assert cipher is not None
     assert "PSK" in cipher[0]
+
+
+def test_context_of_the_other_side_is_refused(
+    loop: SelectorEventLoop,
+    server_context: ssl.SSLContext,
+    client_context: ssl.SSLContext,
+) -> None:
+    with pytest.raises(ValueError, match="a server needs PROTOCOL_TLS_SERVER"):
+        StreamServer("127.0.0.1", 0, Recorder(), ssl=client_context)
+    with pytest.raises(ValueError, match="a client needs PROTOCOL_TLS_CLIENT"):
+        connect_stream(
+            loop, ("127.0.0.1", 1), Recorder(), ssl=server_context, server_hostname="x"
+        )
+
+
+def test_reload_refuses_a_context_for_clients(
+    server_context: ssl.SSLContext, client_context: ssl.SSLContext
+) -> None:
+    server = StreamServer("127.0.0.1", 0, Recorder(), ssl=server_context)
+    with pytest.raises(ValueError, match="for clients"):
+        server.reload_tls(client_context)
