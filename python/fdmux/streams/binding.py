@@ -66,12 +66,9 @@ class Binding:
             OSError: The address cannot be bound; the message names it.
             ValueError: The socket that was given is closed.
         """
-        if self._sock is None:
-            opened = self._binding()
-        else:
-            opened = self._lending(self._sock)
-        with opened as sock:
-            yield sock
+        sock = self._sock
+        with self._binding() if sock is None else self._lending(sock) as opened:
+            yield opened
 
     def remove_file(self) -> None:
         """Remove the file of a Unix socket that was bound here. Idempotent."""
