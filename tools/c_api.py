@@ -47,7 +47,7 @@ TOKENS = re.compile(
 NAME_OF = {
     "macro": re.compile(r"#define[ \t]+(\w+)"),
     "inline": re.compile(r"(\w+)\("),
-    "typedef": re.compile(r"\(\*(\w+)\)"),
+    "typedef": re.compile(r"\(\*(\w+)\)|(\w+);"),
     "struct": re.compile(r"struct (\w+)"),
     "function": re.compile(r"(\w+)\("),
     "variable": re.compile(r"(\w+)(?: = [^;]*)?;"),
@@ -164,10 +164,11 @@ class Reader:
             self.entries.append(Entry("\n\n".join(self.comments), self.section))
             self.comments.clear()
             self.is_open = True
-        declaration = Declaration(kind, found[1], text.rstrip())
+        name = next(filter(None, found.groups()))
+        declaration = Declaration(kind, name, text.rstrip())
         declarations = self.entries[-1].declarations
-        # One variable in each branch of a conditional; the last branch is the default.
-        if kind == "variable" and declarations and declarations[-1].name == found[1]:
+        # One in each branch of a conditional; the last branch is the default.
+        if declarations and declarations[-1].name == name != "":
             declarations.pop()
         declarations.append(declaration)
 

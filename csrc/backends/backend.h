@@ -39,7 +39,8 @@ struct fdmux__event {
 
 struct fdmux__backend {
     const char *name;
-    /* Create the kernel object, and watch loop->wake_read_fd as FDMUX__WAKE_TOKEN. */
+    /* Create the kernel object. Without `ring`, watch loop->bell.read_fd as
+     * FDMUX__WAKE_TOKEN. */
     int (*open)(struct fdmux_loop *loop);
     /* Accepts a half-open backend. Leaves the nodes' descriptors alone. */
     void (*close)(struct fdmux_loop *loop);
@@ -65,6 +66,10 @@ struct fdmux__backend {
     /* End the wait that is under way at `deadline_ns`, or the first one after it, and
      * set loop->is_park_over. Replaces the last such deadline. May be NULL. */
     int (*park)(struct fdmux_loop *loop, int64_t deadline_ns);
+    /* Report FDMUX__WAKE_TOKEN once, in the wait that is under way or in the next one.
+     * Any thread, or a signal handler, so it preserves errno. May be NULL: then the
+     * loop has a bell. */
+    int (*ring)(struct fdmux_loop *loop);
     /* FDMUX_FEATURE_ bits. */
     uint32_t (*features)(const struct fdmux_loop *loop);
 };

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "../core/loop_state.h"
+#include "../core/wake.h"
 #include "backend.h"
 
 #define FDMUX__BACKEND(name) &fdmux__backend_##name,
@@ -35,7 +36,9 @@ int fdmux__backend_open(struct fdmux_loop *loop, const char *name)
         if (name != NULL && strcmp(name, backends[i]->name) != 0)
             continue;
         loop->backend = backends[i];
-        r = backends[i]->open(loop);
+        r = fdmux__wake_open(loop);
+        if (r == 0)
+            r = backends[i]->open(loop);
         if (r == 0 || name != NULL || !is_missing(r))
             return r;
     }

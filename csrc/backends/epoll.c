@@ -14,6 +14,7 @@
 
 #include "../core/node.h"
 #include "../platform/sys.h"
+#include "../platform/sys_linux.h"
 
 #define PARK_TOKEN UINT64_C(2) /* no node has this token; FDMUX__WAKE_TOKEN is 1 */
 
@@ -96,7 +97,7 @@ static int open_set(const struct fdmux_loop *loop)
 
     if (set_fd < 0)
         return set_fd;
-    r = watch(set_fd, loop->wake_read_fd, FDMUX__WAKE_TOKEN);
+    r = watch(set_fd, loop->bell.read_fd, FDMUX__WAKE_TOKEN);
     if (r < 0)
         close_fd(&set_fd);
     return r < 0 ? r : set_fd;

@@ -16,7 +16,7 @@
 #include "../platform/sys.h"
 
 struct poll_set {
-    struct pollfd *fds;
+    fdmux__pollfd *fds;
     uint64_t *tokens;
     uint32_t count;
     uint32_t capacity;
@@ -65,7 +65,7 @@ static uint32_t mask_from_poll(short revents)
 static int reserve(struct poll_set *set, uint32_t count)
 {
     uint32_t capacity = set->capacity == 0 ? 16 : set->capacity;
-    struct pollfd *fds;
+    fdmux__pollfd *fds;
     uint64_t *tokens;
 
     if (count <= set->capacity)
@@ -102,9 +102,9 @@ static void poll_close(struct fdmux_loop *loop)
     loop->backend_data = NULL;
 }
 
-static void append(struct poll_set *set, int fd, short events, uint64_t token)
+static void append(struct poll_set *set, fdmux_fd fd, short events, uint64_t token)
 {
-    set->fds[set->count] = (struct pollfd){.fd = fd, .events = events};
+    set->fds[set->count] = (fdmux__pollfd){.fd = fd, .events = events};
     set->tokens[set->count] = token;
     set->count++;
 }
@@ -120,7 +120,7 @@ static int poll_open(struct fdmux_loop *loop)
         poll_close(loop);
         return -ENOMEM;
     }
-    append(&data->master, loop->wake_read_fd, POLLIN, FDMUX__WAKE_TOKEN);
+    append(&data->master, loop->bell.read_fd, POLLIN, FDMUX__WAKE_TOKEN);
     data->is_copy_stale = true;
     return 0;
 }
@@ -150,13 +150,6 @@ static int add_entry(struct fdmux_loop *loop, struct fdmux__node *node, uint32_t
     return 0;
 }
 
-static bool is_closed(int fd)
-{
-    struct pollfd probe = {.fd = fd};
-
-    return fdmux__sys_ppoll(&probe, 1, 0) > 0 && (probe.revents & POLLNVAL) != 0;
-}
-
 static int poll_update(struct fdmux_loop *loop, struct fdmux__node *node, uint32_t mask)
 {
     struct poll_data_of_loop *data = data_of(loop);
@@ -165,7 +158,7 @@ static int poll_update(struct fdmux_loop *loop, struct fdmux__node *node, uint32
     if ((mask & FDMUX__KERNEL_OPTIONS) != 0)
         return -EOPNOTSUPP;
     /* epoll_ctl(2) reports this at once; poll(2) would only report it at each wait. */
-    if (mask != 0 && is_closed(node->fd))
+    if (mask != 0 && fdmux__sys_check_fd(node->fd) < 0)
         return -EBADF;
     if (mask == 0 && node->mask != 0)
         drop_entry(loop, node->backend_index);
@@ -211,7 +204,7 @@ static int poll_wait(struct fdmux_loop *loop, int64_t timeout_ns, int capacity)
 {
     struct poll_data_of_loop *data = data_of(loop);
     struct poll_set *set = &data->copy;
-    int ready = fdmux__sys_ppoll(set->fds, set->count, timeout_ns);
+    int ready = fdmux__sys_poll(set->fds, set->count, timeout_ns);
     int count = 0;
 
     if (ready <= 0)
@@ -232,7 +225,7 @@ static int poll_wait(struct fdmux_loop *loop, int64_t timeout_ns, int capacity)
 static uint32_t poll_features(const struct fdmux_loop *loop)
 {
     (void)loop;
-    return FDMUX_FEATURE_NANOSECONDS; /* ppoll(2) */
+    return fdmux__sys_poll_is_exact() ? FDMUX_FEATURE_NANOSECONDS : 0;
 }
 
 const struct fdmux__backend fdmux__backend_poll = {

@@ -80,9 +80,9 @@ static int run_hooks(struct fdmux_loop *loop)
     if (atomic_load(&loop->first_hook) == FDMUX__SLOT_NONE)
         return 0;
     fdmux__batch_begin(loop);
-    pthread_mutex_unlock(&loop->lock);
+    fdmux__lock_release(&loop->lock);
     r = fdmux__hook_dispatch(loop);
-    pthread_mutex_lock(&loop->lock);
+    fdmux__lock_take(&loop->lock);
     fdmux__batch_end(loop);
     return r;
 }
@@ -144,9 +144,9 @@ static int wait_for_events(struct fdmux_loop *loop, const struct fdmux__batch *b
     if (r < 0)
         return r;
     loop->is_waiting = true;
-    pthread_mutex_unlock(&loop->lock);
+    fdmux__lock_release(&loop->lock);
     r = loop->backend->wait(loop, timeout_ns, size);
-    pthread_mutex_lock(&loop->lock);
+    fdmux__lock_take(&loop->lock);
     loop->is_waiting = false;
     loop->event_count = r < 0 ? 0 : r;
     if (r == 0 && timeout_ns != 0)
@@ -193,14 +193,14 @@ static int run_stage(struct fdmux_loop *loop, struct fdmux__batch *batch, int st
 
     if (stage == STAGE_TIMERS)
         return fdmux__timer_dispatch(loop, batch);
-    pthread_mutex_unlock(&loop->lock);
+    fdmux__lock_release(&loop->lock);
     if (stage == STAGE_IO)
         r = fdmux__io_dispatch(loop, batch);
     else if (stage == STAGE_EXTENSION)
         r = dispatch_extensions(loop, batch);
     else
         r = fdmux__post_dispatch(loop, batch);
-    pthread_mutex_lock(&loop->lock);
+    fdmux__lock_take(&loop->lock);
     return r;
 }
 

@@ -22,9 +22,9 @@ void fdmux__loop_free(struct fdmux_loop *loop)
     fdmux__slots_free(&loop->hooks);
     fdmux__heap_free(&loop->heap);
     fdmux__post_free(loop);
-    fdmux__sys_free(loop->node_by_fd);
+    fdmux__fd_table_free(&loop->fds);
     fdmux__sys_free(loop->events);
-    (void)pthread_mutex_destroy(&loop->lock); /* no other thread is left */
+    fdmux__lock_close(&loop->lock); /* no other thread is left */
     loop->magic = 0;
     fdmux__sys_free(loop);
 }
@@ -64,14 +64,14 @@ void fdmux__loop_finish(struct fdmux_loop *loop)
     fdmux__loop_unlock(loop);
     fdmux__post_close(loop);
     close_extensions(loop);
-    pthread_mutex_lock(&loop->lock);
+    fdmux__lock_take(&loop->lock);
     fdmux__io_kill_all(loop);
     fdmux__timer_kill_all(loop);
     fdmux__hook_kill_all(loop);
     fdmux__reap(loop);
+    fdmux__wake_close(loop);
     if (loop->backend != NULL)
         loop->backend->close(loop);
-    fdmux__wake_close(loop);
     loop->is_finished = true;
     is_destroyed = loop->is_destroyed;
     fdmux__loop_unlock(loop);

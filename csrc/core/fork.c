@@ -14,8 +14,8 @@
 
 void fdmux__fork_forget_threads(struct fdmux_loop *loop)
 {
-    (void)pthread_mutex_init(&loop->lock, NULL);
-    (void)pthread_mutex_init(&loop->post_lock, NULL);
+    (void)fdmux__lock_open(&loop->lock);
+    (void)fdmux__lock_open(&loop->post_lock);
     fdmux__post_drop(loop);
     loop->is_dispatching = loop->is_waiting = loop->is_calling = false;
     /* Holds that were entered belong to the function that forked, which leaves them or
@@ -43,12 +43,8 @@ static int open_again(struct fdmux_loop *loop)
     const char *name = loop->backend->name;
     int r;
 
-    loop->backend->close(loop);
     fdmux__wake_close(loop);
-    r = fdmux__wake_open(loop);
-    if (r < 0)
-        return r;
-    atomic_store(&loop->is_wake_closed, false);
+    loop->backend->close(loop);
     r = fdmux__backend_open(loop, name);
     return r < 0 ? r : fdmux__node_tell_all(loop);
 }

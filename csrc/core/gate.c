@@ -3,36 +3,11 @@
 
 #include <errno.h>
 
-static _Atomic uint32_t generation;
-static pthread_once_t once = PTHREAD_ONCE_INIT;
-
-static void count_fork(void)
-{
-    atomic_fetch_add(&generation, 1);
-}
-
-static void watch_forks(void)
-{
-    /* Fails only for lack of memory; then forks go unnoticed, and no caller could do
-     * anything about it. */
-    (void)pthread_atfork(NULL, NULL, count_fork);
-}
-
-uint32_t fdmux__fork_generation(void)
-{
-    return atomic_load_explicit(&generation, memory_order_relaxed);
-}
-
-void fdmux__fork_watch(void)
-{
-    (void)pthread_once(&once, watch_forks); /* cannot fail for a valid `once` */
-}
-
 /* Functions run without the lock, so another thread of the parent may have held it when
  * the process forked. */
 int fdmux__fork_return(struct fdmux_loop *loop)
 {
-    (void)pthread_mutex_init(&loop->lock, NULL);
+    (void)fdmux__lock_open(&loop->lock);
     return -ECHILD;
 }
 
@@ -71,14 +46,14 @@ int fdmux__loop_lock(struct fdmux_loop *loop)
 
     if (r < 0)
         return r;
-    pthread_mutex_lock(&loop->lock);
+    fdmux__lock_take(&loop->lock);
     if (!atomic_load_explicit(&loop->is_closed, memory_order_relaxed))
         return 0;
-    pthread_mutex_unlock(&loop->lock);
+    fdmux__lock_release(&loop->lock);
     return -ESTALE;
 }
 
 void fdmux__loop_unlock(struct fdmux_loop *loop)
 {
-    pthread_mutex_unlock(&loop->lock);
+    fdmux__lock_release(&loop->lock);
 }

@@ -1,8 +1,8 @@
 /* gate.h: the checks and the lock at every entry to a loop.
  *
- * Also counts forks: the kernel objects of a loop are shared across fork(2), and a
- * child that changed them would change its parent's. So a counter rises in each child,
- * and every entry point compares it with the loop's own. */
+ * Also notices forks: the kernel objects of a loop are shared across fork(2), and a
+ * child that changed them would change its parent's. So a counter rises in each child
+ * (fdmux__fork_generation), and every entry point compares it with the loop's own. */
 #ifndef FDMUX_GATE_H
 #define FDMUX_GATE_H
 
@@ -20,10 +20,6 @@ int fdmux__arguments_check(const void *options, size_t size, const void *ret);
  * FDMUX_COLLECT. */
 int fdmux__collect_check(uint32_t flags, bool has_no_fn);
 
-/* How many forks lie between this process and the first that called fork_watch. */
-uint32_t fdmux__fork_generation(void);
-/* Start counting forks. Idempotent. */
-void fdmux__fork_watch(void);
 /* Called when a function has returned in a child of fork(); returns -ECHILD. */
 int fdmux__fork_return(struct fdmux_loop *loop);
 

@@ -6,20 +6,16 @@
 
 #include "gate.h"
 
-static uintptr_t this_thread(void)
-{
-    return (uintptr_t)pthread_self();
-}
-
 bool fdmux__is_calling_thread(const struct fdmux_loop *loop)
 {
     return atomic_load_explicit(&loop->calling_thread, memory_order_relaxed) ==
-           this_thread();
+           fdmux__thread_self();
 }
 
 void fdmux__calling_begin(struct fdmux_loop *loop)
 {
-    atomic_store_explicit(&loop->calling_thread, this_thread(), memory_order_relaxed);
+    atomic_store_explicit(&loop->calling_thread, fdmux__thread_self(),
+                          memory_order_relaxed);
 }
 
 void fdmux__calling_end(struct fdmux_loop *loop)

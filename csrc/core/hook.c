@@ -162,11 +162,11 @@ void fdmux__hook_close(struct fdmux_loop *loop)
 
         fdmux__store(&loop->first_close_hook, fdmux__load(&hook->next));
         fdmux__retire(loop, &loop->hooks, index);
-        pthread_mutex_unlock(&loop->lock);
+        fdmux__lock_release(&loop->lock);
         fn(loop, userdata);
         if (fdmux__loop_is_forked(loop))
             (void)fdmux__fork_return(loop); /* in the child the others are not called */
-        pthread_mutex_lock(&loop->lock);
+        fdmux__lock_take(&loop->lock);
         index = fdmux__loop_is_forked(loop) ? FDMUX__SLOT_NONE
                                             : fdmux__load(&loop->first_close_hook);
     }

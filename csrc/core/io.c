@@ -32,7 +32,7 @@ static int add_io(struct fdmux_loop *loop, const struct fdmux_io_options *option
     io->compact = compact;
     io->node = FDMUX__SLOT_NONE;
     fdmux__store(&io->events, options->events);
-    r = options->fd == -1
+    r = options->fd == FDMUX_NO_FD
             ? 0
             : fdmux__node_attach(loop, index, options->fd, options->events);
     if (r < 0) {
@@ -141,7 +141,8 @@ int fdmux_io_update(struct fdmux_loop *loop, uint64_t token, uint32_t events)
 
 /* Move a watcher to the node of another descriptor. First a temporary watcher takes its
  * place there, so a failure changes nothing. */
-static int move_to(struct fdmux_loop *loop, uint32_t index, int fd, uint32_t events)
+static int move_to(struct fdmux_loop *loop, uint32_t index, fdmux_fd fd,
+                   uint32_t events)
 {
     struct fdmux__io *place;
     uint32_t place_index;
@@ -165,28 +166,29 @@ static int move_to(struct fdmux_loop *loop, uint32_t index, int fd, uint32_t eve
 }
 
 /* The same number, which may mean another file: the kernel finds out. */
-static int register_again(struct fdmux_loop *loop, struct fdmux__io *io, int fd,
+static int register_again(struct fdmux_loop *loop, struct fdmux__io *io, fdmux_fd fd,
                           uint32_t events)
 {
-    int r = fdmux__node_check_fd(fd);
+    int r = fdmux__sys_check_fd(fd);
 
     return r < 0 ? r : set_events(loop, io, events, true);
 }
 
-static int replace_fd(struct fdmux_loop *loop, uint32_t index, int fd, uint32_t events)
+static int replace_fd(struct fdmux_loop *loop, uint32_t index, fdmux_fd fd,
+                      uint32_t events)
 {
     struct fdmux__io *io = fdmux__io_at(loop, index);
 
     if (io->node != FDMUX__SLOT_NONE && fdmux__node_at(loop, io->node)->fd == fd)
         return register_again(loop, io, fd, events);
-    if (fd != -1)
+    if (fd != FDMUX_NO_FD)
         return move_to(loop, index, fd, events);
     fdmux__node_detach(loop, index);
     fdmux__store(&io->events, events);
     return 0;
 }
 
-int fdmux_io_replace_fd(struct fdmux_loop *loop, uint64_t token, int fd,
+int fdmux_io_replace_fd(struct fdmux_loop *loop, uint64_t token, fdmux_fd fd,
                         uint32_t events)
 {
     struct fdmux__io *io;
@@ -206,7 +208,9 @@ int fdmux_io_fd(struct fdmux_loop *loop, uint64_t token)
 
     if (r < 0)
         return r;
-    r = io->node == FDMUX__SLOT_NONE ? -EBADF : fdmux__node_at(loop, io->node)->fd;
+    r = io->node == FDMUX__SLOT_NONE
+            ? -EBADF
+            : fdmux__fd_result(fdmux__node_at(loop, io->node)->fd);
     fdmux__loop_unlock(loop);
     return r;
 }

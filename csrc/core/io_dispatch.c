@@ -31,10 +31,10 @@ static void disarm_oneshot(struct fdmux_loop *loop, struct fdmux__io *io)
 {
     uint32_t options = fdmux__load(&io->events) & FDMUX__OPTION_MASK;
 
-    pthread_mutex_lock(&loop->lock);
+    fdmux__lock_take(&loop->lock);
     (void)fdmux__io_set_events(loop, io, options); /* the core ignores it from here */
     fdmux__store(&io->events, options);
-    pthread_mutex_unlock(&loop->lock);
+    fdmux__lock_release(&loop->lock);
 }
 
 static inline int call_watcher(struct fdmux_loop *loop, struct fdmux__io *io,
@@ -117,9 +117,9 @@ static uint32_t take_resume(struct fdmux_loop *loop, struct fdmux__node *node)
     bool is_here;
 
     node->resume = 0;
-    pthread_mutex_lock(&loop->lock);
+    fdmux__lock_take(&loop->lock);
     is_here = io->node == node->index;
-    pthread_mutex_unlock(&loop->lock);
+    fdmux__lock_release(&loop->lock);
     return is_here ? index : fdmux__load(&node->first);
 }
 
@@ -167,13 +167,13 @@ static void forget_closed(struct fdmux_loop *loop, uint64_t token)
 {
     struct fdmux__node *node;
 
-    pthread_mutex_lock(&loop->lock);
+    fdmux__lock_take(&loop->lock);
     node = fdmux__slots_find(&loop->nodes, token);
     if (node != NULL) {
         (void)loop->backend->update(loop, node, 0);
         node->mask = 0;
     }
-    pthread_mutex_unlock(&loop->lock);
+    fdmux__lock_release(&loop->lock);
     fdmux__count(&loop->counters.stale_events, 1);
 }
 
@@ -186,9 +186,9 @@ static bool is_stale(struct fdmux_loop *loop, uint64_t token)
         fdmux__slots_at(&loop->nodes, fdmux__token_slot(token));
     bool is_recent;
 
-    pthread_mutex_lock(&loop->lock);
+    fdmux__lock_take(&loop->lock);
     is_recent = loop->batch - node->changed <= 1;
-    pthread_mutex_unlock(&loop->lock);
+    fdmux__lock_release(&loop->lock);
     if (is_recent)
         return false;
     fdmux__count(&loop->counters.stale_events, 1);
@@ -202,7 +202,7 @@ static void keep_edges(struct fdmux_loop *loop, int from)
 {
     int kept = 0;
 
-    pthread_mutex_lock(&loop->lock);
+    fdmux__lock_take(&loop->lock);
     for (int i = from; i < loop->event_count; i++) {
         struct fdmux__event event = loop->events[i];
         const struct fdmux__node *node = fdmux__slots_find(&loop->nodes, event.token);
@@ -213,7 +213,7 @@ static void keep_edges(struct fdmux_loop *loop, int from)
         event.events |= i == from ? FDMUX__KEPT : 0;
         loop->events[kept++] = event;
     }
-    pthread_mutex_unlock(&loop->lock);
+    fdmux__lock_release(&loop->lock);
     loop->event_count = kept;
 }
 
@@ -238,9 +238,9 @@ static inline int dispatch_event(struct fdmux_loop *loop,
 
 static void rebuild_set(struct fdmux_loop *loop)
 {
-    pthread_mutex_lock(&loop->lock);
+    fdmux__lock_take(&loop->lock);
     (void)fdmux__node_rebuild_all(loop); /* the next stale event tries again */
-    pthread_mutex_unlock(&loop->lock);
+    fdmux__lock_release(&loop->lock);
 }
 
 /* ---- several events at a time --------------------------------------------------- */

@@ -49,12 +49,10 @@ static int check_options(const struct fdmux_loop_options *options)
 
 static int open_loop(struct fdmux_loop *loop, const char *backend)
 {
-    int r = -pthread_mutex_init(&loop->lock, NULL);
+    int r = fdmux__lock_open(&loop->lock);
 
     if (r == 0)
         r = fdmux__post_open(loop);
-    if (r == 0)
-        r = fdmux__wake_open(loop);
     return r < 0 ? r : fdmux__backend_open(loop, backend);
 }
 
@@ -71,10 +69,10 @@ int fdmux_loop_create(const struct fdmux_loop_options *options,
     loop = fdmux__sys_calloc(1, sizeof *loop);
     if (loop == NULL)
         return -ENOMEM;
-    fdmux__fork_watch();
+    fdmux__sys_start();
     loop->fork_generation = fdmux__fork_generation();
     atomic_store(&loop->reference_count, 1);
-    loop->wake_read_fd = loop->wake_write_fd = -1;
+    loop->bell = FDMUX__BELL_NONE;
     loop->magic = FDMUX__LOOP_MAGIC;
     init_tables(loop);
     r = open_loop(loop, options == NULL ? NULL : options->backend);
@@ -91,7 +89,7 @@ static void lock_to_close(struct fdmux_loop *loop)
 {
     if (fdmux__loop_is_forked(loop))
         fdmux__fork_forget_threads(loop);
-    pthread_mutex_lock(&loop->lock);
+    fdmux__lock_take(&loop->lock);
 }
 
 int fdmux__loop_close(struct fdmux_loop *loop)
@@ -129,7 +127,7 @@ struct fdmux_loop *fdmux_loop_unref(struct fdmux_loop *loop)
     if (!fdmux__is_loop(loop) || atomic_fetch_sub(&loop->reference_count, 1) != 1)
         return NULL;
     (void)fdmux__loop_close(loop); /* cannot fail for a valid loop */
-    pthread_mutex_lock(&loop->lock);
+    fdmux__lock_take(&loop->lock);
     loop->is_destroyed = true;
     is_finished = loop->is_finished;
     fdmux__loop_unlock(loop);

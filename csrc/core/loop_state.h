@@ -11,12 +11,13 @@
 
 #include "fdmux.h"
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "../platform/sys.h"
 #include "extension.h"
+#include "fd_table.h"
 #include "heap.h"
 #include "slots.h"
 
@@ -60,7 +61,7 @@ struct fdmux_loop {
     uint64_t magic;
     const struct fdmux__backend *backend;
     void *backend_data;
-    pthread_mutex_t lock;
+    fdmux__lock lock;
     uint32_t fork_generation;
     _Atomic uint32_t reference_count;
     atomic_bool is_closing; /* no function is called any more but those at the close */
@@ -99,8 +100,7 @@ struct fdmux_loop {
     struct fdmux__slots nodes;
     struct fdmux__slots timers;
     struct fdmux__slots hooks;
-    uint32_t *node_by_fd; /* slot + 1; read only under the lock, so it may move */
-    uint32_t node_by_fd_capacity;
+    struct fdmux__fd_table fds; /* the slots of `nodes` by descriptor */
     _Atomic uint32_t first_hook;
     _Atomic uint32_t first_close_hook; /* the last added; changed under the lock */
     uint32_t collected_live; /* io watchers without a function */
@@ -111,15 +111,14 @@ struct fdmux_loop {
     uint64_t next_sequence;
 
     /* Posts and wakes. */
-    pthread_mutex_t post_lock;
+    fdmux__lock post_lock;
     struct fdmux__post_queue incoming;
     struct fdmux__post_queue running;
     uint32_t running_next;
     bool is_post_closed;
     _Atomic uint32_t incoming_count; /* a hint that needs no lock */
-    int wake_read_fd;
-    int wake_write_fd; /* the same as wake_read_fd for an eventfd */
-    _Atomic int waker_count; /* threads that may be writing to it now */
+    struct fdmux__bell bell; /* unless the backend wakes the loop itself */
+    _Atomic int waker_count; /* threads that may be ringing it now */
     atomic_bool is_wake_closed;
     atomic_bool is_wake_rung;
     atomic_bool is_wake_wanted;

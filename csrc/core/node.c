@@ -80,42 +80,11 @@ static void tell_less(struct fdmux_loop *loop, struct fdmux__node *node, uint32_
         node->mask = r == 0 ? mask : 0;
 }
 
-/* ---- descriptor numbers -------------------------------------------------------- */
-
-static struct fdmux__node *node_of_fd(struct fdmux_loop *loop, int fd)
+static struct fdmux__node *node_of_fd(struct fdmux_loop *loop, fdmux_fd fd)
 {
-    if ((uint32_t)fd >= loop->node_by_fd_capacity || loop->node_by_fd[fd] == 0)
-        return NULL;
-    return fdmux__node_at(loop, loop->node_by_fd[fd] - 1);
-}
+    uint32_t index = fdmux__fd_table_find(&loop->fds, fd);
 
-static int reserve_fd(struct fdmux_loop *loop, int fd)
-{
-    uint32_t capacity = loop->node_by_fd_capacity == 0 ? 64 : loop->node_by_fd_capacity;
-    uint32_t *table;
-
-    if ((uint32_t)fd < loop->node_by_fd_capacity)
-        return 0;
-    while (capacity <= (uint32_t)fd)
-        capacity *= 2;
-    table = fdmux__sys_realloc(loop->node_by_fd, capacity * sizeof *table);
-    if (table == NULL)
-        return -ENOMEM;
-    memset(table + loop->node_by_fd_capacity, 0,
-           (capacity - loop->node_by_fd_capacity) * sizeof *table);
-    loop->node_by_fd = table;
-    loop->node_by_fd_capacity = capacity;
-    return 0;
-}
-
-/* poll(2) reports POLLNVAL for a number that is not open. Without this check a wrong
- * number would cost a table of its size. */
-int fdmux__node_check_fd(int fd)
-{
-    struct pollfd probe = {.fd = fd};
-    int r = fdmux__sys_ppoll(&probe, 1, 0);
-
-    return r > 0 && (probe.revents & POLLNVAL) != 0 ? -EBADF : 0;
+    return index == FDMUX__SLOT_NONE ? NULL : fdmux__node_at(loop, index);
 }
 
 /* ---- nodes --------------------------------------------------------------------- */
@@ -124,20 +93,16 @@ static void drop_node(struct fdmux_loop *loop, struct fdmux__node *node)
 {
     node->changed = loop->batch;
     if (node_of_fd(loop, node->fd) == node)
-        loop->node_by_fd[node->fd] = 0;
+        fdmux__fd_table_clear(&loop->fds, node->fd);
     fdmux__retire(loop, &loop->nodes, node->index);
 }
 
-static int new_node(struct fdmux_loop *loop, int fd, struct fdmux__node **ret_node)
+static int new_node(struct fdmux_loop *loop, fdmux_fd fd, struct fdmux__node **ret_node)
 {
     struct fdmux__node *node;
     uint32_t index;
-    int r = 0;
+    int r = fdmux__fd_table_reserve(&loop->fds, fd);
 
-    if ((uint32_t)fd >= loop->node_by_fd_capacity)
-        r = fdmux__node_check_fd(fd);
-    if (r == 0)
-        r = reserve_fd(loop, fd);
     if (r == 0)
         r = fdmux__slots_take(&loop->nodes, &index);
     if (r != 0)
@@ -147,7 +112,7 @@ static int new_node(struct fdmux_loop *loop, int fd, struct fdmux__node **ret_no
     node->index = index;
     node->changed = loop->batch;
     fdmux__store(&node->first, FDMUX__SLOT_NONE);
-    loop->node_by_fd[fd] = index + 1;
+    fdmux__fd_table_set(&loop->fds, fd, index);
     *ret_node = node;
     return 0;
 }
@@ -205,7 +170,8 @@ void fdmux__node_detach(struct fdmux_loop *loop, uint32_t index)
 }
 
 /* Add the first watcher of a descriptor. */
-static int attach_first(struct fdmux_loop *loop, uint32_t index, int fd, uint32_t mask)
+static int attach_first(struct fdmux_loop *loop, uint32_t index, fdmux_fd fd,
+                        uint32_t mask)
 {
     struct fdmux__node *node;
     int r = new_node(loop, fd, &node);
@@ -213,7 +179,7 @@ static int attach_first(struct fdmux_loop *loop, uint32_t index, int fd, uint32_
     if (r != 0)
         return r;
     fdmux__node_append(loop, node, index);
-    r = mask == 0 ? fdmux__node_check_fd(fd) : fdmux__node_tell(loop, node, mask);
+    r = mask == 0 ? fdmux__sys_check_fd(fd) : fdmux__node_tell(loop, node, mask);
     if (r < 0) {
         fdmux__io_at(loop, index)->node = FDMUX__SLOT_NONE;
         fdmux__store(&node->first, FDMUX__SLOT_NONE);
@@ -237,7 +203,7 @@ static int attach_another(struct fdmux_loop *loop, struct fdmux__node *node,
         r = loop->backend->update(loop, node, told); /* -ENOENT: that file was closed */
         return r < 0 ? r : -EEXIST;
     }
-    r = (told | mask) == 0 ? fdmux__node_check_fd(node->fd)
+    r = (told | mask) == 0 ? fdmux__sys_check_fd(node->fd)
                            : loop->backend->update(loop, node, told | mask);
     if (r < 0)
         return r;
@@ -247,13 +213,14 @@ static int attach_another(struct fdmux_loop *loop, struct fdmux__node *node,
     return 0;
 }
 
-int fdmux__node_attach(struct fdmux_loop *loop, uint32_t index, int fd, uint32_t events)
+int fdmux__node_attach(struct fdmux_loop *loop, uint32_t index, fdmux_fd fd,
+                       uint32_t events)
 {
     uint32_t mask = fdmux__node_kernel_mask(events);
-    struct fdmux__node *node = fd < 0 ? NULL : node_of_fd(loop, fd);
+    struct fdmux__node *node = fdmux__is_fd(fd) ? node_of_fd(loop, fd) : NULL;
     int r = -ENOENT;
 
-    if (fd < 0)
+    if (!fdmux__is_fd(fd))
         return -EBADF;
     if (node != NULL)
         r = attach_another(loop, node, index, mask);

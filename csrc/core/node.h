@@ -28,7 +28,7 @@ struct fdmux__io {
 /* One descriptor, with the union of what its watchers want. */
 struct fdmux__node {
     struct fdmux__slot slot;
-    int fd;
+    fdmux_fd fd;
     uint32_t mask; /* what the backend was told; 0: not registered there */
     _Atomic uint32_t first;
     uint32_t index;         /* its own slot */
@@ -61,12 +61,10 @@ int fdmux__node_tell(struct fdmux_loop *loop, struct fdmux__node *node, uint32_t
  * file by now is registered again: the caller says that the number is current. */
 int fdmux__node_tell_anyway(struct fdmux_loop *loop, struct fdmux__node *node,
                             uint32_t mask);
-/* Is this number an open descriptor? 0 or -EBADF. */
-int fdmux__node_check_fd(int fd);
 
 /* Put the watcher in slot `index` on the node of `fd`, which is created if needed. 0,
  * or as fdmux_io_add; after a failure it is on no node. */
-int fdmux__node_attach(struct fdmux_loop *loop, uint32_t index, int fd,
+int fdmux__node_attach(struct fdmux_loop *loop, uint32_t index, fdmux_fd fd,
                        uint32_t events);
 /* Put it on a node whose mask already contains what it wants. */
 void fdmux__node_append(struct fdmux_loop *loop, struct fdmux__node *node,

@@ -14,7 +14,7 @@
 
 int fdmux__post_open(struct fdmux_loop *loop)
 {
-    return -pthread_mutex_init(&loop->post_lock, NULL);
+    return fdmux__lock_open(&loop->post_lock);
 }
 
 static int grow(struct fdmux__post_queue *queue)
@@ -53,9 +53,9 @@ int fdmux_post(struct fdmux_loop *loop, fdmux_post_fn fn, void *userdata)
         return r;
     if (fn == NULL)
         return -EINVAL;
-    pthread_mutex_lock(&loop->post_lock);
+    fdmux__lock_take(&loop->post_lock);
     r = append(loop, (struct fdmux__post){fn, userdata});
-    pthread_mutex_unlock(&loop->post_lock);
+    fdmux__lock_release(&loop->post_lock);
     if (r < 0)
         return r;
     /* The post is accepted; if a sandbox refuses the write, the call is only late. */
@@ -68,12 +68,12 @@ static void swap_queues(struct fdmux_loop *loop)
 {
     struct fdmux__post_queue emptied = loop->running;
 
-    pthread_mutex_lock(&loop->post_lock);
+    fdmux__lock_take(&loop->post_lock);
     loop->running = loop->incoming;
     emptied.count = 0;
     loop->incoming = emptied;
     atomic_store(&loop->incoming_count, 0);
-    pthread_mutex_unlock(&loop->post_lock);
+    fdmux__lock_release(&loop->post_lock);
     loop->running_next = 0;
 }
 
@@ -99,9 +99,9 @@ int fdmux__post_dispatch(struct fdmux_loop *loop, struct fdmux__batch *batch)
 
 void fdmux__post_close(struct fdmux_loop *loop)
 {
-    pthread_mutex_lock(&loop->post_lock);
+    fdmux__lock_take(&loop->post_lock);
     loop->is_post_closed = true;
-    pthread_mutex_unlock(&loop->post_lock);
+    fdmux__lock_release(&loop->post_lock);
     do {
         while (loop->running_next < loop->running.count) {
             struct fdmux__post post = loop->running.posts[loop->running_next++];
@@ -124,5 +124,5 @@ void fdmux__post_free(struct fdmux_loop *loop)
 {
     fdmux__sys_free(loop->incoming.posts);
     fdmux__sys_free(loop->running.posts);
-    (void)pthread_mutex_destroy(&loop->post_lock); /* no other thread is left */
+    fdmux__lock_close(&loop->post_lock); /* no other thread is left */
 }

@@ -7,12 +7,10 @@
 #include "fdmux.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 
 #include "../platform/sys.h"
-#include "bell.h"
 #include "gate.h"
 
 #define MAGIC UINT64_C(0x66646d7578717565) /* "fdmuxque" */
@@ -31,10 +29,9 @@ struct fdmux_queue {
     uint32_t fork_generation;
     uint32_t count_max; /* 0: no bound */
     atomic_bool is_closed; /* written under the lock, except in a child of fork(2) */
-    pthread_mutex_t lock;  /* guards everything below */
+    fdmux__lock lock;  /* guards everything below */
     bool is_rung;
-    int read_fd;
-    int write_fd;
+    struct fdmux__bell bell;
     fdmux_queue_drop_fn drop;
     void *userdata;
     struct ring ring;
@@ -115,17 +112,17 @@ static int lock_queue(struct fdmux_queue *queue)
 
     if (r < 0)
         return r;
-    pthread_mutex_lock(&queue->lock);
+    fdmux__lock_take(&queue->lock);
     if (!atomic_load(&queue->is_closed))
         return 0;
-    pthread_mutex_unlock(&queue->lock);
+    fdmux__lock_release(&queue->lock);
     return -ESTALE;
 }
 
 /* Returns `result`. */
 static int unlock_queue(struct fdmux_queue *queue, int result)
 {
-    pthread_mutex_unlock(&queue->lock);
+    fdmux__lock_release(&queue->lock);
     return result;
 }
 
@@ -140,9 +137,9 @@ static int check_options(const struct fdmux_queue_options *options)
 
 static int open_queue(struct fdmux_queue *queue)
 {
-    int r = -pthread_mutex_init(&queue->lock, NULL);
+    int r = fdmux__lock_open(&queue->lock);
 
-    return r < 0 ? r : fdmux__bell_open(&queue->read_fd, &queue->write_fd);
+    return r < 0 ? r : fdmux__sys_bell_open(&queue->bell);
 }
 
 int fdmux_queue_create(const struct fdmux_queue_options *options,
@@ -158,10 +155,10 @@ int fdmux_queue_create(const struct fdmux_queue_options *options,
     queue = fdmux__sys_calloc(1, sizeof *queue);
     if (queue == NULL)
         return -ENOMEM;
-    fdmux__fork_watch();
+    fdmux__sys_start();
     queue->fork_generation = fdmux__fork_generation();
     atomic_store(&queue->reference_count, 1);
-    queue->read_fd = queue->write_fd = -1;
+    queue->bell = FDMUX__BELL_NONE;
     queue->magic = MAGIC;
     if (options != NULL) {
         queue->drop = options->drop;
@@ -189,10 +186,10 @@ static void free_queue(struct fdmux_queue *queue)
 {
     /* In a child of fork(2) the lock may be held for ever, by a thread of the parent
      * that was changing the ring. The ring is leaked then. */
-    if (pthread_mutex_trylock(&queue->lock) == 0) {
+    if (fdmux__lock_try(&queue->lock)) {
         fdmux__sys_free((void *)queue->ring.items);
-        pthread_mutex_unlock(&queue->lock);
-        (void)pthread_mutex_destroy(&queue->lock); /* no other thread is left */
+        fdmux__lock_release(&queue->lock);
+        fdmux__lock_close(&queue->lock); /* no other thread is left */
     }
     queue->magic = 0;
     fdmux__sys_free(queue);
@@ -223,7 +220,7 @@ static void drop_all(struct fdmux_queue *queue, struct ring *ring)
 static void close_in_child(struct fdmux_queue *queue)
 {
     if (!atomic_exchange(&queue->is_closed, true))
-        fdmux__bell_close(queue->read_fd, queue->write_fd);
+        fdmux__sys_bell_close(&queue->bell);
 }
 
 int fdmux_queue_close(struct fdmux_queue *queue)
@@ -240,8 +237,8 @@ int fdmux_queue_close(struct fdmux_queue *queue)
     atomic_store(&queue->is_closed, true);
     left = queue->ring;
     queue->ring = (struct ring){0};
-    pthread_mutex_unlock(&queue->lock);
-    fdmux__bell_close(queue->read_fd, queue->write_fd); /* a closed queue is not rung */
+    fdmux__lock_release(&queue->lock);
+    fdmux__sys_bell_close(&queue->bell); /* a closed queue is not rung */
     drop_all(queue, &left);
     return 0;
 }
@@ -268,7 +265,7 @@ int fdmux_queue_fd(struct fdmux_queue *queue)
 {
     int r = lock_queue(queue);
 
-    return r < 0 ? r : unlock_queue(queue, queue->read_fd);
+    return r < 0 ? r : unlock_queue(queue, fdmux__fd_result(queue->bell.read_fd));
 }
 
 static int append(struct fdmux_queue *queue, void *item)
@@ -281,7 +278,7 @@ static int append(struct fdmux_queue *queue, void *item)
     if (ring->count == ring->capacity && grow(ring) < 0)
         return -ENOMEM;
     if (!queue->is_rung) {
-        r = fdmux__bell_ring(queue->write_fd);
+        r = fdmux__sys_bell_ring(&queue->bell);
         if (r < 0)
             return r;
         queue->is_rung = true;
@@ -305,7 +302,7 @@ static int take(struct fdmux_queue *queue, void **items, uint32_t capacity)
 
     pop(&queue->ring, items, count);
     if (queue->ring.count == 0 && queue->is_rung) {
-        r = fdmux__bell_silence(queue->read_fd);
+        r = fdmux__sys_bell_silence(&queue->bell);
         queue->is_rung = r < 0;
     }
     return count > 0 ? (int)count : r;

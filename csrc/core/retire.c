@@ -81,9 +81,9 @@ static void reap_watchers(struct fdmux_loop *loop, struct fdmux__slots *slots)
         fdmux__slots_recycle(slots, index);
         if (destroyed == NULL)
             continue;
-        pthread_mutex_unlock(&loop->lock);
+        fdmux__lock_release(&loop->lock);
         destroyed(userdata);
-        pthread_mutex_lock(&loop->lock);
+        fdmux__lock_take(&loop->lock);
     }
 }
 
@@ -110,9 +110,9 @@ void fdmux__batch_end(struct fdmux_loop *loop)
     loop->is_calling = false;
     fdmux__reap(loop);
     if (loop->hold_count > 0) {
-        pthread_mutex_unlock(&loop->lock);
+        fdmux__lock_release(&loop->lock);
         fdmux__hold_leave_all(loop);
-        pthread_mutex_lock(&loop->lock);
+        fdmux__lock_take(&loop->lock);
     }
     fdmux__calling_end(loop);
 }

@@ -1,7 +1,6 @@
 /* sockaddr.c: see sockaddr.h. */
 #include "sockaddr.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <string.h>
 

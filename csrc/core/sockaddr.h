@@ -3,11 +3,10 @@
 #ifndef FDMUX_SOCKADDR_H
 #define FDMUX_SOCKADDR_H
 
-#include <netinet/in.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/socket.h>
-#include <sys/un.h>
+
+#include "../platform/sys.h"
 
 union fdmux__sockaddr {
     struct sockaddr generic;

@@ -195,9 +195,9 @@ static int expire(struct fdmux_loop *loop, uint32_t index, struct fdmux__batch *
         return 0;
     }
     batch->called++;
-    pthread_mutex_unlock(&loop->lock);
+    fdmux__lock_release(&loop->lock);
     r = fdmux__fn_result(loop, timer->fn(loop, token, timer->base.userdata));
-    pthread_mutex_lock(&loop->lock);
+    fdmux__lock_take(&loop->lock);
     return r;
 }
 

@@ -53,8 +53,7 @@ static int verify_node(struct fdmux_loop *loop, const struct fdmux__node *node)
     uint32_t wanted = 0;
     uint32_t count = 0;
 
-    CHECK((uint32_t)node->fd < loop->node_by_fd_capacity);
-    CHECK(loop->node_by_fd[node->fd] == node->index + 1);
+    CHECK(fdmux__fd_table_find(&loop->fds, node->fd) == node->index);
     CHECK(index != FDMUX__SLOT_NONE);
     for (; index != FDMUX__SLOT_NONE; count++) {
         const struct fdmux__io *io = fdmux__slots_at(&loop->ios, index);
@@ -72,8 +71,6 @@ static int verify_node(struct fdmux_loop *loop, const struct fdmux__node *node)
 
 static int verify_nodes(struct fdmux_loop *loop)
 {
-    uint32_t mapped = 0;
-
     for (uint32_t i = 0; i < fdmux__load(&loop->nodes.slot_count); i++) {
         int r = is_live(&loop->nodes, i)
                     ? verify_node(loop, fdmux__slots_at(&loop->nodes, i))
@@ -82,9 +79,7 @@ static int verify_nodes(struct fdmux_loop *loop)
         if (r != 0)
             return r;
     }
-    for (uint32_t fd = 0; fd < loop->node_by_fd_capacity; fd++)
-        mapped += loop->node_by_fd[fd] != 0 ? 1 : 0;
-    CHECK(mapped == loop->nodes.live_count);
+    CHECK(fdmux__fd_table_count(&loop->fds) == loop->nodes.live_count);
     return 0;
 }
 

@@ -5,24 +5,33 @@
  * the loop wakes anyway. */
 #include "wake.h"
 
-#include <sched.h>
-
-#include "bell.h"
+#include "../backends/backend.h"
 #include "gate.h"
 #include "hold.h"
 
 int fdmux__wake_open(struct fdmux_loop *loop)
 {
-    return fdmux__bell_open(&loop->wake_read_fd, &loop->wake_write_fd);
+    int r = 0;
+
+    if (loop->backend->ring == NULL && !fdmux__is_fd(loop->bell.read_fd))
+        r = fdmux__sys_bell_open(&loop->bell);
+    if (r == 0)
+        atomic_store(&loop->is_wake_closed, false);
+    return r;
 }
 
 void fdmux__wake_close(struct fdmux_loop *loop)
 {
     atomic_store(&loop->is_wake_closed, true);
     while (atomic_load(&loop->waker_count) != 0)
-        sched_yield(); /* a waker has passed its check and will write(2) */
-    fdmux__bell_close(loop->wake_read_fd, loop->wake_write_fd);
-    loop->wake_read_fd = loop->wake_write_fd = -1;
+        fdmux__thread_yield(); /* a waker has passed its check and will ring */
+    fdmux__sys_bell_close(&loop->bell);
+}
+
+static int ring(struct fdmux_loop *loop)
+{
+    return loop->backend->ring != NULL ? loop->backend->ring(loop)
+                                       : fdmux__sys_bell_ring(&loop->bell);
 }
 
 int fdmux__wake_ring(struct fdmux_loop *loop)
@@ -33,7 +42,7 @@ int fdmux__wake_ring(struct fdmux_loop *loop)
         return 0;
     atomic_fetch_add(&loop->waker_count, 1);
     if (!atomic_load(&loop->is_wake_closed))
-        r = fdmux__bell_ring(loop->wake_write_fd);
+        r = ring(loop);
     atomic_fetch_sub(&loop->waker_count, 1);
     if (r < 0)
         atomic_store(&loop->is_wake_rung, false); /* the next waker tries again */
@@ -44,7 +53,7 @@ int fdmux__wake_ring(struct fdmux_loop *loop)
  * the flag cleared and rings again, so no wake is lost. */
 int fdmux__wake_silence(struct fdmux_loop *loop)
 {
-    int r = fdmux__bell_silence(loop->wake_read_fd);
+    int r = loop->backend->ring != NULL ? 0 : fdmux__sys_bell_silence(&loop->bell);
 
     atomic_store(&loop->is_wake_rung, false);
     return r;

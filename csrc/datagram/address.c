@@ -1,7 +1,6 @@
 /* address.c: makes sockets from addresses: UDP over IPv4 and IPv6, and Unix.
  *
  * Addresses are numeric, since resolving a name blocks. */
-#define _GNU_SOURCE
 #include "datagram.h"
 
 #include <errno.h>
@@ -34,7 +33,8 @@ static int check(const struct fdmux_datagram_options *options)
     return r;
 }
 
-static int bind_to(int fd, const struct fdmux_datagram_address *address, int family)
+static int bind_to(fdmux_fd fd, const struct fdmux_datagram_address *address,
+                   int family)
 {
     union fdmux__sockaddr where;
     socklen_t size;
@@ -43,30 +43,33 @@ static int bind_to(int fd, const struct fdmux_datagram_address *address, int fam
     if (r == 0 && where.generic.sa_family != family)
         r = -EINVAL;
     if (r == 0 && (address->flags & FDMUX_DATAGRAM_REUSE_PORT) != 0)
-        r = fdmux__sys_set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+        r = fdmux__sys_reuse_port(fd);
     return r < 0 ? r : fdmux__sys_bind(fd, &where.generic, size);
 }
 
 /* Make a socket, bind it to `own` and connect it to `peer`, one of which may be NULL.
- * Returns the descriptor or -errno. */
+ * Returns 0 or -errno. */
 static int open_socket(const struct fdmux_datagram_address *peer,
-                       const struct fdmux_datagram_address *own)
+                       const struct fdmux_datagram_address *own, fdmux_fd *ret_fd)
 {
     union fdmux__sockaddr where;
     socklen_t size;
     int r = parse(peer != NULL ? peer : own, &where, &size);
     int family = r < 0 ? 0 : where.generic.sa_family;
-    int fd = r < 0 ? r : fdmux__sys_socket(family, SOCK_DGRAM);
+    fdmux_fd fd = FDMUX_NO_FD;
 
-    if (fd < 0)
-        return fd;
+    if (r == 0)
+        r = fdmux__sys_socket(family, SOCK_DGRAM, &fd);
+    if (r < 0)
+        return r;
     if (own != NULL)
         r = bind_to(fd, own, family);
     if (r == 0 && peer != NULL)
         r = fdmux__sys_connect(fd, &where.generic, size);
-    if (r == 0)
-        return fd;
-    (void)fdmux__sys_close(fd); /* close(2): released in any case */
+    if (r < 0)
+        (void)fdmux__sys_close(fd); /* close(2): released in any case */
+    else
+        *ret_fd = fd;
     return r;
 }
 
@@ -77,13 +80,12 @@ static int open_endpoint(struct fdmux_loop *loop,
                          uint64_t *ret_endpoint)
 {
     int r = check(options);
-    int fd;
+    fdmux_fd fd = FDMUX_NO_FD;
 
+    if (r == 0)
+        r = open_socket(peer, own, &fd);
     if (r < 0)
         return r;
-    fd = open_socket(peer, own);
-    if (fd < 0)
-        return fd;
     r = fdmux_datagram_add(loop, fd, options, ret_endpoint);
     if (r < 0)
         (void)fdmux__sys_close(fd); /* close(2): released in any case */

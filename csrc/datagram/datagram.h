@@ -12,14 +12,13 @@
 
 #include <stdalign.h>
 #include <stdbool.h>
-#include <sys/uio.h>
 
 #include "../core/batch.h"
 #include "../core/gate.h"
 #include "../core/host.h"
 #include "../core/io.h"
 #include "../core/sockaddr.h"
-#include "../platform/sys.h"
+#include "../platform/message.h"
 
 #define FDMUX__KIND_DATAGRAM 5
 #define FDMUX__BATCH_MAX 64 /* messages of one system call */
@@ -48,7 +47,7 @@ enum {
 struct fdmux__endpoint {
     struct fdmux__watcher base;
     fdmux_datagram_fn fn;
-    int fd;
+    fdmux_fd fd;
     uint32_t state;
     uint32_t flags; /* of the options */
     uint32_t interest; /* the events of its io watcher */
@@ -73,15 +72,10 @@ struct fdmux__endpoint {
     struct fdmux_datagram_stats stats;
 };
 
-union fdmux__local {
-    struct sockaddr_in inet;
-    struct sockaddr_in6 inet6;
-};
-
-/* What recvmmsg(2) fills, and the datagrams made of it. */
+/* What a receive fills, and the datagrams made of it. */
 struct fdmux__inbox {
     struct fdmux__message messages[FDMUX__BATCH_MAX];
-    struct iovec parts[FDMUX__BATCH_MAX];
+    struct fdmux__part parts[FDMUX__BATCH_MAX];
     union fdmux__sockaddr addresses[FDMUX__BATCH_MAX];
     union fdmux__local locals[FDMUX__BATCH_MAX];
     alignas(16) unsigned char control[FDMUX__BATCH_MAX][FDMUX__CONTROL_SIZE];
@@ -91,10 +85,10 @@ struct fdmux__inbox {
     unsigned char *memory; /* what they point to */
 };
 
-/* What sendmmsg(2) reads. */
+/* What a send reads. */
 struct fdmux__outbox {
     struct fdmux__message messages[FDMUX__BATCH_MAX];
-    struct iovec parts[FDMUX__BATCH_MAX];
+    struct fdmux__part parts[FDMUX__BATCH_MAX];
     alignas(16) unsigned char control[FDMUX__BATCH_MAX][FDMUX__CONTROL_SIZE];
     struct fdmux_datagram queued[FDMUX__BATCH_MAX]; /* views of the queue */
 };
@@ -105,8 +99,8 @@ struct fdmux__datagrams {
     uint32_t last_pending;
     uint32_t first_retired; /* freed in this batch: slots to recycle before the next */
     int features; /* FDMUX_DATAGRAM_CAN_ bits, or -1 until the kernel was asked */
-    bool has_recvmmsg; /* false once the kernel has refused it */
-    bool has_sendmmsg;
+    bool has_receive_many; /* false once the kernel has refused it */
+    bool has_send_many;
     bool has_gso;
     struct fdmux__inbox inbox;
     struct fdmux__outbox outbox;
@@ -145,11 +139,11 @@ void fdmux__endpoint_release_fd(struct fdmux_loop *loop,
 /* control.c */
 /* Set what a datagram's control messages tell. Returns the size of the datagrams that
  * the kernel has joined to this one, or 0. */
-uint32_t fdmux__control_read(struct msghdr *header, union fdmux__local *local,
+uint32_t fdmux__control_read(struct fdmux__message *message, union fdmux__local *local,
                              struct fdmux_datagram *datagram);
 /* Write what the kernel has to know to send. `segment_size` 0: it sends one datagram.
  */
-void fdmux__control_write(struct msghdr *header, unsigned char *control,
+void fdmux__control_write(struct fdmux__message *message, unsigned char *control,
                           const struct fdmux_datagram *datagram, uint16_t segment_size);
 
 /* errors.c */

@@ -29,12 +29,12 @@ void fdmux__endpoint_fail(struct fdmux_loop *loop, struct fdmux__endpoint *endpo
 void fdmux__endpoint_release_fd(struct fdmux_loop *loop,
                                 struct fdmux__endpoint *endpoint)
 {
-    if (endpoint->fd < 0)
+    if (!fdmux__is_fd(endpoint->fd))
         return;
     (void)fdmux_io_remove(loop, endpoint->io); /* -ESTALE when the loop is closing */
     if ((endpoint->flags & FDMUX_DATAGRAM_BORROW) == 0)
         (void)fdmux__sys_close(endpoint->fd); /* close(2): released in any case */
-    endpoint->fd = -1;
+    endpoint->fd = FDMUX_NO_FD;
 }
 
 static void release(struct fdmux_loop *loop, struct fdmux__endpoint *endpoint)

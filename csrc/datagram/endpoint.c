@@ -1,11 +1,9 @@
 /* endpoint.c: creates endpoints, and reacts when their sockets are ready.
  *
  * Their end is in ending.c, the public functions in verbs.c and address.c. */
-#define _GNU_SOURCE
 #include "datagram.h"
 
 #include <errno.h>
-#include <netinet/udp.h>
 
 #define SIZE_DEFAULT 65536
 #define QUEUE_MAX_DEFAULT (256 << 10)
@@ -50,7 +48,7 @@ void fdmux__endpoint_watch(struct fdmux_loop *loop, struct fdmux__endpoint *endp
     uint32_t events = wanted(endpoint);
     int r;
 
-    if (events == endpoint->interest || endpoint->fd < 0)
+    if (events == endpoint->interest || !fdmux__is_fd(endpoint->fd))
         return;
     r = fdmux_io_update(loop, endpoint->io, events);
     if (r == 0)
@@ -116,39 +114,19 @@ static void apply_options(struct fdmux__endpoint *endpoint,
     endpoint->queue_low = or_default(options->queue_low, QUEUE_LOW_DEFAULT);
 }
 
-/* A socket of IPv6 may serve IPv4 too, whose options are separate; and some options of
- * IPv4 are not there if it does not. */
-static int set_both(const struct fdmux__endpoint *endpoint, int family, int inet,
-                    int inet6)
-{
-    int r = fdmux__sys_set_option(endpoint->fd, IPPROTO_IP, inet, 1);
-
-    if (family == AF_INET)
-        return r;
-    return fdmux__sys_set_option(endpoint->fd, IPPROTO_IPV6, inet6, 1);
-}
-
 static int set_options(struct fdmux__endpoint *endpoint, int family)
 {
     int r = 0;
 
-    /* This one tells addresses of IPv4 as those of IPv6 that stand for them. */
     if ((endpoint->flags & FDMUX_DATAGRAM_LOCAL) != 0)
-        r = family == AF_INET
-                ? fdmux__sys_set_option(endpoint->fd, IPPROTO_IP, IP_PKTINFO, 1)
-                : fdmux__sys_set_option(endpoint->fd, IPPROTO_IPV6, IPV6_RECVPKTINFO,
-                                        1);
+        r = fdmux__sys_want_local(endpoint->fd, family);
     if (r == 0 && (endpoint->flags & FDMUX_DATAGRAM_ECN) != 0)
-        r = set_both(endpoint, family, IP_RECVTOS, IPV6_RECVTCLASS);
-#if defined(IP_RECVERR)
+        r = fdmux__sys_want_traffic_class(endpoint->fd, family);
     if (r == 0 && (endpoint->flags & FDMUX_DATAGRAM_ERRORS) != 0)
-        r = set_both(endpoint, family, IP_RECVERR, IPV6_RECVERR);
-#endif
-#if defined(UDP_GRO)
+        r = fdmux__sys_want_reports(endpoint->fd, family);
     if (r == 0 && (endpoint->flags & FDMUX_DATAGRAM_GRO) != 0 &&
-        fdmux__sys_set_option(endpoint->fd, IPPROTO_UDP, UDP_GRO, 1) == 0)
+        fdmux__sys_want_joined(endpoint->fd) == 0)
         endpoint->state |= FDMUX__ENDPOINT_GRO;
-#endif
     /* The kernel joins datagrams up to the size of one. */
     if ((endpoint->state & FDMUX__ENDPOINT_GRO) != 0 &&
         endpoint->size_max < SIZE_DEFAULT)
@@ -157,14 +135,13 @@ static int set_options(struct fdmux__endpoint *endpoint, int family)
 }
 
 /* Returns the family of the socket; -EPROTOTYPE, unless it is one of datagrams. */
-static int check_socket(int fd)
+static int check_socket(fdmux_fd fd)
 {
     int type = fdmux__sys_get_option(fd, SOL_SOCKET, SO_TYPE);
 
     if (type < 0)
         return type;
-    return type == SOCK_DGRAM ? fdmux__sys_get_option(fd, SOL_SOCKET, SO_DOMAIN)
-                              : -EPROTOTYPE;
+    return type == SOCK_DGRAM ? fdmux__sys_family(fd) : -EPROTOTYPE;
 }
 
 static int watch_first(struct fdmux_loop *loop, struct fdmux__endpoint *endpoint)
@@ -218,7 +195,7 @@ static int open_endpoint(struct fdmux_loop *loop, struct fdmux__endpoint *endpoi
     return r;
 }
 
-static int create(struct fdmux_loop *loop, struct fdmux__datagrams *shared, int fd,
+static int create(struct fdmux_loop *loop, struct fdmux__datagrams *shared, fdmux_fd fd,
                   const struct fdmux_datagram_options *options, uint64_t *ret_endpoint)
 {
     struct fdmux__endpoint *endpoint;
@@ -231,6 +208,7 @@ static int create(struct fdmux_loop *loop, struct fdmux__datagrams *shared, int 
     endpoint = fdmux__endpoint_at(shared, slot);
     endpoint->base.slot.next_free = slot;
     endpoint->fd = fd;
+    fdmux__sys_adopt(fd);
     apply_options(endpoint, options);
     r = open_endpoint(loop, endpoint, family);
     if (r < 0) {
@@ -242,7 +220,7 @@ static int create(struct fdmux_loop *loop, struct fdmux__datagrams *shared, int 
     return 0;
 }
 
-int fdmux_datagram_add(struct fdmux_loop *loop, int fd,
+int fdmux_datagram_add(struct fdmux_loop *loop, fdmux_fd fd,
                        const struct fdmux_datagram_options *options,
                        uint64_t *ret_endpoint)
 {

@@ -3,18 +3,12 @@
  * With IP_RECVERR (FDMUX_DATAGRAM_ERRORS) the kernel keeps a queue of such reports,
  * with the address of each datagram, ip(7). The same error is also the result of the
  * next call on the socket, whatever that call sends, and to whom. */
-#define _GNU_SOURCE
 #include "datagram.h"
 
 #include <errno.h>
 #include <string.h>
 
-#if defined(__linux__)
-#include <linux/errqueue.h>
-#endif
-
 #define REPORTS_MAX 16 /* told in a batch */
-#define REPORT_CONTROL_SIZE 512
 
 bool fdmux__is_peer_error(int error)
 {
@@ -27,7 +21,7 @@ bool fdmux__is_peer_error(int error)
     case EMSGSIZE: /* longer than the path allows, ip(7) IP_MTU_DISCOVER */
     case ENETDOWN:
     case ENETUNREACH:
-#ifdef ENONET
+#if defined(ENONET)
     case ENONET:
 #endif
     case ENOPROTOOPT:
@@ -75,53 +69,19 @@ int fdmux__endpoint_tell_error(struct fdmux_loop *loop,
 
 /* ---- the error queue ----------------------------------------------------------- */
 
-#if defined(__linux__)
 struct report {
     union fdmux__sockaddr address; /* where the datagram was sent */
-    uint32_t address_size;
+    unsigned address_size;
     int error;
 };
-
-static int error_in(struct msghdr *header)
-{
-    for (struct cmsghdr *item = CMSG_FIRSTHDR(header); item != NULL;
-         item = CMSG_NXTHDR(header, item)) {
-        struct sock_extended_err report;
-
-        if ((item->cmsg_level != IPPROTO_IP || item->cmsg_type != IP_RECVERR) &&
-            (item->cmsg_level != IPPROTO_IPV6 || item->cmsg_type != IPV6_RECVERR))
-            continue;
-        memcpy(&report, CMSG_DATA(item), sizeof report);
-        /* Others are time stamps and notices of MSG_ZEROCOPY. */
-        if (report.ee_origin == SO_EE_ORIGIN_LOCAL ||
-            report.ee_origin == SO_EE_ORIGIN_ICMP ||
-            report.ee_origin == SO_EE_ORIGIN_ICMP6)
-            return (int)report.ee_errno;
-    }
-    return 0;
-}
 
 /* Take one report. Returns 0; -EAGAIN, if there is none. */
 static int take_report(const struct fdmux__endpoint *endpoint,
                        struct report *ret_report)
 {
-    alignas(16) unsigned char control[REPORT_CONTROL_SIZE];
-    struct iovec part = {.iov_len = 0}; /* the datagram itself is not asked for */
-    struct msghdr header = {
-        .msg_name = &ret_report->address,
-        .msg_namelen = sizeof ret_report->address,
-        .msg_iov = &part,
-        .msg_iovlen = 1,
-        .msg_control = control,
-        .msg_controllen = sizeof control,
-    };
-    int r = fdmux__sys_recvmsg(endpoint->fd, &header, MSG_ERRQUEUE);
-
-    if (r < 0)
-        return r;
-    ret_report->address_size = header.msg_namelen;
-    ret_report->error = error_in(&header);
-    return 0;
+    ret_report->address_size = sizeof ret_report->address;
+    return fdmux__sys_take_report(endpoint->fd, &ret_report->error,
+                                  &ret_report->address, &ret_report->address_size);
 }
 
 static int tell_report(struct fdmux_loop *loop, struct fdmux__endpoint *endpoint,
@@ -148,22 +108,14 @@ int fdmux__endpoint_read_errors(struct fdmux_loop *loop,
     int r = 0;
 
     /* A function may close the endpoint, and with it the descriptor. */
-    for (int i = 0; i < REPORTS_MAX && r >= 0 && endpoint->fd >= 0; i++) {
+    for (int i = 0; i < REPORTS_MAX && r >= 0 && fdmux__is_fd(endpoint->fd); i++) {
         if (take_report(endpoint, &report) < 0)
             break;
         told += report.error != 0;
         r = tell_report(loop, endpoint, &report);
     }
     /* The error that is left for the next call was told just now. */
-    if (told > 0 && endpoint->fd >= 0)
+    if (told > 0 && fdmux__is_fd(endpoint->fd))
         (void)fdmux__sys_get_option(endpoint->fd, SOL_SOCKET, SO_ERROR);
     return r;
 }
-#else
-int fdmux__endpoint_read_errors(struct fdmux_loop *loop,
-                                struct fdmux__endpoint *endpoint)
-{
-    (void)loop, (void)endpoint;
-    return 0; /* the next receive returns the error */
-}
-#endif

@@ -2,7 +2,6 @@
  *
  * An endpoint receives once in a batch, so that a busy one does not delay the others.
  * Where the kernel has no recvmmsg(2), it receives one by one. */
-#define _GNU_SOURCE
 #include "datagram.h"
 
 #include <errno.h>
@@ -25,15 +24,12 @@ static uint32_t capacity_of(uint32_t size_max)
     return capacity < FDMUX__BATCH_MAX ? (uint32_t)capacity : FDMUX__BATCH_MAX;
 }
 
-/* Reset the fields of the first messages that recvmmsg(2) has changed. */
+/* Reset the first messages, which a receive has changed. */
 static void reset(struct fdmux__inbox *inbox, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
-        struct msghdr *header = &inbox->messages[i].header;
-
-        header->msg_namelen = sizeof inbox->addresses[i];
-        header->msg_controllen = sizeof inbox->control[i];
-        header->msg_flags = 0;
+        fdmux__message_reset(&inbox->messages[i], sizeof inbox->addresses[i],
+                             inbox->control[i], sizeof inbox->control[i]);
     }
 }
 
@@ -47,14 +43,10 @@ void fdmux__inbox_prepare(struct fdmux__inbox *inbox, uint32_t size_max)
     }
     inbox->size_max = size_max;
     for (uint32_t i = 0; i < capacity; i++) {
-        struct msghdr *header = &inbox->messages[i].header;
-
-        inbox->parts[i].iov_base = inbox->memory + i * ((size_t)size_max + PART_GAP);
-        inbox->parts[i].iov_len = size_max;
-        header->msg_name = &inbox->addresses[i];
-        header->msg_iov = &inbox->parts[i];
-        header->msg_iovlen = 1;
-        header->msg_control = inbox->control[i];
+        inbox->parts[i].base = inbox->memory + i * ((size_t)size_max + PART_GAP);
+        inbox->parts[i].size = size_max;
+        fdmux__message_set(&inbox->messages[i], &inbox->parts[i], &inbox->addresses[i],
+                           sizeof inbox->addresses[i]);
     }
     reset(inbox, capacity);
 }
@@ -68,9 +60,8 @@ static int receive_singly(struct fdmux_loop *loop, struct fdmux__endpoint *endpo
     int r = 0;
 
     while (received < count && r >= 0) {
-        r = fdmux__sys_recvmsg(endpoint->fd, &messages[received].header, 0);
-        if (r >= 0)
-            messages[received++].length = (unsigned)r;
+        r = fdmux__sys_receive_one(endpoint->fd, &messages[received]);
+        received += r >= 0;
     }
     if (received == 0)
         return r;
@@ -87,11 +78,11 @@ static int receive_messages(struct fdmux_loop *loop, struct fdmux__endpoint *end
     struct fdmux__message *messages = shared->inbox.messages;
     int r = -ENOSYS;
 
-    if (shared->has_recvmmsg)
-        r = fdmux__sys_recvmmsg(endpoint->fd, messages, count);
-    if (shared->has_recvmmsg && (r == -ENOSYS || r == -EPERM))
-        shared->has_recvmmsg = false;
-    if (!shared->has_recvmmsg)
+    if (shared->has_receive_many)
+        r = fdmux__sys_receive_many(endpoint->fd, messages, count);
+    if (shared->has_receive_many && (r == -ENOSYS || r == -EPERM))
+        shared->has_receive_many = false;
+    if (!shared->has_receive_many)
         r = receive_singly(loop, endpoint, messages, count);
     shared->inbox.used = r < 0 ? 1 : (uint32_t)r;
     return r;
@@ -106,20 +97,20 @@ static uint32_t describe(struct fdmux__inbox *inbox, uint32_t index, uint32_t co
 {
     struct fdmux__message *message = &inbox->messages[index];
     struct fdmux_datagram *first = &inbox->datagrams[count];
-    const unsigned char *data = inbox->parts[index].iov_base;
-    uint32_t rest = message->length;
+    const unsigned char *data = inbox->parts[index].base;
+    uint32_t rest = fdmux__message_length(message);
     uint32_t size;
 
     *first = (struct fdmux_datagram){.data = data, .length = rest};
-    if (message->header.msg_namelen > 0) {
+    if (fdmux__message_address_size(message) > 0) {
         first->address = &inbox->addresses[index];
-        first->address_size = (uint16_t)message->header.msg_namelen;
+        first->address_size = (uint16_t)fdmux__message_address_size(message);
     }
-    if ((message->header.msg_flags & MSG_TRUNC) != 0)
+    if (fdmux__message_is_truncated(message))
         first->flags |= FDMUX_DATAGRAM_TRUNCATED;
-    size = message->header.msg_controllen == 0
-               ? 0
-               : fdmux__control_read(&message->header, &inbox->locals[index], first);
+    size = fdmux__message_has_aside(message)
+               ? fdmux__control_read(message, &inbox->locals[index], first)
+               : 0;
     if (!is_joined || size == 0 || size >= rest)
         return count + 1;
     for (uint32_t i = 0; rest > 0 && i < FDMUX__SEGMENTS_MAX; i++) {

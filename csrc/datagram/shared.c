@@ -4,11 +4,9 @@
  * before the wait (recycle slots), after io (run pending endpoints), and when it
  * closes.
  */
-#define _GNU_SOURCE
 #include "datagram.h"
 
 #include <errno.h>
-#include <netinet/udp.h>
 
 #define PROBE_SEGMENT 1200
 
@@ -103,39 +101,42 @@ int fdmux__endpoint_deliver(struct fdmux_loop *loop, struct fdmux__endpoint *end
 /* ---- features ------------------------------------------------------------------ */
 
 /* What a socket made for that can do. Returns FDMUX_DATAGRAM_CAN_ bits. */
-static int probe(int fd)
+static int probe(fdmux_fd fd)
 {
-    struct fdmux__message message = {{0}, 0};
+    struct fdmux__message message;
+    struct fdmux__part part = {.size = 0};
     int features = 0;
-    int r = fdmux__sys_recvmmsg(fd, &message, 1);
+    int r;
+
+    fdmux__message_set(&message, &part, NULL, 0);
+    r = fdmux__sys_receive_many(fd, &message, 1);
 
     if (r != -ENOSYS && r != -EPERM)
         features |= FDMUX_DATAGRAM_CAN_BATCH;
-#if defined(UDP_SEGMENT)
-    if (fdmux__sys_set_option(fd, IPPROTO_UDP, UDP_SEGMENT, PROBE_SEGMENT) == 0)
+    if (fdmux__sys_check_segments(fd, PROBE_SEGMENT) == 0)
         features |= FDMUX_DATAGRAM_CAN_GSO;
-    if (fdmux__sys_set_option(fd, IPPROTO_UDP, UDP_GRO, 1) == 0)
+    if (fdmux__sys_want_joined(fd) == 0)
         features |= FDMUX_DATAGRAM_CAN_GRO;
-#endif
     return features;
 }
 
-static int open_probe(void)
+static int open_probe(fdmux_fd *ret_fd)
 {
-    int fd = fdmux__sys_socket(AF_INET, SOCK_DGRAM);
+    int r = fdmux__sys_socket(AF_INET, SOCK_DGRAM, ret_fd);
 
-    return fd == -EAFNOSUPPORT ? fdmux__sys_socket(AF_INET6, SOCK_DGRAM) : fd;
+    return r == -EAFNOSUPPORT ? fdmux__sys_socket(AF_INET6, SOCK_DGRAM, ret_fd) : r;
 }
 
 int fdmux__datagrams_probe(struct fdmux__datagrams *shared)
 {
-    int fd;
+    fdmux_fd fd;
+    int r;
 
     if (shared->features >= 0)
         return shared->features;
-    fd = open_probe();
-    if (fd < 0)
-        return fd; /* asked again by the next call */
+    r = open_probe(&fd);
+    if (r < 0)
+        return r; /* asked again by the next call */
     shared->features = probe(fd);
     shared->has_gso = (shared->features & FDMUX_DATAGRAM_CAN_GSO) != 0;
     (void)fdmux__sys_close(fd); /* close(2): released in any case */
@@ -199,7 +200,7 @@ int fdmux__datagrams_get(struct fdmux_loop *loop, struct fdmux__datagrams **ret_
     }
     shared->first_pending = shared->first_retired = FDMUX__SLOT_NONE;
     shared->features = -1;
-    shared->has_recvmmsg = shared->has_sendmmsg = true;
+    shared->has_receive_many = shared->has_send_many = true;
     fdmux__slots_init(&shared->endpoints, FDMUX__KIND_DATAGRAM,
                       sizeof(struct fdmux__endpoint), loop->ios.first_generation);
     loop->extensions[FDMUX__DATAGRAMS] = (struct fdmux__extension){&hooks, shared};

@@ -45,20 +45,16 @@ static void fill_one(const struct sending *sending, uint32_t index,
                      const struct fdmux_datagram *datagram, uint32_t offset)
 {
     struct fdmux__outbox *outbox = &sending->shared->outbox;
-    struct msghdr *header = &outbox->messages[index].header;
     uint32_t size = piece_size(sending, datagram, offset);
     uint16_t segment = size > datagram->segment_size ? datagram->segment_size : 0;
 
     outbox->parts[index] =
-        (struct iovec){(void *)((uintptr_t)datagram->data + offset), size};
-    *header = (struct msghdr){
-        .msg_name = (void *)(uintptr_t)datagram->address,
-        .msg_namelen = datagram->address == NULL ? 0 : datagram->address_size,
-        .msg_iov = &outbox->parts[index],
-        .msg_iovlen = 1,
-    };
+        (struct fdmux__part){(void *)((uintptr_t)datagram->data + offset), size};
+    fdmux__message_set(&outbox->messages[index], &outbox->parts[index],
+                       datagram->address, datagram->address_size);
     if (segment != 0 || datagram->local != NULL)
-        fdmux__control_write(header, outbox->control[index], datagram, segment);
+        fdmux__control_write(&outbox->messages[index], outbox->control[index], datagram,
+                             segment);
 }
 
 /* Advance past a piece. */
@@ -81,8 +77,7 @@ static uint32_t fill(const struct sending *sending, struct fdmux__progress progr
         const struct fdmux_datagram *datagram = &sending->datagrams[progress.index];
 
         fill_one(sending, used, datagram, progress.offset);
-        advance(sending, &progress,
-                (uint32_t)sending->shared->outbox.parts[used].iov_len);
+        advance(sending, &progress, (uint32_t)sending->shared->outbox.parts[used].size);
         used++;
     }
     return used;
@@ -97,7 +92,7 @@ static int send_singly(const struct sending *sending, uint32_t count)
     int r = 0;
 
     while (sent < count && r >= 0) {
-        r = fdmux__sys_send_message(sending->endpoint->fd, &messages[sent].header);
+        r = fdmux__sys_send_one(sending->endpoint->fd, &messages[sent]);
         sent += r >= 0;
     }
     return sent > 0 ? (int)sent : r;
@@ -108,12 +103,12 @@ static int send_messages(const struct sending *sending, uint32_t count)
     struct fdmux__datagrams *shared = sending->shared;
     int r;
 
-    if (count == 1 || !shared->has_sendmmsg)
+    if (count == 1 || !shared->has_send_many)
         return send_singly(sending, count);
-    r = fdmux__sys_sendmmsg(sending->endpoint->fd, shared->outbox.messages, count);
+    r = fdmux__sys_send_many(sending->endpoint->fd, shared->outbox.messages, count);
     if (r != -ENOSYS)
         return r;
-    shared->has_sendmmsg = false;
+    shared->has_send_many = false;
     return send_singly(sending, count);
 }
 
@@ -123,7 +118,7 @@ static void count_sent(const struct sending *sending, struct fdmux__progress *pr
     struct fdmux_datagram_stats *stats = &sending->endpoint->stats;
 
     for (uint32_t i = 0; i < count; i++) {
-        uint32_t size = (uint32_t)sending->shared->outbox.parts[i].iov_len;
+        uint32_t size = (uint32_t)sending->shared->outbox.parts[i].size;
         uint32_t segment = sending->datagrams[progress->index].segment_size;
 
         stats->sent += segment == 0 || size == 0 ? 1 : (size + segment - 1) / segment;
@@ -141,7 +136,7 @@ static bool refuses_segments(struct sending *sending, int error)
 {
     const struct fdmux__outbox *outbox = &sending->shared->outbox;
 
-    if (!sending->has_gso || outbox->messages[0].header.msg_control == NULL ||
+    if (!sending->has_gso || !fdmux__message_has_aside(&outbox->messages[0]) ||
         (error != EINVAL && error != EIO && error != EMSGSIZE && error != EOPNOTSUPP))
         return false;
     sending->has_gso = false;

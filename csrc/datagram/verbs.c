@@ -136,9 +136,9 @@ int fdmux_datagram_fd(struct fdmux_loop *loop, uint64_t token)
     struct fdmux__endpoint *endpoint;
     int r = fdmux__endpoint_find(loop, token, &endpoint);
 
-    if (r == 0 && endpoint->fd < 0)
+    if (r == 0 && !fdmux__is_fd(endpoint->fd))
         r = -EIDRM;
-    return r < 0 ? r : endpoint->fd;
+    return r < 0 ? r : fdmux__fd_result(endpoint->fd);
 }
 
 int fdmux_datagram_set_handler(struct fdmux_loop *loop, uint64_t token,
@@ -188,7 +188,7 @@ int fdmux_datagram_stats(struct fdmux_loop *loop, uint64_t token,
     *stats = endpoint->stats;
     stats->struct_size = sizeof *stats;
     stats->kernel_dropped =
-        endpoint->fd < 0 ? 0 : fdmux__sys_socket_drops(endpoint->fd);
+        !fdmux__is_fd(endpoint->fd) ? 0 : fdmux__sys_socket_drops(endpoint->fd);
     stats->queued = endpoint->queued;
     stats->queued_count = endpoint->queued_count;
     return 0;

@@ -45,6 +45,18 @@ extern "C" {
 #pragma GCC diagnostic ignored "-Wshadow" /* a struct and a function of one name */
 #endif
 
+/* What the system calls a descriptor: a small number, or a socket of Winsock, which
+ * loops on Windows watch (winsock2.h: UINT_PTR). Functions that return one return an
+ * int, or -errno: handles of Windows have 32 bits that count, also in programs of 64
+ * ("Interprocess Communication Between 32-bit and 64-bit Applications" of Microsoft).
+ */
+#if defined(_WIN32)
+typedef uintptr_t fdmux_fd;
+#else
+typedef int fdmux_fd;
+#endif
+#define FDMUX_NO_FD ((fdmux_fd) - 1)
+
 /* cffi:begin */
 
 #define FDMUX_ABI_MAJOR 1
@@ -116,7 +128,8 @@ struct fdmux_loop_options {
 
 struct fdmux_io_options {
     size_t struct_size;
-    int fd; /* open, or -1 for none yet; stays the caller's; never closed here */
+    fdmux_fd fd; /* open, or FDMUX_NO_FD for none yet; stays the caller's; never closed
+                    here */
     uint32_t events; /* readiness and options; 0 watches nothing until updated */
     fdmux_io_fn fn; /* NULL with FDMUX_COLLECT */
     void *userdata; /* given back to fn and destroyed */
@@ -350,7 +363,7 @@ FDMUX_API int fdmux_io_update(struct fdmux_loop *loop, uint64_t io, uint32_t eve
 /* Watch `fd` for `events` instead, after a reconnect, even if it has the same number:
  * the kernel's entry is made again. With -1 the watcher watches nothing until the next
  * call. Returns 0 or as fdmux_io_add; a failure changes nothing. */
-FDMUX_API int fdmux_io_replace_fd(struct fdmux_loop *loop, uint64_t io, int fd,
+FDMUX_API int fdmux_io_replace_fd(struct fdmux_loop *loop, uint64_t io, fdmux_fd fd,
                                   uint32_t events);
 
 /* Get the descriptor of a watcher. Returns it, or -EBADF if it has none: none yet, or

@@ -117,7 +117,7 @@ FDMUX_API int fdmux_stream_total_max(struct fdmux_loop *loop, size_t bytes_max);
  * On success the stream owns `fd` and closes it when it ends (but see BORROW). The
  * stream may become edge-triggered, so a later fdmux_io_add of the same descriptor may
  * return -EEXIST. Returns 0, -EBADF, -ENOMEM, or as fdmux_io_add. */
-FDMUX_API int fdmux_stream_add(struct fdmux_loop *loop, int fd,
+FDMUX_API int fdmux_stream_add(struct fdmux_loop *loop, fdmux_fd fd,
                                const struct fdmux_stream_options *options,
                                uint64_t *ret_stream);
 
@@ -128,14 +128,14 @@ FDMUX_API int fdmux_stream_add(struct fdmux_loop *loop, int fd,
  * backs off: REFUSED is delivered once, and it retries when a stream of the loop
  * closes, or after 250 ms, then 500 ms, then each second. Returns as fdmux_stream_add.
  * */
-FDMUX_API int fdmux_stream_listen(struct fdmux_loop *loop, int fd,
+FDMUX_API int fdmux_stream_listen(struct fdmux_loop *loop, fdmux_fd fd,
                                   const struct fdmux_stream_options *options,
                                   uint64_t *ret_stream);
 
 /* Make a stream of a non-blocking socket on which connect(2) has returned EINPROGRESS
  * or 0. CONNECTED follows, or CLOSED with the error. Ownership and result as
  * fdmux_stream_add. */
-FDMUX_API int fdmux_stream_connect(struct fdmux_loop *loop, int fd,
+FDMUX_API int fdmux_stream_connect(struct fdmux_loop *loop, fdmux_fd fd,
                                    const struct fdmux_stream_options *options,
                                    uint64_t *ret_stream);
 
@@ -257,11 +257,11 @@ FDMUX_API int fdmux_stream_set_prefetch(struct fdmux_loop *loop, fdmux_stream_fn
 struct fdmux_stream_api {
     size_t struct_size;
     int (*total_max)(struct fdmux_loop *loop, size_t bytes_max);
-    int (*add)(struct fdmux_loop *loop, int fd,
+    int (*add)(struct fdmux_loop *loop, fdmux_fd fd,
                const struct fdmux_stream_options *options, uint64_t *ret_stream);
-    int (*listen)(struct fdmux_loop *loop, int fd,
+    int (*listen)(struct fdmux_loop *loop, fdmux_fd fd,
                   const struct fdmux_stream_options *options, uint64_t *ret_stream);
-    int (*connect)(struct fdmux_loop *loop, int fd,
+    int (*connect)(struct fdmux_loop *loop, fdmux_fd fd,
                    const struct fdmux_stream_options *options, uint64_t *ret_stream);
     int (*listen_at)(struct fdmux_loop *loop,
                      const struct fdmux_stream_address *address,

@@ -6,7 +6,8 @@
 #include "aio_loop.h"
 
 #include <math.h>
-#include <time.h>
+
+#include "system.h"
 
 /* asyncio's MAXIMUM_SELECT_TIMEOUT. */
 #define WAIT_MAX (24 * 3600.0)
@@ -27,14 +28,6 @@
 #define HAND_OVER_NS 50000
 
 /* ---- other threads --------------------------------------------------------------- */
-
-static int64_t monotonic_ns(void)
-{
-    struct timespec now;
-
-    (void)clock_gettime(CLOCK_MONOTONIC, &now); /* it exists on Linux */
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
 
 /* Is threading.active_count() more than 1? Returns 1 or 0, or -1 with an exception: a
  * signal handler may raise in it. */
@@ -62,7 +55,7 @@ static int has_other_threads(void)
 static int offer_gil(struct aio_loop *loop)
 {
     const struct timespec moment = {.tv_nsec = HAND_OVER_NS};
-    int64_t now = monotonic_ns();
+    int64_t now = system_monotonic_ns();
     PyThreadState *state;
     int is_shared;
 

@@ -2,8 +2,7 @@
  *
  * Debug mode, and what a program has overridden, is asked in Python. */
 #include "aio_loop.h"
-
-#include <time.h>
+#include "system.h"
 
 /* ---- scheduling ------------------------------------------------------------------ */
 
@@ -222,16 +221,11 @@ PyObject *aio_call_at(PyObject *self, PyObject *const *args, Py_ssize_t count,
 /* time.monotonic, to the last bit: programs compare the two. */
 static double clock_now(void)
 {
-    struct timespec now;
+    int64_t now_ns = system_monotonic_ns();
 
-#if defined(__APPLE__)
-    clock_gettime(CLOCK_UPTIME_RAW, &now); /* mach_absolute_time, as Python */
-#else
-    clock_gettime(CLOCK_MONOTONIC, &now); /* it cannot fail: the clock exists */
-#endif
-    if (now.tv_nsec == 0)
-        return (double)now.tv_sec;
-    return (double)((int64_t)now.tv_sec * NS_PER_S + now.tv_nsec) / 1e9;
+    if (now_ns % NS_PER_S == 0)
+        return (double)(now_ns / NS_PER_S);
+    return (double)now_ns / 1e9;
 }
 
 PyObject *aio_loop_time(PyObject *self, PyObject *unused)

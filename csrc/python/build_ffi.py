@@ -26,6 +26,7 @@ def main() -> None:
     """Do what the command line says."""
     out, *headers = map(Path, sys.argv[1:])
     ffi = cffi.FFI()
+    ffi.cdef("typedef int... fdmux_fd;")  # the compiler knows its size
     ffi.cdef("\n".join(declarations(header) for header in headers))
     ffi.set_source(
         "fdmux._ffi", "".join(f'#include "{header.name}"\n' for header in headers)

@@ -7,7 +7,6 @@
  * anew. */
 #include "datagram_object.h"
 
-#include <arpa/inet.h>
 #include <stddef.h>
 #include <string.h>
 

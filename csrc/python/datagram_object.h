@@ -7,9 +7,7 @@
 #define FDMUX_DATAGRAM_OBJECT_H
 
 #include "delivery.h"
-
-#include <netinet/in.h>
-#include <sys/un.h>
+#include "system.h"
 
 #define ENDPOINT_FULL 101 /* to the owner: more than queue_high bytes are queued */
 #define ENDPOINT_BATCH_MAX 64 /* datagrams that are gathered, and sent together */

@@ -176,7 +176,7 @@ PyObject *endpoint_bind(PyObject *self, PyObject *args)
     return delivery_new_ref(Py_None);
 }
 
-static int start(struct endpoint_object *endpoint, int fd,
+static int start(struct endpoint_object *endpoint, fdmux_fd fd,
                  struct fdmux_datagram_options *options)
 {
     struct fdmux_loop *loop = endpoint->delivery->loop;
@@ -214,7 +214,7 @@ PyObject *endpoint_open(PyObject *self, PyObject *args)
         endpoint->token == 0) {
         memcpy(&options, given.buf, sizeof options);
         endpoint->family = family;
-        r = start(endpoint, fd, &options);
+        r = start(endpoint, (fdmux_fd)fd, &options);
     }
     PyBuffer_Release(&given);
     return PyLong_FromLong(r);

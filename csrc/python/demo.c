@@ -4,7 +4,6 @@
 #include "demo.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 
@@ -20,10 +19,10 @@ struct fdmux_py_demo {
     struct fdmux_loop *loop;
     uint64_t io;
     uint64_t timer;
-    pthread_t thread;
+    struct fdmux__thread thread;
     bool has_thread;
-    int read_fd;
-    int write_fd;
+    fdmux_fd read_fd;
+    fdmux_fd write_fd;
     struct demo_call calls[FDMUX_PY_DEMO_CALLS];
     atomic_uint_least64_t posted; /* accepted by the loop */
     atomic_uint_least64_t bytes;
@@ -81,7 +80,7 @@ static void count_destroyed(void *userdata)
 
 /* The thread. It writes a byte before each posted call, so that both kinds of events
  * come in turn. */
-static void *write_and_post(void *userdata)
+static void write_and_post(void *userdata)
 {
     struct fdmux_py_demo *demo = userdata;
 
@@ -94,13 +93,12 @@ static void *write_and_post(void *userdata)
         atomic_fetch_add(&demo->posted, 1);
     }
     (void)fdmux__sys_close(demo->write_fd); /* nothing is left to flush */
-    demo->write_fd = -1;
-    return NULL;
+    demo->write_fd = FDMUX_NO_FD;
 }
 
 static int watch_pipe(struct fdmux_py_demo *demo)
 {
-    int fds[2];
+    fdmux_fd fds[2];
     int r = fdmux__sys_pipe(fds);
 
     if (r < 0)
@@ -139,7 +137,7 @@ static int start_timer(struct fdmux_py_demo *demo)
 
 static int start_thread(struct fdmux_py_demo *demo)
 {
-    int r = -pthread_create(&demo->thread, NULL, write_and_post, demo);
+    int r = fdmux__sys_thread_start(&demo->thread, write_and_post, demo);
 
     demo->has_thread = r == 0;
     return r;
@@ -153,8 +151,8 @@ int fdmux_py_demo_start(struct fdmux_loop *loop, struct fdmux_py_demo **ret_demo
     if (demo == NULL)
         return -ENOMEM;
     demo->loop = loop;
-    demo->read_fd = -1;
-    demo->write_fd = -1;
+    demo->read_fd = FDMUX_NO_FD;
+    demo->write_fd = FDMUX_NO_FD;
     r = watch_pipe(demo);
     if (r >= 0)
         r = start_timer(demo);
@@ -184,16 +182,16 @@ void fdmux_py_demo_count(struct fdmux_py_demo *demo,
 int fdmux_py_demo_stop(struct fdmux_py_demo *demo)
 {
     if (demo->has_thread)
-        (void)pthread_join(demo->thread, NULL); /* 0: our thread, joined once */
+        fdmux__sys_thread_join(&demo->thread);
     demo->has_thread = false;
     if (atomic_load(&demo->called) + atomic_load(&demo->dropped) <
         atomic_load(&demo->posted))
         return -EBUSY;
     (void)fdmux_timer_remove(demo->loop, demo->timer); /* closed: removed already */
     (void)fdmux_io_remove(demo->loop, demo->io);
-    if (demo->read_fd >= 0)
+    if (fdmux__is_fd(demo->read_fd))
         (void)fdmux__sys_close(demo->read_fd); /* nothing is left to flush */
-    if (demo->write_fd >= 0)
+    if (fdmux__is_fd(demo->write_fd))
         (void)fdmux__sys_close(demo->write_fd);
     fdmux__sys_free(demo);
     return 0;

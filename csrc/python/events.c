@@ -6,7 +6,8 @@
 #include "frames.h"
 
 #include <errno.h>
-#include <sys/ioctl.h>
+
+#include "system.h"
 
 /* After a receive of this size or more, the next one asks the kernel how many bytes
  * there are and receives into a bytes object of that size: copying would cost more than
@@ -117,10 +118,10 @@ static int receive_large(struct stream_object *stream, void **ret_buffer,
                          size_t *ret_size)
 {
     struct delivery *delivery = stream->delivery;
-    int available = 0;
     int fd = fdmux_stream_fd(delivery->loop, stream->token);
+    int available = fd < 0 ? 0 : system_available((fdmux_fd)fd);
 
-    if (fd < 0 || ioctl(fd, FIONREAD, &available) < 0 || available < LARGE_SIZE)
+    if (available < LARGE_SIZE)
         return 0; /* receive into the core's buffer */
     if ((size_t)available > *ret_size)
         available = (int)*ret_size;

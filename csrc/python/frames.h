@@ -2,8 +2,9 @@
 #ifndef FDMUX_PYTHON_FRAMES_H
 #define FDMUX_PYTHON_FRAMES_H
 
+#include "stream_object.h" /* first: Python.h chooses what libc declares */
+
 #include "fdmux_frame.h"
-#include "stream_object.h"
 
 /* Call the handler with the list of complete frames. Returns its result, or NULL with
  * an exception. `*ret_error` is the error of the framer, or 0. */

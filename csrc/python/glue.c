@@ -13,7 +13,7 @@
 /* proc(5), fs.nr_open: Linux allows 2^20 descriptors unless told otherwise. */
 #define FD_MAX INT32_C(0x00ffffff)
 
-int64_t fdmux_py_io_add(struct fdmux_loop *loop, int fd, uint32_t events)
+int64_t fdmux_py_io_add(struct fdmux_loop *loop, fdmux_fd fd, uint32_t events)
 {
     struct fdmux_io_options options = {
         .struct_size = sizeof options,
@@ -23,7 +23,7 @@ int64_t fdmux_py_io_add(struct fdmux_loop *loop, int fd, uint32_t events)
     uint64_t token;
     int r;
 
-    if (fd < 0)
+    if (!fdmux__is_fd(fd))
         return -EBADF;
     if (fd > FD_MAX)
         return -EMFILE;

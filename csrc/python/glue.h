@@ -11,7 +11,7 @@
 /* cffi:begin */
 
 /* Add a collected watcher for Python. Returns its token, which is > 0, or -errno. */
-int64_t fdmux_py_io_add(struct fdmux_loop *loop, int fd, uint32_t events);
+int64_t fdmux_py_io_add(struct fdmux_loop *loop, fdmux_fd fd, uint32_t events);
 
 /* The arguments of a selector's wait; made once, and again when it needs more room. */
 struct fdmux_py_batch {

@@ -94,11 +94,7 @@ PyObject *stream_bind(PyObject *self, PyObject *args)
     return delivery_new_ref(Py_None);
 }
 
-typedef int (*start_fn)(struct fdmux_loop *loop, int fd,
-                        const struct fdmux_stream_options *options,
-                        uint64_t *ret_stream);
-
-static int start(struct stream_object *stream, const char *kind, int fd,
+static int start(struct stream_object *stream, const char *kind, fdmux_fd fd,
                  struct fdmux_stream_options *options)
 {
     struct fdmux_loop *loop = stream->delivery->loop;
@@ -137,7 +133,7 @@ PyObject *stream_open(PyObject *self, PyObject *args)
     if (given.len == (Py_ssize_t)sizeof options && stream->delivery != NULL &&
         stream->token == 0) {
         memcpy(&options, given.buf, sizeof options);
-        r = start(stream, kind, fd, &options);
+        r = start(stream, kind, (fdmux_fd)fd, &options);
     }
     PyBuffer_Release(&given);
     return PyLong_FromLong(r);

@@ -91,7 +91,7 @@ void fdmux__listeners_retry(struct fdmux_loop *loop)
 
 /* What accept(2) returned: the socket, and the address of the peer. */
 struct connection {
-    int fd;
+    fdmux_fd fd;
     unsigned peer_size;
     unsigned char peer[FDMUX__PEER_MAX];
 };
@@ -145,21 +145,22 @@ int fdmux__stream_accept(struct fdmux_loop *loop, struct fdmux__stream *listener
 
     for (int i = 0; i < ACCEPT_MAX && r >= 0; i++) {
         struct connection accepted = {.peer_size = sizeof accepted.peer};
-        int fd;
 
         if (!fdmux__stream_is_reading(loop, listener))
             break; /* level-triggered: the next wait reports it again */
-        fd = accepted.fd =
-            fdmux__sys_accept(listener->fd, accepted.peer, &accepted.peer_size);
-        if (fd == -EAGAIN) {
+        r = fdmux__sys_accept(listener->fd, &accepted.fd, accepted.peer,
+                              &accepted.peer_size);
+        if (r == -EAGAIN) {
             /* accept(2) reserves a descriptor before it looks for a connection. */
             end_back_off(loop, listener);
-            break;
+            return 0;
         }
-        if (fd < 0 && is_connection_error(fd))
+        if (r < 0 && !is_connection_error(r))
+            return fail(loop, listener, r);
+        if (r < 0) {
+            r = 0;
             continue;
-        if (fd < 0)
-            return fail(loop, listener, fd);
+        }
         end_back_off(loop, listener);
         r = fdmux__fn_result(loop, admit(loop, listener, &accepted));
     }

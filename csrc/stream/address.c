@@ -2,7 +2,6 @@
  *
  * Passes them to fdmux_stream_listen or fdmux_stream_connect. Addresses are numeric,
  * since resolving a name blocks. */
-#define _GNU_SOURCE
 #include "stream.h"
 
 #include <errno.h>
@@ -28,10 +27,11 @@ static int parse(const struct fdmux_stream_address *address,
     return fdmux__sockaddr_parse(address->host, address->port, ret_address, ret_size);
 }
 
-/* Parse the address and make a socket for it. Returns the descriptor or -errno. */
+/* Parse the address and make a socket for it. Returns 0 or -errno. */
 static int open_socket(const struct fdmux_stream_address *address,
                        const struct fdmux_stream_options *options,
-                       union fdmux__sockaddr *ret_address, socklen_t *ret_size)
+                       union fdmux__sockaddr *ret_address, socklen_t *ret_size,
+                       fdmux_fd *ret_fd)
 {
     int r = parse(address, ret_address, ret_size);
 
@@ -39,18 +39,20 @@ static int open_socket(const struct fdmux_stream_address *address,
         r = fdmux__stream_check_options(options);
     if (r == 0 && (options->flags & FDMUX_STREAM_BORROW) != 0)
         r = -EINVAL; /* nobody would close this socket */
-    return r < 0 ? r : fdmux__sys_socket(ret_address->generic.sa_family, SOCK_STREAM);
+    return r < 0
+               ? r
+               : fdmux__sys_socket(ret_address->generic.sa_family, SOCK_STREAM, ret_fd);
 }
 
-static int bind_and_listen(int fd, const struct fdmux_stream_address *address,
+static int bind_and_listen(fdmux_fd fd, const struct fdmux_stream_address *address,
                            const union fdmux__sockaddr *where, socklen_t size)
 {
     int r = 0;
 
     if (address->host != NULL)
-        r = fdmux__sys_set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+        r = fdmux__sys_reuse_address(fd);
     if (r == 0 && (address->flags & FDMUX_STREAM_REUSE_PORT) != 0)
-        r = fdmux__sys_set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+        r = fdmux__sys_reuse_port(fd);
     if (r == 0)
         r = fdmux__sys_bind(fd, &where->generic, size);
     if (r == 0)
@@ -65,11 +67,11 @@ int fdmux_stream_listen_at(struct fdmux_loop *loop,
 {
     union fdmux__sockaddr where;
     socklen_t size;
-    int fd = open_socket(address, options, &where, &size);
-    int r;
+    fdmux_fd fd;
+    int r = open_socket(address, options, &where, &size, &fd);
 
-    if (fd < 0)
-        return fd;
+    if (r < 0)
+        return r;
     r = bind_and_listen(fd, address, &where, size);
     if (r == 0)
         r = fdmux_stream_listen(loop, fd, options, ret_stream);
@@ -85,11 +87,11 @@ int fdmux_stream_connect_to(struct fdmux_loop *loop,
 {
     union fdmux__sockaddr where;
     socklen_t size;
-    int fd = open_socket(address, options, &where, &size);
-    int r;
+    fdmux_fd fd;
+    int r = open_socket(address, options, &where, &size, &fd);
 
-    if (fd < 0)
-        return fd;
+    if (r < 0)
+        return r;
     r = fdmux__sys_connect(fd, &where.generic, size);
     /* connect(2): after EINTR the attempt goes on, as after EINPROGRESS. */
     if (r == 0 || r == -EINPROGRESS || r == -EINTR)

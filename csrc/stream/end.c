@@ -43,12 +43,12 @@ static void uncount_connection(struct fdmux__hub *hub,
 
 void fdmux__stream_release_fd(struct fdmux_loop *loop, struct fdmux__stream *stream)
 {
-    if (stream->fd < 0)
+    if (!fdmux__is_fd(stream->fd))
         return;
     (void)fdmux_io_remove(loop, stream->io); /* -ESTALE when the loop is closing */
     if ((stream->state & FDMUX__STREAM_BORROWED) == 0)
         (void)fdmux__sys_close(stream->fd); /* close(2): released in any case */
-    stream->fd = -1;
+    stream->fd = FDMUX_NO_FD;
 }
 
 static void release(struct fdmux_loop *loop, struct fdmux__hub *hub,

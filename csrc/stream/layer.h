@@ -11,7 +11,7 @@
 struct fdmux_loop;
 struct fdmux__hub;
 struct fdmux__stream;
-struct iovec;
+struct fdmux__part;
 
 /* Results are those of the functions of streams: negative ends the batch, except that
  * of `send`, which fdmux_stream_write returns. */
@@ -20,7 +20,7 @@ struct fdmux__layer_hooks {
     /* The stream was on the pending list, and has not failed. */
     int (*proceed)(struct fdmux_loop *loop, struct fdmux__stream *stream);
     int (*send)(struct fdmux_loop *loop, struct fdmux__stream *stream,
-                const struct iovec *parts, int count);
+                const struct fdmux__part *parts, int count);
     /* The stream's queue has become empty. */
     int (*drained)(struct fdmux_loop *loop, struct fdmux__stream *stream);
     void (*shutdown)(struct fdmux_loop *loop, struct fdmux__stream *stream);

@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/uio.h>
 
 #include "../platform/sys.h"
 
@@ -113,17 +112,17 @@ static int append(struct fdmux_loop *loop, struct fdmux__stream *stream,
 
 /* Queue the parts without their first `sent` bytes. */
 static int append_rest(struct fdmux_loop *loop, struct fdmux__stream *stream,
-                       const struct iovec *parts, int count, size_t sent)
+                       const struct fdmux__part *parts, int count, size_t sent)
 {
     int r = 0;
 
     for (int i = 0; i < count && r == 0; i++) {
-        size_t skip = sent < parts[i].iov_len ? sent : parts[i].iov_len;
+        size_t skip = sent < parts[i].size ? sent : parts[i].size;
 
         sent -= skip;
-        if (skip < parts[i].iov_len)
-            r = append(loop, stream, (const char *)parts[i].iov_base + skip,
-                       parts[i].iov_len - skip);
+        if (skip < parts[i].size)
+            r = append(loop, stream, (const char *)parts[i].base + skip,
+                       parts[i].size - skip);
     }
     return r;
 }
@@ -152,12 +151,12 @@ void fdmux__stream_retry_send(struct fdmux_loop *loop, struct fdmux__stream *str
 /* Returns how many bytes the kernel took, 0 if none, or the error that ends the stream.
  */
 static int send_parts(struct fdmux_loop *loop, struct fdmux__stream *stream,
-                      struct iovec *parts, int count)
+                      struct fdmux__part *parts, int count)
 {
     int r;
 
     do {
-        r = fdmux__sys_sendmsg(stream->fd, parts, count);
+        r = fdmux__sys_send(stream->fd, parts, count);
     } while (r == -EINTR);
     if (r == -ENOBUFS || r == -ENOMEM)
         wait_for_buffers(loop, stream);
@@ -170,12 +169,12 @@ static int send_parts(struct fdmux_loop *loop, struct fdmux__stream *stream,
     return r;
 }
 
-static size_t total_of(const struct iovec *parts, int count)
+static size_t total_of(const struct fdmux__part *parts, int count)
 {
     size_t total = 0;
 
     for (int i = 0; i < count; i++)
-        total += parts[i].iov_len;
+        total += parts[i].size;
     return total;
 }
 
@@ -188,7 +187,7 @@ void fdmux__stream_check_high_water(const struct fdmux_loop *loop,
 }
 
 int fdmux__stream_put(struct fdmux_loop *loop, struct fdmux__stream *stream,
-                      struct iovec *parts, int count)
+                      struct fdmux__part *parts, int count)
 {
     struct fdmux__hub *hub = fdmux__hub_of(loop);
     int sent = 0;
@@ -216,7 +215,7 @@ int fdmux__stream_put(struct fdmux_loop *loop, struct fdmux__stream *stream,
 }
 
 static int send_or_queue(struct fdmux_loop *loop, struct fdmux__stream *stream,
-                         struct iovec *parts, int count)
+                         struct fdmux__part *parts, int count)
 {
     if ((stream->state & (FDMUX__STREAM_SHUTTING | FDMUX__STREAM_CLOSING |
                           FDMUX__STREAM_LISTENER | FDMUX__STREAM_FAILED)) != 0)
@@ -226,7 +225,7 @@ static int send_or_queue(struct fdmux_loop *loop, struct fdmux__stream *stream,
 
 /* Counts as dropped whatever is neither sent nor queued. */
 int fdmux__stream_send(struct fdmux_loop *loop, struct fdmux__stream *stream,
-                       struct iovec *parts, int count)
+                       struct fdmux__part *parts, int count)
 {
     uint64_t before = stream->sent + stream->queue_count;
     int r;
@@ -279,12 +278,12 @@ static int check_low_water(struct fdmux_loop *loop, struct fdmux__stream *stream
 int fdmux__stream_flush(struct fdmux_loop *loop, struct fdmux__stream *stream)
 {
     struct fdmux__hub *hub = fdmux__hub_of(loop);
-    struct iovec part = {.iov_len = stream->queue_count};
+    struct fdmux__part part = {.size = stream->queue_count};
     int sent = 0;
     int r;
 
     if (stream->queue_count > 0) {
-        part.iov_base = stream->queue + stream->queue_first;
+        part.base = stream->queue + stream->queue_first;
         sent = send_parts(loop, stream, &part, 1);
     }
     if (sent < 0) {
@@ -310,7 +309,7 @@ int fdmux__stream_flush(struct fdmux_loop *loop, struct fdmux__stream *stream)
 int fdmux_stream_write(struct fdmux_loop *loop, uint64_t token, const void *data,
                        size_t length)
 {
-    struct iovec part = {(void *)(uintptr_t)data, length};
+    struct fdmux__part part = {(void *)(uintptr_t)data, length};
     struct fdmux__stream *stream;
     int r = fdmux__stream_find(loop, token, &stream);
 
@@ -333,7 +332,7 @@ static bool are_ops_valid(const struct fdmux_stream_write_op *ops, uint32_t coun
 int fdmux_stream_write_batch(struct fdmux_loop *loop,
                              const struct fdmux_stream_write_op *ops, uint32_t count)
 {
-    struct iovec parts[PARTS_MAX];
+    struct fdmux__part parts[PARTS_MAX];
     struct fdmux__hub *hub;
     int accepted = fdmux__hub_get(loop, &hub);
     uint32_t i = 0;
@@ -354,7 +353,7 @@ int fdmux_stream_write_batch(struct fdmux_loop *loop,
             return found;
         for (; i < count && ops[i].stream == token && used < PARTS_MAX; i++)
             parts[used++] =
-                (struct iovec){(void *)(uintptr_t)ops[i].data, ops[i].length};
+                (struct fdmux__part){(void *)(uintptr_t)ops[i].data, ops[i].length};
         if (found == 0 && fdmux__stream_send(loop, stream, parts, used) == 0)
             accepted += used;
     }

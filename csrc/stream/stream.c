@@ -47,7 +47,7 @@ static int watch_first(struct fdmux_loop *loop, struct fdmux__stream *stream)
         .userdata = stream, /* slots do not move; the watcher ends before the stream */
     };
 
-    if (stream->fd < 0)
+    if (!fdmux__is_fd(stream->fd))
         return -EBADF; /* a watcher may begin without a descriptor, but no stream */
     stream->interest = options.events;
     return fdmux_io_add(loop, &options, &stream->io);
@@ -87,7 +87,7 @@ static void discard(struct fdmux__hub *hub, struct fdmux__stream *stream)
     fdmux__slots_recycle(&hub->streams, slot);
 }
 
-int fdmux__stream_create(struct fdmux_loop *loop, int fd, uint32_t state,
+int fdmux__stream_create(struct fdmux_loop *loop, fdmux_fd fd, uint32_t state,
                          const struct fdmux__stream *parent,
                          const struct fdmux_stream_options *options,
                          struct fdmux__stream **ret_stream)
@@ -104,6 +104,7 @@ int fdmux__stream_create(struct fdmux_loop *loop, int fd, uint32_t state,
     stream = fdmux__hub_at(hub, slot);
     stream->base.slot.next_free = slot;
     stream->fd = fd;
+    fdmux__sys_adopt(fd);
     stream->state = state;
     stream->tick = stream->stall_tick = hub->tick;
     apply_options(hub, stream, parent, options);
@@ -125,7 +126,7 @@ static void note_peer(struct fdmux__stream *stream)
     stream->peer_size = size > 0 ? (uint8_t)size : 0;
 }
 
-static int add(struct fdmux_loop *loop, int fd, uint32_t state,
+static int add(struct fdmux_loop *loop, fdmux_fd fd, uint32_t state,
                const struct fdmux_stream_options *options, uint64_t *ret_token)
 {
     struct fdmux__stream *stream;
@@ -150,20 +151,20 @@ static int add(struct fdmux_loop *loop, int fd, uint32_t state,
     return 0;
 }
 
-int fdmux_stream_add(struct fdmux_loop *loop, int fd,
+int fdmux_stream_add(struct fdmux_loop *loop, fdmux_fd fd,
                      const struct fdmux_stream_options *options, uint64_t *ret_stream)
 {
     return add(loop, fd, 0, options, ret_stream);
 }
 
-int fdmux_stream_listen(struct fdmux_loop *loop, int fd,
+int fdmux_stream_listen(struct fdmux_loop *loop, fdmux_fd fd,
                         const struct fdmux_stream_options *options,
                         uint64_t *ret_stream)
 {
     return add(loop, fd, FDMUX__STREAM_LISTENER, options, ret_stream);
 }
 
-int fdmux_stream_connect(struct fdmux_loop *loop, int fd,
+int fdmux_stream_connect(struct fdmux_loop *loop, fdmux_fd fd,
                          const struct fdmux_stream_options *options,
                          uint64_t *ret_stream)
 {

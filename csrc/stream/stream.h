@@ -20,7 +20,6 @@
 #include "../core/io.h"
 #include "layer.h"
 
-struct iovec;
 struct fdmux__hub;
 
 #define FDMUX__KIND_STREAM 4
@@ -83,7 +82,7 @@ struct fdmux__stream {
     /* Every message uses the next fields: they share cache lines, since with 1,000
      * streams none of them is in the cache. */
     struct fdmux__stream_limits *limits;
-    int fd;
+    fdmux_fd fd;
     uint32_t state;
     uint32_t interest; /* the events of its io watcher */
     uint32_t queue_count;
@@ -164,7 +163,7 @@ int fdmux__stream_find(struct fdmux_loop *loop, uint64_t token,
 /* The same, also while the loop closes: it keeps each stream until it is CLOSED. */
 int fdmux__stream_find_until_closed(struct fdmux_loop *loop, uint64_t token,
                                     struct fdmux__stream **ret_stream);
-int fdmux__stream_create(struct fdmux_loop *loop, int fd, uint32_t state,
+int fdmux__stream_create(struct fdmux_loop *loop, fdmux_fd fd, uint32_t state,
                          const struct fdmux__stream *parent,
                          const struct fdmux_stream_options *options,
                          struct fdmux__stream **ret_stream);
@@ -215,11 +214,11 @@ int fdmux__stream_flush(struct fdmux_loop *loop, struct fdmux__stream *stream);
 /* Put the user's parts on their way, through the layer if there is one. Returns 0 or
  * -errno. */
 int fdmux__stream_send(struct fdmux_loop *loop, struct fdmux__stream *stream,
-                       struct iovec *parts, int count);
+                       struct fdmux__part *parts, int count);
 /* Send the parts as they are, and queue what the kernel does not take. Returns 0 or
  * -errno. */
 int fdmux__stream_put(struct fdmux_loop *loop, struct fdmux__stream *stream,
-                      struct iovec *parts, int count);
+                      struct fdmux__part *parts, int count);
 /* May `length` bytes more be queued? Closes the streams with the longest queues until
  * they fit under the common limit. Returns 0, or -ENOBUFS: the caller closes `stream`.
  */

@@ -22,7 +22,7 @@ int fdmux_stream_shutdown(struct fdmux_loop *loop, uint64_t token)
     }
     /* Linux aborts a connection attempt on a socket that is shut down. */
     if ((stream->state & (FDMUX__STREAM_SHUTTING | FDMUX__STREAM_CONNECTING)) == 0 &&
-        stream->queue_count == 0 && stream->fd >= 0)
+        stream->queue_count == 0 && fdmux__is_fd(stream->fd))
         (void)fdmux__sys_shutdown(stream->fd); /* ENOTCONN: the peer has reset it */
     stream->state |= FDMUX__STREAM_SHUTTING;
     return 0;
@@ -81,9 +81,9 @@ int fdmux_stream_fd(struct fdmux_loop *loop, uint64_t token)
     struct fdmux__stream *stream;
     int r = fdmux__stream_find(loop, token, &stream);
 
-    if (r == 0 && stream->fd < 0)
+    if (r == 0 && !fdmux__is_fd(stream->fd))
         r = -EIDRM;
-    return r < 0 ? r : stream->fd;
+    return r < 0 ? r : fdmux__fd_result(stream->fd);
 }
 
 int fdmux_stream_set_handler(struct fdmux_loop *loop, uint64_t token,

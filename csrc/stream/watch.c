@@ -43,7 +43,7 @@ void fdmux__stream_watch(struct fdmux_loop *loop, struct fdmux__stream *stream)
         events = 0;
     if ((events & FDMUX_READ) != 0 && (stream->state & FDMUX__STREAM_LEFTOVER) != 0)
         fdmux__hub_add_pending(loop, stream); /* reads again: no event reports them */
-    if (events == stream->interest || stream->fd < 0)
+    if (events == stream->interest || !fdmux__is_fd(stream->fd))
         return;
     r = fdmux_io_update(loop, stream->io, events);
     if (r < 0 && (events & FDMUX_EDGE) != 0) {

@@ -8,7 +8,6 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/uio.h>
 
 #include "../platform/sys.h"
 
@@ -119,27 +118,26 @@ static int read_stream(void *bio, char *buffer, int size)
 /* ---- sending ------------------------------------------------------------------- */
 
 /* Send what waits in `out`, and the part. An error ends the stream. */
-static void put(struct fdmux__tls *tls, struct iovec part)
+static void put(struct fdmux__tls *tls, struct fdmux__part part)
 {
     struct fdmux__tls_shared *shared = fdmux__tls_shared_of(tls->loop);
-    struct iovec parts[2] = {{.iov_base = shared->out}, part};
+    struct fdmux__part parts[2] = {{.base = shared->out}, part};
 
     if (shared->out_owner == tls) {
-        parts[0].iov_len = shared->out_count;
+        parts[0].size = shared->out_count;
         shared->out_owner = NULL;
     }
-    if (fdmux__stream_has_failed(tls->stream) || parts[0].iov_len + part.iov_len == 0)
+    if (fdmux__stream_has_failed(tls->stream) || parts[0].size + part.size == 0)
         return;
-    if (parts[0].iov_len == 0)
+    if (parts[0].size == 0)
         (void)fdmux__stream_put(tls->loop, tls->stream, parts + 1, 1);
     else
-        (void)fdmux__stream_put(tls->loop, tls->stream, parts,
-                                part.iov_len > 0 ? 2 : 1);
+        (void)fdmux__stream_put(tls->loop, tls->stream, parts, part.size > 0 ? 2 : 1);
 }
 
 void fdmux__tls_drain(struct fdmux__tls *tls)
 {
-    put(tls, (struct iovec){0});
+    put(tls, (struct fdmux__part){0});
 }
 
 static int write_stream(void *bio, const char *data, int length)
@@ -159,7 +157,7 @@ static int write_stream(void *bio, const char *data, int length)
         shared->out_count = 0;
     room = sizeof shared->out - shared->out_count;
     if ((tls->state & FDMUX__TLS_DIRECT) != 0 || (size_t)length > room) {
-        put(tls, (struct iovec){(void *)(uintptr_t)data, (size_t)length});
+        put(tls, (struct fdmux__part){(void *)(uintptr_t)data, (size_t)length});
         return length;
     }
     memcpy(shared->out + shared->out_count, data, (size_t)length);

@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/uio.h>
 
 #include "../platform/sys.h"
 
@@ -236,7 +235,7 @@ static void gather(struct fdmux_loop *loop, struct fdmux__stream *stream,
 /* ---- the hook ------------------------------------------------------------------ */
 
 static void take_parts(struct fdmux_loop *loop, struct fdmux__stream *stream,
-                       const struct iovec *parts, int count)
+                       const struct fdmux__part *parts, int count)
 {
     const struct fdmux__tls_shared *shared = fdmux__tls_shared_of(loop);
     const struct fdmux__tls *tls = fdmux__tls_of(stream);
@@ -246,9 +245,9 @@ static void take_parts(struct fdmux_loop *loop, struct fdmux__stream *stream,
         begin_gathering(loop, stream);
     for (int i = 0; i < count && !fdmux__stream_has_failed(stream); i++) {
         if (shared->owner == tls)
-            gather(loop, stream, parts[i].iov_base, parts[i].iov_len);
+            gather(loop, stream, parts[i].base, parts[i].size);
         else
-            encrypt(loop, stream, parts[i].iov_base, parts[i].iov_len, i == count - 1);
+            encrypt(loop, stream, parts[i].base, parts[i].size, i == count - 1);
     }
     if (!was_gathering)
         end_gathering(loop, stream);
@@ -267,7 +266,7 @@ static uint64_t taken(const struct fdmux_loop *loop, const struct fdmux__stream 
 }
 
 int fdmux__tls_send(struct fdmux_loop *loop, struct fdmux__stream *stream,
-                    const struct iovec *parts, int count)
+                    const struct fdmux__part *parts, int count)
 {
     const uint32_t over =
         FDMUX__STREAM_SHUTTING | FDMUX__STREAM_CLOSING | FDMUX__STREAM_FAILED;
@@ -276,7 +275,7 @@ int fdmux__tls_send(struct fdmux_loop *loop, struct fdmux__stream *stream,
     uint64_t total = 0;
 
     for (int i = 0; i < count; i++)
-        total += parts[i].iov_len;
+        total += parts[i].size;
     if (!is_over)
         take_parts(loop, stream, parts, count);
     if (is_over || fdmux__stream_has_failed(stream))

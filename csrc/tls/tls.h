@@ -113,7 +113,7 @@ void fdmux__tls_check_socket(struct fdmux_loop *loop, struct fdmux__stream *stre
 
 /* encrypt.c; each may end the stream. */
 int fdmux__tls_send(struct fdmux_loop *loop, struct fdmux__stream *stream,
-                    const struct iovec *parts, int count);
+                    const struct fdmux__part *parts, int count);
 /* Around a function of the stream: gather what it writes, if the caller does not do so,
  * and then send it. */
 void fdmux__tls_begin_function(struct fdmux_loop *loop, struct fdmux__stream *stream);

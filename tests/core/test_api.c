@@ -123,9 +123,9 @@ TEST(every_descriptor_of_a_loop_is_close_on_exec)
     for (int fd = 3; fd < 64; fd++) {
         int flags = fcntl(fd, F_GETFD);
 
-        CHECK(flags < 0 || (flags & FD_CLOEXEC) != 0 || fd < loop->wake_read_fd);
+        CHECK(flags < 0 || (flags & FD_CLOEXEC) != 0 || fd < loop->bell.read_fd);
     }
-    CHECK((fcntl(loop->wake_read_fd, F_GETFL) & O_NONBLOCK) != 0);
+    CHECK((fcntl(loop->bell.read_fd, F_GETFL) & O_NONBLOCK) != 0);
     fdmux_loop_destroy(loop);
 }
 

@@ -58,16 +58,16 @@ TEST(pipe_replaces_a_missing_eventfd)
 
         fdmux_testing_fail(FDMUX_CALL_EVENTFD, 1, errors[i], 1);
         loop = check_open_loop();
-        CHECK(loop->wake_read_fd != loop->wake_write_fd);
-        check_flags(loop->wake_read_fd);
-        check_flags(loop->wake_write_fd);
+        CHECK(loop->bell.read_fd != loop->bell.write_fd);
+        check_flags(loop->bell.read_fd);
+        check_flags(loop->bell.write_fd);
         for (int round = 1; round < 4; round++) {
             CHECK_EQ(fdmux_post(loop, count_post, &calls), 0);
             CHECK_EQ(fdmux_loop_wake(loop), 0);
             CHECK_EQ(fdmux_loop_dispatch(loop, -1, NULL, 0), 0);
             CHECK_EQ(calls.count, round);
         }
-        CHECK(!is_readable(loop->wake_read_fd));
+        CHECK(!is_readable(loop->bell.read_fd));
         fdmux_loop_destroy(loop);
     }
 }

@@ -20,8 +20,9 @@ ORDER = """
 include/*
 include/adapters/*
 platform/testing
-platform/sys
-core/slots core/heap core/bell core/sockaddr
+platform/*
+core/slots core/heap core/sockaddr
+core/fd_table
 core/batch core/extension
 core/loop_state
 backends/list

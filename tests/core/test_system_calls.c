@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "sys.h"
+#include "sys_linux.h"
 
 /* Returns an epoll set in which one descriptor is readable. */
 static int open_ready_set(const struct channel *channel)

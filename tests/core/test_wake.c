@@ -156,7 +156,7 @@ static void fill(struct fdmux_loop *loop)
 {
     uint64_t most = UINT64_C(0xfffffffffffffffe);
 
-    CHECK_EQ(write(loop->wake_write_fd, &most, sizeof most), sizeof most);
+    CHECK_EQ(write(loop->bell.write_fd, &most, sizeof most), sizeof most);
 }
 
 TEST(full_wake_descriptor_counts_as_awake_and_keeps_errno)
@@ -169,7 +169,7 @@ TEST(full_wake_descriptor_counts_as_awake_and_keeps_errno)
     CHECK_EQ(errno, 0); /* a signal handler may call it */
     CHECK_EQ(fdmux_loop_dispatch(loop, -1, NULL, 0), 0);
     CHECK_EQ(poll_once(loop), 0);
-    CHECK(!is_readable(loop->wake_read_fd));
+    CHECK(!is_readable(loop->bell.read_fd));
     fdmux_loop_destroy(loop);
 }
 
@@ -179,9 +179,9 @@ TEST(refused_write_is_returned_and_the_next_wake_tries_again)
 
     fdmux_testing_fail(FDMUX_CALL_WRITE, 1, EPERM, 0);
     CHECK_EQ(fdmux_loop_wake(loop), -EPERM);
-    CHECK(!is_readable(loop->wake_read_fd));
+    CHECK(!is_readable(loop->bell.read_fd));
     CHECK_EQ(fdmux_loop_wake(loop), 0);
-    CHECK(is_readable(loop->wake_read_fd));
+    CHECK(is_readable(loop->bell.read_fd));
     fdmux_loop_destroy(loop);
 }
 
@@ -192,7 +192,7 @@ TEST(interrupted_write_is_tried_again)
     fdmux_testing_fail(FDMUX_CALL_WRITE, 1, EINTR, 0);
     CHECK_EQ(fdmux_loop_wake(loop), 0);
     CHECK_EQ(fdmux_testing_calls(), 2);
-    CHECK(is_readable(loop->wake_read_fd));
+    CHECK(is_readable(loop->bell.read_fd));
     fdmux_loop_destroy(loop);
 }
 

@@ -46,7 +46,8 @@ struct fdmux_api {
     int (*io_add)(struct fdmux_loop *loop, const struct fdmux_io_options *options,
                   uint64_t *ret_io);
     int (*io_update)(struct fdmux_loop *loop, uint64_t io, uint32_t events);
-    int (*io_replace_fd)(struct fdmux_loop *loop, uint64_t io, int fd, uint32_t events);
+    int (*io_replace_fd)(struct fdmux_loop *loop, uint64_t io, fdmux_fd fd,
+                         uint32_t events);
     int (*io_fd)(struct fdmux_loop *loop, uint64_t io);
     int (*io_remove)(struct fdmux_loop *loop, uint64_t io);
     int (*timer_add)(struct fdmux_loop *loop, const struct fdmux_timer_options *options,

@@ -129,7 +129,7 @@ FDMUX_API int fdmux_datagram_features(struct fdmux_loop *loop);
  * On success the endpoint owns `fd` and closes it when it ends (but see BORROW).
  * Returns 0; -EBADF; -ENOTSOCK; -EPROTOTYPE for a socket of another type; -ENOMEM, or
  * as fdmux_io_add. */
-FDMUX_API int fdmux_datagram_add(struct fdmux_loop *loop, int fd,
+FDMUX_API int fdmux_datagram_add(struct fdmux_loop *loop, fdmux_fd fd,
                                  const struct fdmux_datagram_options *options,
                                  uint64_t *ret_endpoint);
 
@@ -229,7 +229,7 @@ FDMUX_API int fdmux_datagram_queued(struct fdmux_loop *loop, uint64_t endpoint);
 struct fdmux_datagram_api {
     size_t struct_size;
     int (*features)(struct fdmux_loop *loop);
-    int (*add)(struct fdmux_loop *loop, int fd,
+    int (*add)(struct fdmux_loop *loop, fdmux_fd fd,
                const struct fdmux_datagram_options *options, uint64_t *ret_endpoint);
     int (*bind)(struct fdmux_loop *loop, const struct fdmux_datagram_address *address,
                 const struct fdmux_datagram_options *options, uint64_t *ret_endpoint);
