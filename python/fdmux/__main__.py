@@ -12,7 +12,7 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
-from fdmux.commands import demo, echo, info, ping
+from fdmux.commands import completion, demo, echo, info, ping
 from fdmux.commands.failure import Failure
 from fdmux.commands.output import write
 from fdmux.sdk import __version__, get_cmake_dir, get_include, get_pkgconfig_dir
@@ -28,6 +28,7 @@ examples:
   fdmux echo --port 9200                 serve, until Ctrl-C
   fdmux ping 127.0.0.1 9200              measure round trips to that server
   fdmux info --json                      what this system offers
+  fdmux completion bash >> ~/.bashrc     complete with the Tab key
   cc $(fdmux --cflags) -c extension.c    compile against the headers
 
 exit status: 0 it worked, 1 it failed, 2 wrong arguments, 130 Ctrl-C cut it short;
@@ -62,7 +63,7 @@ def make_parser() -> argparse.ArgumentParser:
             option, action="store_const", dest="answer", const=answer, help=text
         )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for module in (demo, echo, ping, info):
+    for module in (demo, echo, ping, info, completion):
         module.add_parser(commands)
     return parser
 
@@ -74,6 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         SystemExit: 2 for wrong arguments, 0 after --help and --version.
     """
     parser = make_parser()
+    completion.complete_for_shell(parser)
     arguments = parser.parse_args(argv)
     run = getattr(arguments, "run", None)
     answer: Answer | None = arguments.answer

@@ -147,6 +147,7 @@ commands
 commands.failure
 commands.output
 commands.arguments
+commands.completion
 commands.tour.expect
 commands.tour.c_source
 commands.tour.waits

@@ -7,13 +7,14 @@ The steps are in tour/; each is short enough to be read as an example.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import faulthandler
 import sys
 import time
 import traceback
 from typing import TYPE_CHECKING
 
-from fdmux.commands.output import write
+from fdmux.commands.output import painted, write, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +30,7 @@ TIME_MAX = 120.0
 EXAMPLE = """\
 example:
   $ fdmux demo && echo this install works
+  $ fdmux demo --json
 
 exit status: 0 if every step passed, 1 if one failed"""
 
@@ -46,6 +48,9 @@ def add_parser(commands: Subparsers) -> None:
     parser.add_argument(
         "--traceback", action="store_true", help="print where a failed step failed"
     )
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object at the end"
+    )
     parser.set_defaults(run=run)
 
 
@@ -58,28 +63,50 @@ def run(arguments: argparse.Namespace) -> int:
         TIME_MAX, exit=True, file=sys.__stderr__ or sys.stderr
     )
     try:
-        passed = [
-            take(title, step, with_traceback=arguments.traceback)
-            for title, step in STEPS
-        ]
+        taken = []
+        for title, step in STEPS:
+            taken.append(take(title, step, with_traceback=arguments.traceback))
+            if not arguments.json:
+                write(line_of(taken[-1]))
     finally:
         faulthandler.cancel_dump_traceback_later()
-    failed_count = passed.count(False)
-    verdict = f"{failed_count} FAILED" if failed_count else "all ok"
     took = time.monotonic() - began
-    write(f"{len(passed)} steps, {verdict}, {took:.1f} s\n")
+    failed_count = sum(not one.passed for one in taken)
+    if arguments.json:
+        steps = [dataclasses.asdict(one) for one in taken]
+        write_json({"steps": steps, "failed": failed_count, "seconds": round(took, 3)})
+    else:
+        bad = painted(f"{failed_count} FAILED", "bad")
+        verdict = bad if failed_count else painted("all ok", "good")
+        write(f"{len(taken)} steps, {verdict}, {took:.1f} s\n")
     return 1 if failed_count else 0
 
 
-def take(title: str, step: Step, *, with_traceback: bool) -> bool:
-    """Run one step and print its line; return whether it passed."""
+@dataclasses.dataclass(frozen=True)
+class Taken:
+    """How one step ended; the fields are the names in the JSON.
+
+    Attributes:
+        seen: What the step says, or the error.
+    """
+
+    title: str
+    passed: bool
+    seen: str
+
+
+def take(title: str, step: Step, *, with_traceback: bool) -> Taken:
+    """Run one step."""
     try:
-        seen = step()
+        return Taken(title, passed=True, seen=step())
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the result
-        seen = f"{type(error).__name__}: {error}"
-        write(f"FAILED  {title:<28}{seen}\n")
         if with_traceback:
             traceback.print_exc()
-        return False
-    write(f"ok      {title:<28}{seen}\n")
-    return True
+        return Taken(title, passed=False, seen=f"{type(error).__name__}: {error}")
+
+
+def line_of(taken: Taken) -> str:
+    """Return the line for people; the colour does not move its columns."""
+    mark = painted("ok", "good") if taken.passed else painted("FAILED", "bad")
+    gap = " " * (6 if taken.passed else 2)
+    return f"{mark}{gap}{taken.title:<28}{taken.seen}\n"

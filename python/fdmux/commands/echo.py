@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import signal
 import sys
 from typing import TYPE_CHECKING
 
 from fdmux.commands.arguments import host, seconds, whole_number
 from fdmux.commands.failure import Failure, reason
-from fdmux.commands.output import write
+from fdmux.commands.output import write, write_json
 from fdmux.loop.event_loop import SelectorEventLoop
 from fdmux.streams.echo import EchoServer
 from fdmux.streams.server import DRAIN_TIMEOUT, log_unexpected
@@ -39,6 +40,8 @@ example:
   listening on 127.0.0.1:9200
   $ fdmux echo --tls-cert server.pem
   listening on 127.0.0.1:9200
+  $ fdmux echo --port 0 --json
+  {"listening": {"host": "127.0.0.1", "port": 40123}}
 
 exit status: 0 after Ctrl-C or SIGTERM, 1 if it cannot listen or cannot read the
 certificate, 2 wrong arguments"""
@@ -84,6 +87,11 @@ def add_parser(commands: Subparsers) -> None:
         help="after SIGTERM, close clients that have not left in this time "
         "(default: %(default)g)",
     )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print the address in one line of JSON, and at the end the counters",
+    )
     parser.set_defaults(run=run)
 
 
@@ -102,11 +110,14 @@ def run(arguments: argparse.Namespace) -> int:
                 reloaded_by_signal(loop, server, arguments),
                 drained_by_signal(server, arguments.drain_timeout),
             ):
-                write(f"listening on {location(server.address)}\n")
-                if sys.stdout.isatty():
+                announce(server, as_json=arguments.json)
+                if sys.stdout.isatty() and not arguments.json:
                     Display(loop, server)
                 server.run()
-            report(server)
+            if arguments.json:
+                write_json(dataclasses.asdict(server.stats))
+            else:
+                report(server)
     except BrokenPipeError:
         raise  # from standard output; `main` knows it
     except OSError as error:
@@ -208,6 +219,15 @@ class Display:
             self._shown = line
             write(f"{TO_LINE_START}{line}{CLEAR_TO_END}")
         self._loop.call_later(REDRAW_INTERVAL, self._redraw)
+
+
+def announce(server: EchoServer, *, as_json: bool) -> None:
+    """Write where the server listens."""
+    host, port = server.address
+    if as_json:
+        write_json({"listening": {"host": host, "port": port}})
+    else:
+        write(f"listening on {location(server.address)}\n")
 
 
 def report(server: EchoServer) -> None:

@@ -2,14 +2,18 @@
 
 Its one rule: output that cannot be written is a failure like any other. It ends the
 command with one line on stderr, or without one if whoever read the output has gone.
+Colours are for terminals, and for people who have not set NO_COLOR (no-color.org).
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 
 from fdmux.commands.failure import Failure, reason
+
+COLOURS = {"good": 32, "bad": 31}  # green and red of the terminal's own palette
 
 
 def write(text: str) -> None:
@@ -28,6 +32,19 @@ def write(text: str) -> None:
     except OSError as error:
         discard()
         raise Failure(f"write to standard output: {reason(error)}") from error
+
+
+def write_json(facts: object) -> None:
+    """Write one object in one line, for programs that read it."""
+    write(f"{json.dumps(facts)}\n")
+
+
+def painted(text: str, colour: str) -> str:
+    """Return ``text`` in a colour of `COLOURS`, if it goes to somebody who sees it."""
+    is_plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    if is_plain or not sys.stdout.isatty():
+        return text
+    return f"\x1b[{COLOURS[colour]}m{text}\x1b[0m"
 
 
 def discard() -> None:

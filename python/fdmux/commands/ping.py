@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from fdmux.commands.arguments import host, seconds, whole_number
 from fdmux.commands.failure import Failure, reason
-from fdmux.commands.output import write
+from fdmux.commands.output import write, write_json
 from fdmux.sockets.connect import connect_with_timeout
 from fdmux.sockets.read import read_with_timeout
 
@@ -28,7 +28,8 @@ SIZE_MAX = 64 * 1024
 
 EXAMPLE = """\
 example:
-  $ fdmux ping 127.0.0.1 9200 --count 3 --size 1024"""
+  $ fdmux ping 127.0.0.1 9200 --count 3 --size 1024
+  $ fdmux ping 127.0.0.1 9200 --json"""
 
 
 def add_parser(commands: Subparsers) -> None:
@@ -60,6 +61,9 @@ def add_parser(commands: Subparsers) -> None:
         default=5.0,
         help="seconds for the connect, and for each reply (default: %(default)s)",
     )
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object, with all times"
+    )
     parser.set_defaults(run=run)
 
 
@@ -68,12 +72,24 @@ def run(arguments: argparse.Namespace) -> int:
     began = time.perf_counter()
     with connect(arguments.host, arguments.port, arguments.timeout) as sock:
         took = time.perf_counter() - began
-        peer = f"{arguments.host} port {arguments.port}"
-        write(f"connected to {peer} in {milliseconds(took)}\n")
+        if not arguments.json:
+            peer = f"{arguments.host} port {arguments.port}"
+            write(f"connected to {peer} in {milliseconds(took)}\n")
         trips = [
             time_one(sock, f"message {index} of {arguments.count}", arguments)
             for index in range(1, arguments.count + 1)
         ]
+    if arguments.json:
+        write_json(
+            {
+                "host": arguments.host,
+                "port": arguments.port,
+                "size": arguments.size,
+                "connect_seconds": took,
+                "round_trip_seconds": trips,
+            }
+        )
+        return 0
     write(
         f"{len(trips)} x {arguments.size} bytes and back: "
         f"min {milliseconds(min(trips))}, median "

@@ -7,6 +7,8 @@ named host or adapter does not exist.
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import json
 import sys
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from fdmux.testing.report import Report, Result
+
+EXAMPLES = """\
+examples:
+  $ python -m fdmux.testing                               all hosts, all cases
+  $ python -m fdmux.testing --host asyncio --case fd_ready
+  $ python -m fdmux.testing --host mypackage.host:MyHost  a host of yours
+  $ python -m fdmux.testing --adapter mypackage:MyAdapter
+
+exit status: 0 all passed, 1 a case failed, 2 no such host or adapter
+
+"""
 
 
 def summary_of(case: str) -> str:
@@ -70,7 +83,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m fdmux.testing",
         description="Run the conformance cases on hosts of native code.",
-        epilog=f"Hosts: {', '.join(HOSTS)}.",
+        epilog=EXAMPLES + f"Hosts: {', '.join(HOSTS)}.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--host", action="append", metavar="NAME", help="one of these, or module:Class"
@@ -79,6 +93,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--adapter", metavar="NAME", help="instead of hosts, an adapter: module:Class"
     )
     parser.add_argument("--case", action="append", choices=list(CASES))
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object for each host"
+    )
     options = parser.parse_args(arguments)
     if options.adapter and (options.host or options.case):
         parser.error("--adapter runs its own cases: leave out --host and --case")
@@ -91,13 +108,21 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
-def main_adapter(name: str) -> int:
+def say_json(report: Report) -> None:
+    """Write the results of one host or adapter for a program."""
+    say(json.dumps(dataclasses.asdict(report)))
+
+
+def main_adapter(name: str, *, as_json: bool) -> int:
     """Run all cases on an adapter, print a line for each, and return the exit code."""
     try:
         report = examine_adapter(name)
     except (LookupError, ImportError) as error:
         say(str(error))
         return 2
+    if as_json:
+        say_json(report)
+        return 0 if report.is_good else 1
     for result in report.results:
         summary = (ADAPTER_CASES[result.case].__doc__ or "").partition("\n")[0]
         say(f"{mark(result):4}  {result.case}: {summary}")
@@ -110,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the cases, print the table, and return the exit code."""
     options = parse(arguments)
     if options.adapter:
-        return main_adapter(options.adapter)
+        return main_adapter(options.adapter, as_json=options.json)
     names: list[str] = options.host or list(HOSTS)
     cases: list[str] = options.case or list(CASES)
     try:
@@ -120,6 +145,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(str(error))
         return 2
     reports = [examine(name, tuple(cases)) for name in names]
+    if options.json:
+        for report in reports:
+            say_json(report)
+        return 0 if all(report.is_good for report in reports) else 1
     for line in (*table(reports, cases), "", *legend(cases), ""):
         say(line)
     for line in remarks(reports):

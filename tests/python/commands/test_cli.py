@@ -21,7 +21,7 @@ from fdmux.commands import demo, tour
 from fdmux.commands.tour.expect import UnexpectedError
 
 LONG = 60.0
-COMMANDS = ("demo", "echo", "ping", "info")
+COMMANDS = ("demo", "echo", "ping", "info", "completion")
 LAYOUT = {
     "--include-dir": "include",
     "--cmake-dir": "lib/cmake/fdmux",
@@ -303,7 +303,7 @@ def test_demo_shows_no_traceback_unless_asked(
     def fail() -> str:
         raise OSError("no")
 
-    assert not demo.take("step", fail, with_traceback=False)
+    assert not demo.take("step", fail, with_traceback=False).passed
     assert capsys.readouterr().err == ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -60,6 +61,15 @@ def test_command_prints_the_table(capsys: pytest.CaptureFixture[str]) -> None:
         r"^\| asyncio \| Python 3\S+ +\| ok \| ok \|$", printed, re.MULTILINE
     )
     assert "2. `run_twice`: A loop that runs again" in printed
+
+
+def test_command_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--host", "asyncio", "--case", "fd_ready", "--json"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    told = json.loads(line)
+    assert (told["host"], told["missing"]) == ("asyncio", "")
+    (result,) = told["results"]
+    assert (result["case"], result["error"]) == ("fd_ready", "")
 
 
 def test_host_that_is_not_installed_is_marked(
