@@ -20,7 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 C_FOLDERS = ["csrc", "tests", "benchmarks", "examples"]
-PYTHON_FOLDERS = ["python", "tests", "benchmarks", "examples", "tools", "csrc"]
+PYTHON_FOLDERS = ["python", "tests", "benchmarks", "examples", "tools", "csrc", "docs"]
 # The flags of CMakeLists.txt, for C files that its plain build does not contain.
 C_FLAGS = [
     "-std=c11",
@@ -114,8 +114,7 @@ def check_python(checks: Checks, *, fix: bool) -> None:
 def check_spelling(checks: Checks) -> None:
     """Run codespell on all sources and documents."""
     documents = sorted(path.name for path in ROOT.glob("*.md"))
-    folders = [*PYTHON_FOLDERS, "docs"]
-    present = [name for name in folders if (ROOT / name).is_dir()]
+    present = [name for name in PYTHON_FOLDERS if (ROOT / name).is_dir()]
     checks.run("codespell", "codespell", *documents, *present)
 
 

@@ -27,9 +27,10 @@ from tests.tree import ROOT
 
 import fdmux
 
+DOCS = ROOT / "docs"
 DOCUMENTS = [
     *sorted(ROOT.glob("*.md")),
-    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted(path for path in DOCS.rglob("*.md") if path.parent.name != "c-api"),
     ROOT / "benchmarks" / "README.md",
     ROOT / "tests" / "README.md",
 ]
