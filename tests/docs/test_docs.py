@@ -106,7 +106,7 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (free, free))
 
 
 class Server:
-    """A program of the README that serves, in a process."""
+    """A program of the documents that serves, in a process."""
 
     def __init__(self, program: str, folder: Path) -> None:
         self._process = subprocess.Popen(
@@ -148,7 +148,7 @@ def is_answered(sock: socket.socket, message: bytes = b"hello") -> bool:
 
 @pytest.mark.slow
 @SERVERS
-def test_server_of_the_readme_serves_several_clients_and_ends_by_ctrl_c(
+def test_server_of_the_documents_serves_several_clients_and_ends_by_ctrl_c(
     name: str, tmp_path: Path
 ) -> None:
     with Server(named(name), tmp_path) as server:
@@ -340,6 +340,24 @@ def test_command_of_the_readme_is_what_ci_runs() -> None:
     command = readme.split("<!-- tests:begin -->")[1].split("<!-- tests:end -->")[0]
     assert "FDMUX_TESTING=ON" in command
     assert "tests:begin" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_citation_names_this_version_and_licence() -> None:
+    text = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    facts = dict(re.findall(r"^([\w-]+): (.+)$", text, re.MULTILINE))
+    assert facts["cff-version"] == "1.2.0"
+    assert (facts["version"], facts["license"]) == (fdmux.__version__, "MIT")
+
+
+QUESTIONS = ["tls", "an-extension-in-c", "compared-with-uvloop", "what-it-does-not-do"]
+
+
+def test_readme_answers_four_questions_from_its_first_lines() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    beginning = text.split("\n## ")[0]
+    assert re.findall(r"\]\(#([\w-]+)\)", beginning) == QUESTIONS
+    assert set(QUESTIONS) <= anchors(ROOT / "README.md")
+    assert len(text.splitlines()) < 320
 
 
 def mapped_files() -> list[str]:

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.slow  # fdmux is built from it
 TOP_LEVEL = {
     ".gitignore",
     "CHANGELOG.md",
+    "CITATION.cff",
     "CMakeLists.txt",
     "CONTRIBUTING.md",
     "LICENSE",
