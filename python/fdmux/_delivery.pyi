@@ -4,13 +4,14 @@ import asyncio
 import collections
 import contextvars
 from collections.abc import Callable, Generator, Iterable
-from typing import Literal, Protocol, Self, TypeAlias, TypeVarTuple
+from typing import Literal, Protocol, Self, TypeAlias, TypeVarTuple, final
 
 from typing_extensions import Buffer as CBuffer
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 _Arguments = TypeVarTuple("_Arguments")
 
+@final
 class Delivery:
     """What the streams of one loop share."""
 
@@ -35,6 +36,7 @@ class _Queue(Protocol):
     def __fdmux_queue__(self) -> object: ...
     def fileno(self) -> int: ...
 
+@final
 class CompletionPort:
     """The queue through which native code announces the completions of one loop."""
 
@@ -125,6 +127,7 @@ class TlsSession:
     ) -> Self: ...
     def _facts(self) -> tuple[int, int, int, int, str]: ...
 
+@final
 class Datagram(tuple[bytes, object]):
     """A received datagram with what is known of it."""
 

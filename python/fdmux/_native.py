@@ -209,6 +209,10 @@ class Stats(NamedTuple):
 class NativeLoop:
     """The Python handle of a ``struct fdmux_loop``.
 
+    >>> with NativeLoop() as loop:
+    ...     extension.start(loop)
+    ...     called = loop.dispatch(timeout=0.0)
+
     Native code gets the loop through `__fdmux_loop__`, and registers its descriptors,
     timers and calls there. A host watches `fileno` and calls `dispatch`.
 

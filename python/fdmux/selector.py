@@ -113,6 +113,12 @@ class SelectorMapping(Mapping["FileDescriptorLike", SelectorKey]):
 class Selector(BaseSelector):
     """Wait for descriptors, with the semantics of `selectors.EpollSelector`.
 
+    >>> with Selector() as selector:
+    ...     _ = selector.register(sock, EVENT_READ, data="a client")
+    ...     for key, events in selector.select(timeout=1.0):
+    ...         print(key.data, events == EVENT_READ)
+    a client True
+
     `select` runs the native watchers, timers and posted calls of its core loop, without
     the GIL. Works as ``asyncio.SelectorEventLoop(fdmux.Selector())``.
 
@@ -133,7 +139,7 @@ class Selector(BaseSelector):
     """
 
     def __init__(self, backend: str | None = None) -> None:
-        self.native = NativeLoop(backend)
+        self.native: NativeLoop = NativeLoop(backend)
         self._c_loop = c_loop_of(self.native)
         self._keys: dict[int, SelectorKey] = {}
         self._tokens: dict[int, int] = {}

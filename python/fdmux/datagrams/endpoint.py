@@ -130,6 +130,12 @@ class DatagramStats(NamedTuple):
 class DatagramEndpoint(CoreEndpoint):
     """A datagram socket of a `SelectorEventLoop`: UDP over IPv4 or IPv6, or Unix.
 
+    >>> class Shout(DatagramHandler):
+    ...     def on_datagram(self, endpoint, data, address):
+    ...         return data.upper()  # goes back to the sender
+    >>> endpoint = DatagramEndpoint(loop, Shout(), address=("127.0.0.1", 0))
+    >>> host, port = endpoint.sockname
+
     Args:
         loop: The loop that calls ``handler``.
         handler: Its callbacks are called.

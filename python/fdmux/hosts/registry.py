@@ -61,6 +61,9 @@ mounts: weakref.WeakKeyDictionary[object, weakref.ref[Mounted]] = (
 def mount(host: object = None) -> Mounted:
     """Mount a native loop on a loop of Python, the host; once for each host.
 
+    >>> with mount(selectors.DefaultSelector()) as mounted:
+    ...     extension.start(mounted.native)
+
     The host watches one descriptor, which stands for all native descriptors, timers and
     posted calls. When it is readable, the host's callback dispatches them in C, without
     the GIL. Mounting a host again returns the same `Mounted`.
@@ -100,6 +103,10 @@ def mount(host: object = None) -> Mounted:
 
 def current() -> NativeLoop:
     """Return the `NativeLoop` of the loop that runs in this thread.
+
+    >>> async def main():
+    ...     extension.start(current())  # in asyncio, uvloop, trio and others
+    >>> asyncio.run(main())
 
     In a callback of a `SelectorEventLoop` it is that loop's own. In an asyncio, uvloop,
     tornado, trio, anyio or gevent loop it is the native loop that is mounted there; the

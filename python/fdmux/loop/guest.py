@@ -71,7 +71,7 @@ class Guest(GuestBase):
         with contextlib.ExitStack() as on_failure:
             self._is_owner = loop is None
             if loop is None:
-                self.loop = SelectorEventLoop()
+                self.loop: SelectorEventLoop = SelectorEventLoop()
                 on_failure.callback(self.loop.close)
             else:
                 check_loop(loop)

@@ -33,7 +33,7 @@ class Handle:
 
     def __init__(self, call: Callable[[], object], source: object) -> None:
         self._call: Callable[[], object] | None = call
-        self.source = source
+        self.source: object = source
 
     @property
     def is_cancelled(self) -> bool:
@@ -74,7 +74,7 @@ class TimerHandle(Handle):
         queue: TimerQueue,
     ) -> None:
         super().__init__(call, source)
-        self.deadline = deadline
+        self.deadline: float = deadline
         self.queue: TimerQueue | None = queue
 
     def cancel(self) -> None:
@@ -99,7 +99,7 @@ class TimerQueue:
         self._heap: list[tuple[float, int, TimerHandle]] = []
         self._sequence = itertools.count()
         self._cancelled_count = 0
-        self.next_deadline = math.inf
+        self.next_deadline: float = math.inf
         self.on_earlier: Callable[[], object] | None = None
 
     def __len__(self) -> int:

@@ -104,9 +104,12 @@ def port_of(module: HostModule, host: object) -> Port:
 class Completion(_delivery.Completion):
     """A result that native code will deliver, from any thread, without the GIL.
 
-    >>> completion = fdmux.aio.Completion()  # in a task
-    >>> extension.start(completion)
-    >>> count = await completion
+    >>> async def count():
+    ...     completion = fdmux.aio.Completion()
+    ...     extension.start(completion)
+    ...     return await completion
+    >>> asyncio.run(count())
+    42
 
     In C: ``queue = fdmux_queue_from_object(completion)``, and ``address`` is an
     ``int64_t *``. The thread that is done writes its result there, and then calls

@@ -73,8 +73,9 @@ class Task:
 class ClientPool:
     r"""Exchange messages with one server over several connections at once.
 
-    >>> with ClientPool("127.0.0.1", 9200) as pool:
-    ...     replies = pool.exchange([b"a\n", b"b\n"], reply=b"\n")
+    >>> with ClientPool("127.0.0.1", port) as pool:
+    ...     pool.exchange([b"a\n", b"b\n"], reply=b"\n")
+    [b'a\n', b'b\n']
 
     The pool opens a connection when a message needs one, up to ``size``, and keeps it
     for the next `exchange`. It replaces a connection that broke. It resolves a name, in

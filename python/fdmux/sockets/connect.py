@@ -39,6 +39,11 @@ def connect_with_timeout(
 ) -> socket.socket:
     """Connect to ``host`` by TCP, or TLS; ``timeout`` bounds all of it.
 
+    >>> with connect_with_timeout("localhost", port, timeout=2.0) as client:
+    ...     client.sendall(b"hello")
+    ...     read_with_timeout(client, 5, timeout=2.0)
+    b'hello'
+
     A name may have several addresses. The families take turns: the next address is
     tried when the previous one has failed, or has not answered within 250 ms. The first
     attempt that connects is returned, and the others are closed. A daemon thread

@@ -60,6 +60,9 @@ def read_with_timeout(
 ) -> bytes:
     """Read exactly ``n`` bytes from a connected stream socket.
 
+    >>> read_with_timeout(sock, 5, timeout=2.0)
+    b'hello'
+
     The socket may be blocking or not, and may have a timeout: both are ignored, and are
     the same afterwards. Bytes that an ``ssl.SSLSocket`` has already decrypted come
     first.

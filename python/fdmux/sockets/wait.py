@@ -46,6 +46,9 @@ def wait_readable(
 ) -> list[Waitable]:
     """Wait until at least one of ``sockets`` is readable; return those that are.
 
+    >>> wait_readable([sock, idle], timeout=1.0) == [sock]
+    True
+
     A socket is readable when a read returns at once: with data, the end of the file or
     an error; a listening socket, when a connection can be accepted. An object with a
     ``pending()`` method, such as ``ssl.SSLSocket``, is also readable while that returns
@@ -77,6 +80,9 @@ def wait_writable(
     sockets: Iterable[Waitable], timeout: Seconds | None = 1.0
 ) -> list[Waitable]:
     """Wait until at least one of ``sockets`` is writable; return those that are.
+
+    >>> wait_writable([sock]) == [sock]
+    True
 
     A connecting socket becomes writable when it has connected or failed. A socket whose
     peer has closed is writable: the write raises the error. Otherwise as

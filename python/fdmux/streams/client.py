@@ -55,6 +55,9 @@ def add_stream(
 ) -> Stream[Data]:
     """Make a stream of a connected socket; the stream owns the socket from then on.
 
+    >>> stream = add_stream(loop, sock, StreamHandler())
+    >>> stream.write(b"welcome")
+
     Args:
         loop: The loop that calls ``handler``.
         sock: A connected stream socket, without TLS.
@@ -136,6 +139,17 @@ def connect_stream(  # noqa: PLR0913 - what streams are made with; most by keywo
     session: SSLSession | None = None,
 ) -> Stream[Data]:
     """Start to connect to ``address``; `on_connect` or `on_close` is called later.
+
+    >>> class Ask(StreamHandler):
+    ...     def on_connect(self, stream):
+    ...         stream.write(b"hello")
+    ...
+    ...     def on_data(self, stream, data):
+    ...         print(data)
+    ...         loop.stop()
+    >>> stream = connect_stream(loop, ("localhost", port), Ask(), timeout=5.0)
+    >>> loop.run()
+    b'hello'
 
     What is written before `on_connect` is sent once the stream is connected; with TLS,
     encrypted, after the handshake.

@@ -35,8 +35,11 @@ class EchoServer(StreamServer):
     """A server that sends back what it receives.
 
     >>> with EchoServer(port=0) as server:
-    ...     server.run_in_thread()
-    ...     sock = connect_with_timeout(*server.address[:2])
+    ...     thread = server.run_in_thread()
+    ...     with connect_with_timeout(*server.address, timeout=5.0) as sock:
+    ...         sock.sendall(b"hello")
+    ...         read_with_timeout(sock, 5)
+    b'hello'
 
     A client that sends without reading is not read beyond ``limits``, and gets every
     byte when it reads. A client that has ended its side gets what is queued for it,

@@ -41,7 +41,10 @@ class Framing(Protocol):
 
 
 class LengthPrefixed:
-    """Frames that follow their length, an unsigned integer.
+    r"""Frames that follow their length, an unsigned integer.
+
+    >>> LengthPrefixed(size=2).encode(b"abc")
+    b'\x00\x03abc'
 
     Args:
         size: Bytes of the integer: 1, 2, 4 or 8.
@@ -95,6 +98,9 @@ class LengthPrefixed:
 class Delimited:
     r"""Frames that end with a delimiter, such as ``b"\n"``; they cannot contain it.
 
+    >>> Delimited(b"\r\n").encode(b"abc")
+    b'abc\r\n'
+
     Args:
         delimiter: Is not part of the frame.
         frame_max: The longest frame to accept or encode, without the delimiter.
@@ -133,6 +139,11 @@ class Delimited:
 
 class FixedSize:
     """Frames of one size, with nothing between them.
+
+    >>> buffer = ReceiveBuffer()
+    >>> buffer.feed(b"abcde")
+    >>> FixedSize(4).take(buffer)
+    b'abcd'
 
     Args:
         size: Bytes of each frame.

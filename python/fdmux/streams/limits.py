@@ -89,6 +89,9 @@ class StreamLimits:
 class ServerLimits(StreamLimits):
     """Bounds of the clients of a server: each as `StreamLimits`, and all together.
 
+    >>> ServerLimits(idle_timeout=600.0, connection_max=10_000).connection_max
+    10000
+
     Attributes:
         connection_max: Connections at a time; further ones are closed at once. Never
             more than the soft limit of open files less 64.

@@ -18,6 +18,13 @@ class FrameTooLongError(ValueError):
 class ReceiveBuffer:
     """Bytes that have arrived and were not taken yet.
 
+    >>> buffer = ReceiveBuffer()
+    >>> buffer.feed(b"one,tw")
+    >>> buffer.take_until(b",", 100), buffer.take_until(b",", 100)
+    (b'one', None)
+    >>> buffer.peek(10)
+    b'tw'
+
     Each method takes all that it is asked for, or nothing: then call it again when more
     has arrived.
     """

@@ -51,8 +51,11 @@ class StreamServer:
     ...     def on_data(self, stream, data):
     ...         return data.upper()
     >>> with StreamServer("127.0.0.1", 0, Upper()) as server:
-    ...     server.run_in_thread()
-    ...     sock = connect_with_timeout(*server.address[:2])
+    ...     thread = server.run_in_thread()
+    ...     with connect_with_timeout(*server.address, timeout=5.0) as sock:
+    ...         sock.sendall(b"hello")
+    ...         read_with_timeout(sock, 5)
+    b'HELLO'
 
     A client that sends without reading is not read beyond ``limits``, and gets every
     byte when it reads. Idle and stalled clients are closed. When the process is out of

@@ -68,6 +68,10 @@ TLS = lib.FDMUX_STREAM_TLS
 class StreamHandler(Generic[Data_co]):
     """Callbacks of streams; override those you need.
 
+    >>> class Shout(StreamHandler):
+    ...     def on_data(self, stream, data):
+    ...         return data.upper()  # what is returned is written
+
     One handler may serve any number of streams. An exception in a callback closes its
     stream with that error and is logged. `KeyboardInterrupt` and `SystemExit` are
     raised by ``run`` of the loop; the stream stays open.

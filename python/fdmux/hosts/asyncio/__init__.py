@@ -47,6 +47,9 @@ def run(
 ) -> Result:
     """Run a coroutine on an `EventLoop` and return its result, as `asyncio.run` does.
 
+    >>> run(asyncio.sleep(0.001, result=42))
+    42
+
     Args:
         main: The coroutine.
         debug: Whether the loop is in debug mode; ``None``: as asyncio decides.

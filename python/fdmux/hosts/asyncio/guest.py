@@ -51,8 +51,8 @@ class AskedSelector(StreamSelector):
     def __init__(self) -> None:
         super().__init__()
         self.stop: Callable[[], object] | None = None
-        self.deadline_ns = NEVER
-        self.is_idle = False
+        self.deadline_ns: int = NEVER
+        self.is_idle: bool = False
 
     def select(self, timeout: float | None = None) -> list[Pair]:  # type: ignore[explicit-any] # SelectorKey.data
         """Poll, and stop the loop after this iteration."""
@@ -174,7 +174,7 @@ class Guest(GuestBase):
         self._selector = AskedSelector()
         try:
             super().__init__(self._selector.native)
-            self.loop = GuestLoop(self._selector)
+            self.loop: GuestLoop = GuestLoop(self._selector)
         except BaseException:
             self._selector.close()
             raise

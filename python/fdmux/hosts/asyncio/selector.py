@@ -89,7 +89,7 @@ class StreamSelector(Selector):
     def __init__(self, backend: str | None = None) -> None:
         super().__init__(backend)
         self.streams: Delivery | None = None
-        self.options = transport_options()
+        self.options: CStreamOptions = transport_options()
         self._loop: SelectorEventLoop | None = None
         self._waiter: LoopBase | None = None
 
