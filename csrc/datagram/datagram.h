@@ -42,6 +42,7 @@ enum {
     FDMUX__ENDPOINT_HAS_TIMER = 0x80, /* an unconnected Unix socket, see backlog.c */
     FDMUX__ENDPOINT_PAUSED = 0x200, /* by the user */
     FDMUX__ENDPOINT_GRO = 0x100, /* the kernel joins datagrams */
+    FDMUX__ENDPOINT_UNIX = 0x400,
 };
 
 struct fdmux__endpoint {

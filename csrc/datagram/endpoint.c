@@ -159,8 +159,7 @@ static int watch_first(struct fdmux_loop *loop, struct fdmux__endpoint *endpoint
 }
 
 /* See backlog.c. */
-static int add_timer(struct fdmux_loop *loop, struct fdmux__endpoint *endpoint,
-                     int family)
+static int add_timer(struct fdmux_loop *loop, struct fdmux__endpoint *endpoint)
 {
     unsigned char peer[sizeof(struct sockaddr_in6)];
     struct fdmux_timer_options options = {
@@ -170,7 +169,8 @@ static int add_timer(struct fdmux_loop *loop, struct fdmux__endpoint *endpoint,
     };
     int r;
 
-    if (family != AF_UNIX || fdmux__sys_peer(endpoint->fd, peer, sizeof peer) >= 0)
+    if ((endpoint->state & FDMUX__ENDPOINT_UNIX) == 0 ||
+        fdmux__sys_peer(endpoint->fd, peer, sizeof peer) >= 0)
         return 0;
     r = fdmux_timer_add(loop, &options, &endpoint->timer);
     if (r == 0)
@@ -189,7 +189,7 @@ static int open_endpoint(struct fdmux_loop *loop, struct fdmux__endpoint *endpoi
         r = watch_first(loop, endpoint);
     if (r < 0)
         return r;
-    r = add_timer(loop, endpoint, family);
+    r = add_timer(loop, endpoint);
     if (r < 0)
         (void)fdmux_io_remove(loop, endpoint->io); /* it was added just now */
     return r;
@@ -210,6 +210,8 @@ static int create(struct fdmux_loop *loop, struct fdmux__datagrams *shared, fdmu
     endpoint->fd = fd;
     fdmux__sys_adopt(fd);
     apply_options(endpoint, options);
+    if (family == AF_UNIX)
+        endpoint->state |= FDMUX__ENDPOINT_UNIX;
     r = open_endpoint(loop, endpoint, family);
     if (r < 0) {
         fdmux__slots_kill(&shared->endpoints, slot);

@@ -199,7 +199,8 @@ bool fdmux__endpoint_transmit(struct fdmux_loop *loop, struct fdmux__endpoint *e
         .endpoint = endpoint,
         .datagrams = datagrams,
         .count = count,
-        .has_gso = shared->has_gso,
+        /* A Unix socket ignores what it is told of segments, and sends one datagram. */
+        .has_gso = shared->has_gso && (endpoint->state & FDMUX__ENDPOINT_UNIX) == 0,
     };
 
     while (progress->index < count) {

@@ -217,6 +217,28 @@ TEST(segments_arrive_with_gso_and_without)
     }
 }
 
+/* A Unix socket ignores UDP_SEGMENT, and would send one datagram. */
+TEST(segments_over_a_unix_socket_arrive_as_datagrams)
+{
+    struct fdmux_loop *loop = check_open_loop();
+    struct listener *listener = open_listener(loop);
+    struct fdmux_datagram_options options = datagram_options(listener);
+    struct fdmux_datagram datagram = {
+        .data = "one two tea", .length = 11, .segment_size = 4};
+    uint64_t endpoint;
+    int fds[2];
+
+    CHECK_EQ(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+    CHECK_EQ(fdmux_datagram_add(loop, fds[0], &options, &endpoint), 0);
+    CHECK_EQ(fdmux_datagram_send(loop, endpoint, &datagram), 0);
+    expect_text(fds[1], "one ");
+    expect_text(fds[1], "two ");
+    expect_text(fds[1], "tea");
+    CHECK_EQ(datagram_stats(loop, endpoint).sent, 3);
+    CHECK_EQ(close(fds[1]), 0);
+    end_with(loop, listener, 1);
+}
+
 TEST(joined_datagrams_are_divided_again)
 {
     struct fdmux_loop *loop = check_open_loop();
