@@ -47,7 +47,9 @@ static int run_one(struct fdmux_loop *loop, struct fdmux__endpoint *endpoint)
 
     if (endpoint->noted_error != 0)
         r = fdmux__endpoint_tell_error(loop, endpoint);
-    if ((endpoint->state & FDMUX__ENDPOINT_FAILED) == 0)
+    /* The function may have ended it just now: then it is on the list again. */
+    if ((endpoint->state & (FDMUX__ENDPOINT_FAILED | FDMUX__ENDPOINT_PENDING)) !=
+        FDMUX__ENDPOINT_FAILED)
         return r;
     if (r >= 0)
         return fdmux__endpoint_finish(loop, endpoint);

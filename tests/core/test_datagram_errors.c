@@ -178,6 +178,27 @@ TEST(an_endpoint_may_close_itself_when_it_is_told_an_error)
     end_with(loop, listener, 1);
 }
 
+/* The same for the error of a call of ours, which is told after it. */
+TEST(an_endpoint_may_close_itself_when_it_is_told_that_a_send_has_failed)
+{
+    static const char bytes[70000];
+    struct fdmux_loop *loop = check_open_loop();
+    struct listener *listener = open_listener(loop);
+    struct sockaddr_in where = loopback(closed_port());
+    struct fdmux_datagram datagram = datagram_to(&where, bytes, sizeof bytes);
+    uint16_t own;
+    uint64_t endpoint = bind_loopback(listener, 0, &own);
+
+    listener->reaction = close_on_error;
+    CHECK_EQ(fdmux_datagram_send_many(loop, endpoint, &datagram, 1), 0);
+    run_until(loop, &listener->destroyed, 1);
+    CHECK_EQ(run_once(loop), 0);
+    CHECK_EQ(listener->counts[FDMUX_DATAGRAM_ERROR], 1);
+    CHECK_EQ(listener->counts[FDMUX_DATAGRAM_CLOSED], 1);
+    CHECK_EQ(listener->error, 0); /* of CLOSED: as asked */
+    end_with(loop, listener, 1);
+}
+
 /* ---- errors of receiving --------------------------------------------------------- */
 
 TEST(a_receive_that_cannot_succeed_ends_the_endpoint)

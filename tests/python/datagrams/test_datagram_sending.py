@@ -172,6 +172,26 @@ def test_datagram_that_is_too_long_is_told_and_counted(
     assert endpoint.stats.failed == 1
 
 
+@pytest.mark.parametrize("verb", ["close", "abort"])
+def test_endpoint_may_end_when_it_is_told_an_error(
+    loop: SelectorEventLoop, talker: socket.socket, verb: str
+) -> None:
+    class Ending(Recorder):
+        def on_error(
+            self, endpoint: DatagramEndpoint, error: OSError, address: Address | None
+        ) -> None:
+            super().on_error(endpoint, error, address)
+            getattr(endpoint, verb)()
+
+    handler = Ending()
+    endpoint = DatagramEndpoint(loop, handler, address=LOOPBACK)
+    endpoint.send(bytes(70_000), talker.getsockname())
+    run_until(loop, lambda: handler.closed)
+    loop.run_once(0)
+    assert handler.closed == [None]
+    assert [error.errno for error, _ in handler.errors] == [errno.EMSGSIZE]
+
+
 @pytest.mark.faults
 def test_full_queue_drops_counts_and_tells_when_there_is_room(
     loop: SelectorEventLoop, handler: Recorder, talker: socket.socket
