@@ -29,7 +29,7 @@ class Peer(QuicConnectionProtocol):
     """Collects what arrives on each stream; `finished` gets it at its end."""
 
     def __init__(self, *args: object, **options: object) -> None:
-        super().__init__(*args, **options)  # type: ignore[arg-type] # aioquic's own
+        super().__init__(*args, **options)
         self.http = H3Connection(self._quic)
         self.headers: dict[int, list[tuple[bytes, bytes]]] = {}
         self.bodies: dict[int, bytearray] = {}
@@ -77,7 +77,7 @@ class Client(Peer):
 
     async def ask(self, method: bytes, path: bytes, body: bytes = b"") -> Answer:
         stream = self._quic.get_next_available_stream_id()
-        waiter = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self.waiters[stream] = waiter
         name = [(b":scheme", b"https"), (b":authority", b"localhost")]
         self.say(stream, [(b":method", method), (b":path", path), *name], body)
@@ -93,10 +93,8 @@ async def exchange(certificate: Certificate) -> tuple[list[Answer], type]:
     """Ask over many streams at once; return the answers and the server's transport."""
     served = QuicConfiguration(is_client=False, alpn_protocols=H3_ALPN)
     served.load_cert_chain(certificate.path, certificate.key)
-    server = await serve(
-        "127.0.0.1", 0, configuration=served, create_protocol=Server
-    )
-    transport = server._transport  # noqa: SLF001 - aioquic shows it nowhere else
+    server = await serve("127.0.0.1", 0, configuration=served, create_protocol=Server)
+    transport = server._transport
     port = transport.get_extra_info("sockname")[1]
     asked = QuicConfiguration(alpn_protocols=H3_ALPN, server_name="localhost")
     asked.load_verify_locations(str(certificate.path))
