@@ -136,6 +136,12 @@ class Load:
             count = generator.run_messages()
             return (server.cpu_nanoseconds() - before) / 1000 / count
 
+    def elapsed_per_message(self, server: Server) -> float:
+        """Return how many microseconds of the clock a message took, in one run."""
+        with self.started(server.name, server.port) as generator:
+            count, nanoseconds = generator.run_timed()
+            return nanoseconds / 1000 / count
+
     @contextlib.contextmanager
     def started(self, name: str, port: int) -> Iterator[LoadGenerator]:
         """Connect and warm up; on the way out, insist that every byte was right."""
@@ -161,12 +167,16 @@ class LoadGenerator(Child):
 
     def run_messages(self) -> int:
         """Send and verify the messages; return how many came back."""
+        return self.run_timed()[0]
+
+    def run_timed(self) -> tuple[int, int]:
+        """The same; return how long it took, too, in nanoseconds."""
         self.write_line()
         line = self.read_line(LOAD_SECONDS + START_SECONDS)
-        word, count, _nanoseconds = line.split()
+        word, count, nanoseconds = line.split()
         if word != "done" or int(count) == 0:
             raise Failed(f"{self.name} said {line!r}")
-        return int(count)
+        return int(count), int(nanoseconds)
 
     def finish(self) -> None:
         """Let it look for surplus bytes and end."""
