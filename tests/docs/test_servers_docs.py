@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shutil
 import signal
@@ -25,6 +26,13 @@ LONG = 60.0
 CLIENTS = 4
 RESTARTS = 3
 ACTIVATE = "systemd-socket-activate"
+# What a supervisor does between fork(2) and exec(2).
+LAUNCH = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ["LISTEN_PID"] = str(os.getpid())
+os.execv(sys.executable, [sys.executable, sys.argv[2]])
+"""
 
 
 @contextlib.contextmanager
@@ -100,6 +108,62 @@ def test_restarts_of_workers_lose_no_request(tmp_path: Path) -> None:
         out, err = process.communicate(timeout=LONG)
     assert load.errors == []
     assert (process.returncode, out, err) == (0, "", "")
+
+
+@contextlib.contextmanager
+def activated(
+    listener: socket.socket, program: Path
+) -> Iterator[subprocess.Popen[str]]:
+    """Start a program with a socket, as a supervisor does (sd_listen_fds(3))."""
+    fd = str(listener.fileno())
+    process = subprocess.Popen(
+        [sys.executable, "-c", LAUNCH, fd, str(program)],
+        env={**os.environ, "LISTEN_FDS": "1", "LISTEN_FDNAMES": "shout"},
+        pass_fds=[listener.fileno()],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    process.terminate()
+    _, errors = process.communicate(timeout=LONG)
+    assert (process.returncode, errors) == (0, "")
+
+
+@pytest.mark.parametrize("is_overlapping", [True, False])
+def test_restarts_on_an_inherited_socket_lose_no_request(
+    tmp_path: Path, is_overlapping: bool
+) -> None:
+    """The next server starts before the last one drains, or after it has ended."""
+    program = tmp_path / "activated.py"
+    program.write_text(named("activated.py"))
+    with (
+        contextlib.ExitStack() as servers,
+        socket.create_server(("127.0.0.1", 0), backlog=128) as listener,
+    ):
+        server = servers.enter_context(activated(listener, program))
+        with Load(listener.getsockname()) as load:
+            for _ in range(RESTARTS):
+                ask(load.address)  # it serves, and has a handler for SIGTERM
+                last = server
+                if not is_overlapping:
+                    end(last)
+                server = servers.enter_context(activated(listener, program))
+                if is_overlapping:
+                    end(last)
+            before = load.served
+            while load.served < before + CLIENTS and not load.errors:
+                ask(load.address)  # by the last of them
+        end(server)
+    assert load.errors == []
+    assert load.served > CLIENTS
 
 
 @pytest.mark.skipif(
