@@ -716,6 +716,34 @@ def test_endpoint_takes_a_portion_of_a_flood(
     assert handler.batches == [[1] * stated]
 
 
+class Senders(DatagramHandler):
+    """Keeps the addresses."""
+
+    def __init__(self) -> None:
+        self.addresses: list[Address | None] = []
+
+    def on_datagram(
+        self, _endpoint: DatagramEndpoint, _data: bytes, address: Address | None
+    ) -> None:
+        self.addresses.append(address)
+
+
+@pytest.mark.slow
+@states("senders whose address an endpoint remembers")
+def test_flood_of_senders_is_forgotten(stated: int, loop: SelectorEventLoop) -> None:
+    handler = Senders()
+    endpoint = DatagramEndpoint(loop, handler, address=("127.0.0.1", 0))
+    for number in range(4 * stated):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            sender.bind((f"127.1.{number >> 8}.{number & 0xFF}", 0))
+            sender.sendto(b"x", endpoint.sockname)
+        loop.run_once(LONG)
+    assert len(set(handler.addresses)) == 4 * stated
+    (count,) = map(sys.getrefcount, [object()])  # of what only a list has
+    remembered = [it for it in map(sys.getrefcount, handler.addresses) if it > count]
+    assert stated // 2 < len(remembered) <= stated
+
+
 @pytest.mark.faults
 @states("bytes queued by an endpoint, beyond which datagrams are dropped")
 def test_queue_of_an_endpoint_has_a_bound(stated: int, loop: SelectorEventLoop) -> None:

@@ -265,7 +265,7 @@ def test_sender_without_a_name_has_no_address(
 
 
 def test_addresses_of_very_many_peers_are_right(loop: SelectorEventLoop) -> None:
-    """More than an endpoint remembers, so that most are made anew."""
+    """Some share a place in what an endpoint remembers, and are made anew."""
     handler = Recorder(bytes.upper)
     endpoint = DatagramEndpoint(loop, handler, address=LOOPBACK)
     count = 300
