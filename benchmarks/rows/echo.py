@@ -35,7 +35,8 @@ def _libuv() -> Command:
     return [str(build("libuv_echo.c", "-luv"))]
 
 
-def _python(module: str, *arguments: str) -> Command:
+def on_python(module: str, *arguments: str) -> Command:
+    """Return the command of a program in programs/servers/."""
     return [sys.executable, "-m", f"benchmarks.programs.servers.{module}", *arguments]
 
 
@@ -44,24 +45,24 @@ def on_asyncio(loop: str, *kind: str) -> Command:
     require(*(name for name in ("uvloop", "aiofastnet") if name in loop.split("-")))
     if loop in ("fdmux", "selector"):
         load_fdmux("Selector")
-    return _python("asyncio_protocol", loop, *kind)
+    return on_python("asyncio_protocol", loop, *kind)
 
 
 def on_streams(*kind: str) -> Command:
     """Return the command of programs/servers/fdmux_stream.py."""
     load_fdmux("StreamServer")
-    return _python("fdmux_stream", *kind)
+    return on_python("fdmux_stream", *kind)
 
 
 def _fdmux() -> Command:
     load_fdmux("EchoServer")
-    return _python("fdmux_echo")
+    return on_python("fdmux_echo")
 
 
 SERVERS: dict[str, Callable[[], Command]] = {
     BASELINE: _epoll,
     "libuv": _libuv,
-    "selectors": lambda: _python("selectors_loop"),
+    "selectors": lambda: on_python("selectors_loop"),
     "fdmux": _fdmux,
     "fdmux-stream-server": on_streams,
     "fdmux-asyncio": lambda: on_asyncio("fdmux"),

@@ -55,6 +55,7 @@ struct fdmux__counters {
     _Atomic uint64_t posts;
     _Atomic uint64_t stale_events;
     _Atomic uint64_t rebuilds;
+    _Atomic uint64_t refused; /* connections, by extensions */
 };
 
 struct fdmux_loop {

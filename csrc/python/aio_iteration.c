@@ -82,7 +82,7 @@ PyObject *aio_check_ready(const struct aio_loop *loop)
     return loop->ready;
 }
 
-static Py_ssize_t ready_count(const struct aio_loop *loop)
+Py_ssize_t aio_ready_count(const struct aio_loop *loop)
 {
     if (loop->is_deque)
         return Py_SIZE(loop->ready);
@@ -115,7 +115,7 @@ int aio_append_ready(const struct aio_loop *loop, PyObject *handle)
     return done == NULL ? -1 : 0;
 }
 
-static PyObject *pop_ready(const struct aio_loop *loop)
+PyObject *aio_pop_ready(const struct aio_loop *loop)
 {
     PyObject *ready = aio_check_ready(loop);
     PyObject *handle;
@@ -136,7 +136,7 @@ static PyObject *pop_ready(const struct aio_loop *loop)
 static int bound_wait(PyObject *self, double *ret_timeout)
 {
     struct aio_loop *loop = (struct aio_loop *)self;
-    Py_ssize_t count = ready_count(loop);
+    Py_ssize_t count = aio_ready_count(loop);
     double now;
 
     if (count < 0)
@@ -301,13 +301,25 @@ static int wait_in_python(PyObject *self, double timeout)
 
 /* Let signal handlers run, and now and then the threads that wait for the GIL. `count`
  * is how many handles are left. */
-static int give_way(struct aio_loop *loop, Py_ssize_t count)
+int aio_give_way(struct aio_loop *loop, Py_ssize_t count)
 {
     if (count % SIGNALS_EVERY != 0)
         return 0;
     if (count % CLOCK_EVERY == 0 && offer_gil(loop) < 0)
         return -1;
     return PyErr_CheckSignals();
+}
+
+/* Take the first timer out, as one that is due. */
+int aio_move_one(struct aio_loop *loop)
+{
+    PyObject *handle = aio_timers_pop(loop->timers);
+    int r;
+
+    aio_set(handle, AIO_SCHEDULED, delivery_new_ref(Py_False));
+    r = aio_append_ready(loop, handle);
+    Py_DECREF(handle);
+    return r < 0 ? r : aio_give_way(loop, aio_timers_count(loop->timers));
 }
 
 static int move_due(PyObject *self)
@@ -322,13 +334,7 @@ static int move_due(PyObject *self)
         return -1;
     end += loop->clock_resolution;
     while (aio_timers_count(loop->timers) > 0 && aio_timers_next(loop->timers) < end) {
-        PyObject *handle = aio_timers_pop(loop->timers);
-        int r;
-
-        aio_set(handle, AIO_SCHEDULED, delivery_new_ref(Py_False));
-        r = aio_append_ready(loop, handle);
-        Py_DECREF(handle);
-        if (r < 0 || give_way(loop, aio_timers_count(loop->timers)) < 0)
+        if (aio_move_one(loop) < 0)
             return -1;
     }
     return 0;
@@ -348,7 +354,7 @@ static int run_other(PyObject *handle)
     return flag == NULL || (!is_cancelled && done == NULL) ? -1 : 0;
 }
 
-static int run_one(PyObject *self, PyObject *handle)
+int aio_run_one(PyObject *self, PyObject *handle)
 {
     const struct aio_loop *loop = (struct aio_loop *)self;
     PyObject *done;
@@ -372,25 +378,25 @@ static int run_one(PyObject *self, PyObject *handle)
 static int run_ready(PyObject *self)
 {
     struct aio_loop *loop = (struct aio_loop *)self;
-    Py_ssize_t left = ready_count(loop);
+    Py_ssize_t left = aio_ready_count(loop);
     int r = left < 0 ? -1 : 0;
 
     for (; left > 0 && r == 0; left--) {
-        PyObject *handle = pop_ready(loop);
+        PyObject *handle = aio_pop_ready(loop);
 
-        r = handle == NULL ? -1 : run_one(self, handle);
+        r = handle == NULL ? -1 : aio_run_one(self, handle);
         Py_XDECREF(handle);
         if (r == 0)
-            r = give_way(loop, left);
+            r = aio_give_way(loop, left);
     }
     return r;
 }
 
-static int iterate(PyObject *self)
+/* The first half of an iteration. */
+int aio_wait(PyObject *self)
 {
     struct aio_loop *loop = (struct aio_loop *)self;
     double timeout;
-    int r;
 
     if (PyErr_CheckSignals() < 0)
         return -1;
@@ -403,10 +409,38 @@ static int iterate(PyObject *self)
     if (timeout == 0 && ++loop->busy_count % BUSY_CLOCK_EVERY == 0 &&
         offer_gil(loop) < 0)
         return -1;
-    r = aio_waits_in_c(loop) ? wait_in_c(self, timeout) : wait_in_python(self, timeout);
-    if (r < 0 || move_due(self) < 0)
+    return aio_waits_in_c(loop) ? wait_in_c(self, timeout)
+                                : wait_in_python(self, timeout);
+}
+
+static int iterate(PyObject *self)
+{
+    if (aio_wait(self) < 0 || move_due(self) < 0)
         return -1;
     return run_ready(self);
+}
+
+static bool goes_on(const struct aio_loop *loop)
+{
+    return loop->stopping == Py_False && loop->must_leave == 0;
+}
+
+/* Iterate once, or until the loop is to stop. */
+static int repeat(PyObject *self, bool is_repeating)
+{
+    const struct aio_loop *loop = (struct aio_loop *)self;
+    int r;
+
+    if (loop->probe != NULL) {
+        do {
+            r = aio_iterate_observed(self);
+        } while (r >= 0 && is_repeating && goes_on(loop));
+        return r;
+    }
+    do {
+        r = iterate(self);
+    } while (r >= 0 && is_repeating && goes_on(loop));
+    return r;
 }
 
 /* Only the call of run_forever repeats: a callback that calls this does one iteration.
@@ -419,8 +453,10 @@ PyObject *aio_run_once(PyObject *self, PyObject *unused)
     (void)unused;
     loop->is_repeating = false;
     do {
-        if (iterate(self) < 0)
+        loop->must_leave &= (uint8_t)~LEAVE_TO_SWITCH;
+        if (repeat(self, is_repeating) < 0)
             return NULL;
-    } while (is_repeating && loop->stopping == Py_False && !loop->has_own_run_once);
+    } while (is_repeating && loop->stopping == Py_False &&
+             loop->must_leave == LEAVE_TO_SWITCH);
     return delivery_new_ref(Py_None);
 }

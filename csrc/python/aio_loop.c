@@ -190,7 +190,8 @@ static int traverse(PyObject *self, visitproc visit, void *arg)
                               loop->selector,
                               loop->batch_owner,
                               loop->memory,
-                              (PyObject *)loop->delivery};
+                              (PyObject *)loop->delivery,
+                              (PyObject *)loop->probe};
 
     return delivery_visit(held, sizeof held / sizeof held[0], visit, arg);
 }
@@ -207,6 +208,7 @@ static int clear(PyObject *self)
     Py_CLEAR(loop->pairs);
     Py_CLEAR(loop->memory);
     Py_CLEAR(loop->delivery);
+    Py_CLEAR(loop->probe);
     return 0;
 }
 
@@ -245,6 +247,14 @@ static PyObject *get_debug(PyObject *self, PyObject *unused)
     return hand_out(((struct aio_loop *)self)->debug, "_debug");
 }
 
+static void note_run_once(struct aio_loop *loop, bool is_own)
+{
+    if (is_own)
+        loop->must_leave |= LEAVE_OWN_RUN_ONCE;
+    else
+        loop->must_leave &= (uint8_t)~LEAVE_OWN_RUN_ONCE;
+}
+
 /* Notes what a program replaces on the object, as a fake clock does: from then on, C
  * asks through the attribute. Names of attributes are interned. */
 static int set_attribute(PyObject *self, PyObject *name, PyObject *value)
@@ -260,7 +270,7 @@ static int set_attribute(PyObject *self, PyObject *name, PyObject *value)
     else if (name == aio_names.process_events)
         loop->has_own_events = true;
     else if (name == aio_names.run_once)
-        loop->has_own_run_once = value != NULL;
+        note_run_once(loop, value != NULL);
     return 0;
 }
 
@@ -280,6 +290,7 @@ static PyMethodDef methods[] = {
     {"_write_to_self", write_to_self, METH_NOARGS, NULL},
     {"_use_selector", use_selector, METH_VARARGS, NULL},
     {"_forget_selector", forget_selector, METH_NOARGS, NULL},
+    {"_observe", aio_observe, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };
 

@@ -10,6 +10,11 @@
 struct fdmux_py_batch;
 typedef int (*select_fn)(struct fdmux_py_batch *batch, int64_t timeout_ns);
 
+/* The object has a _run_once of its own (of a class, run_forever asks). */
+#define LEAVE_OWN_RUN_ONCE 0x1
+/* The loop is observed from now on, or no longer. */
+#define LEAVE_TO_SWITCH 0x2
+
 struct aio_loop {
     PyObject head;
     PyObject *ready; /* usually a deque */
@@ -22,7 +27,7 @@ struct aio_loop {
     bool is_repeating; /* _run_once goes on until the loop is to stop */
     bool has_own_events; /* _process_events is overridden */
     bool has_own_call_at;
-    bool has_own_run_once; /* of the object, as its class is asked in run_forever */
+    uint8_t must_leave; /* _run_once may not repeat any longer: LEAVE_ bits */
     bool has_other_selector; /* _selector is not the one given to _use_selector */
     bool has_own_select;
     /* How to wait in C; without a batch the selector is asked in Python. */
@@ -35,6 +40,7 @@ struct aio_loop {
     struct delivery *delivery; /* a reference, or NULL */
     PyObject *memory; /* a capsule that keeps the memory of `loop` */
     struct fdmux_loop *loop; /* to wake, as long as there is a batch */
+    struct probe *probe; /* of an observed loop, a reference; or NULL */
     double wait_until; /* when the wait under way ends by itself */
     int64_t offered_at; /* when the GIL was offered to other threads */
     uint32_t busy_count; /* iterations that did not wait */
@@ -92,5 +98,17 @@ int aio_append_ready(const struct aio_loop *loop, PyObject *handle);
 /* loop->ready, or NULL with an AttributeError if a program has deleted it. */
 PyObject *aio_check_ready(const struct aio_loop *loop);
 bool aio_waits_in_c(const struct aio_loop *loop);
+/* The steps of an iteration; each returns 0, or -1 with an exception. */
+int aio_wait(PyObject *self);
+int aio_run_one(PyObject *self, PyObject *handle);
+int aio_move_one(struct aio_loop *loop);
+int aio_give_way(struct aio_loop *loop, Py_ssize_t count);
+PyObject *aio_pop_ready(const struct aio_loop *loop);
+Py_ssize_t aio_ready_count(const struct aio_loop *loop);
+
+/* aio_observed.c: an iteration of a loop that has a probe. Returns as above. */
+int aio_iterate_observed(PyObject *self);
+/* A method of LoopBase: _observe(probe), or _observe(None). */
+PyObject *aio_observe(PyObject *self, PyObject *probe);
 
 #endif

@@ -119,6 +119,8 @@ int endpoint_on_event(struct fdmux_loop *loop, const struct fdmux_datagram_event
 
 /* datagram_open.c */
 void endpoint_unlink(struct endpoint_object *endpoint);
+/* Its loop is observed from now on, or no longer. */
+void endpoint_choose_function(struct endpoint_object *endpoint);
 PyObject *endpoint_bind(PyObject *self, PyObject *args);
 PyObject *endpoint_open(PyObject *self, PyObject *args);
 

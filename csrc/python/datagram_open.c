@@ -5,6 +5,7 @@
  * address. So it outlives whoever made it, and the garbage collector sees the
  * reference. */
 #include "datagram_object.h"
+#include "probe.h"
 
 #include <errno.h>
 #include <string.h>
@@ -176,6 +177,25 @@ PyObject *endpoint_bind(PyObject *self, PyObject *args)
     return delivery_new_ref(Py_None);
 }
 
+/* An observed loop has another one. */
+static fdmux_datagram_fn event_fn_of(const struct endpoint_object *endpoint)
+{
+    return endpoint->delivery->probe == NULL ? endpoint_on_event : probe_on_endpoint;
+}
+
+void endpoint_choose_function(struct endpoint_object *endpoint)
+{
+    struct fdmux_datagram_handler handler = {
+        .struct_size = sizeof handler,
+        .fn = event_fn_of(endpoint),
+        .userdata = endpoint,
+    };
+
+    if (endpoint_is_live(endpoint)) /* -EIDRM: it has ended, and receives nothing */
+        (void)fdmux_datagram_set_handler(endpoint->delivery->loop, endpoint->token,
+                                         &handler);
+}
+
 static int start(struct endpoint_object *endpoint, fdmux_fd fd,
                  struct fdmux_datagram_options *options)
 {
@@ -185,7 +205,7 @@ static int start(struct endpoint_object *endpoint, fdmux_fd fd,
 
     if (loop == NULL)
         return -ESTALE;
-    options->fn = endpoint_on_event;
+    options->fn = event_fn_of(endpoint);
     options->userdata = endpoint;
     r = fdmux_datagram_add(loop, fd, options, &token);
     if (r < 0)

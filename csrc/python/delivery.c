@@ -4,6 +4,7 @@
  * It owns a reference to each that is open, so the garbage collector can find and free
  * a loop with them when nothing else refers to them. */
 #include "aio.h"
+#include "probe.h"
 #include "stream_object.h"
 #include "tls_session.h"
 
@@ -294,7 +295,8 @@ static int traverse(PyObject *self, visitproc visit, void *arg)
     struct delivery *delivery = (struct delivery *)self;
 
     PyObject *const held[] = {(PyObject *)Py_TYPE(self), delivery->memory,
-                              delivery->incoming, delivery->asyncio};
+                              delivery->incoming, delivery->asyncio,
+                              (PyObject *)delivery->probe};
     int r = delivery_visit(held, sizeof held / sizeof held[0], visit, arg);
 
     for (struct stream_object *it = delivery->first_open; r == 0 && it != NULL;
@@ -316,6 +318,7 @@ static int clear(PyObject *self)
     drop_streams(delivery);
     Py_CLEAR(delivery->incoming);
     Py_CLEAR(delivery->asyncio);
+    Py_CLEAR(delivery->probe);
     forget_loop(delivery);
     return 0;
 }
@@ -336,6 +339,7 @@ static void dealloc(PyObject *self)
 
 static PyMethodDef methods[] = {
     {"watch", watch, METH_O, NULL},
+    {"observe", delivery_observe, METH_O, NULL},
     {"abandon", abandon, METH_NOARGS, NULL},
     {"disown", disown_all, METH_NOARGS, NULL},
     {"enter", enter, METH_NOARGS, NULL},

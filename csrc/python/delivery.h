@@ -20,6 +20,7 @@
 struct stream_object;
 struct endpoint_object;
 struct fdmux_frame;
+struct probe;
 
 struct delivery {
     PyObject head;
@@ -45,6 +46,7 @@ struct delivery {
     PyObject *incoming; /* the bytes or the buffer that the core receives into */
     struct fdmux_frame *frame; /* for framers to fill; or NULL */
     PyObject *asyncio; /* the loop of asyncio that it serves, or NULL */
+    struct probe *probe; /* of an observed loop, a reference; or NULL */
 };
 
 /* Interned names of the methods that this module calls. */

@@ -55,6 +55,10 @@ void *fdmux_py_totals_hold(struct fdmux_loop *loop, uint64_t stream);
 void fdmux_py_totals_read(void *held, struct fdmux_py_stream_totals *ret_totals);
 void fdmux_py_totals_release(void *held);
 
+/* How many connections the listeners of the loop have closed at once, since there were
+ * too many. Any thread, also when the loop is closed. */
+uint64_t fdmux_py_stream_refused(const struct fdmux_loop *loop);
+
 /* Advance the timeouts of streams by `ticks` quarters of a second, without waiting. */
 int fdmux_py_stream_tick(struct fdmux_loop *loop, uint32_t ticks);
 

@@ -20,6 +20,11 @@ int fdmux_py_stream_tick(struct fdmux_loop *loop, uint32_t ticks)
     return r;
 }
 
+uint64_t fdmux_py_stream_refused(const struct fdmux_loop *loop)
+{
+    return atomic_load_explicit(&loop->counters.refused, memory_order_relaxed);
+}
+
 void *fdmux_py_totals_hold(struct fdmux_loop *loop, uint64_t token)
 {
     struct fdmux__stream *stream;

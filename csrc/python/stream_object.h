@@ -79,6 +79,8 @@ int stream_callback_raised(struct stream_object *stream, const char *what);
 /* Choose the buffer that the core receives into: ours for large data and for a
  * BufferedProtocol, otherwise the one that all streams share. */
 void stream_choose_buffer(const struct stream_object *stream);
+/* Its loop is observed from now on, or no longer. */
+void stream_choose_functions(const struct stream_object *stream);
 /* Take it out of the delivery's list of open streams, which owns a reference. */
 void stream_unlink(struct stream_object *stream);
 

@@ -4,6 +4,7 @@
  * address. So it outlives whoever made it, and the garbage collector sees the
  * reference. */
 #include "frames.h"
+#include "probe.h"
 
 #include <errno.h>
 #include <string.h>
@@ -43,13 +44,19 @@ void stream_unlink(struct stream_object *stream)
     Py_DECREF((PyObject *)stream);
 }
 
+/* An observed loop has another one. */
+static fdmux_stream_fn event_fn_of(const struct stream_object *stream)
+{
+    return stream->delivery->probe == NULL ? delivery_on_event : probe_on_stream;
+}
+
 static void begin(struct stream_object *stream, uint64_t token)
 {
     stream->token = token;
     stream->can_write = stream->is_open = true;
     link_open(stream);
     /* Cannot fail: the loop has this stream. */
-    (void)fdmux_stream_set_prefetch(stream->delivery->loop, delivery_on_event,
+    (void)fdmux_stream_set_prefetch(stream->delivery->loop, event_fn_of(stream),
                                     delivery_prefetch);
 }
 
@@ -64,7 +71,7 @@ static int set_handler(const struct stream_object *stream, uint64_t token)
 {
     struct fdmux_stream_handler handler = {
         .struct_size = sizeof handler,
-        .fn = delivery_on_event,
+        .fn = event_fn_of(stream),
         .buffer_fn = buffer_fn_of(stream),
         .userdata = (void *)(uintptr_t)stream,
     };
@@ -76,6 +83,14 @@ void stream_choose_buffer(const struct stream_object *stream)
 {
     if (stream_is_live(stream)) /* -EIDRM: it has ended, and receives nothing */
         (void)set_handler(stream, stream->token);
+}
+
+void stream_choose_functions(const struct stream_object *stream)
+{
+    stream_choose_buffer(stream);
+    if (stream_is_live(stream)) /* it cannot fail: the loop has this stream */
+        (void)fdmux_stream_set_prefetch(stream->delivery->loop, event_fn_of(stream),
+                                        delivery_prefetch);
 }
 
 /* _bind(delivery, on_data): set what gets the data. Once, before the stream is opened.
@@ -103,7 +118,7 @@ static int start(struct stream_object *stream, const char *kind, fdmux_fd fd,
 
     if (loop == NULL)
         return -ESTALE;
-    options->fn = delivery_on_event;
+    options->fn = event_fn_of(stream);
     options->buffer_fn = buffer_fn_of(stream);
     options->userdata = stream;
     if (strcmp(kind, "listen") == 0)

@@ -106,6 +106,7 @@ static int admit(struct fdmux_loop *loop, struct fdmux__stream *listener,
     if ((limit > 0 && listener->connections >= limit) ||
         fdmux__stream_create(loop, accepted->fd, 0, listener, NULL, &stream) < 0) {
         listener->sent++;
+        fdmux__count(&loop->counters.refused, 1);
         fdmux__count(&listener->limits->totals.refused, 1);
         (void)fdmux__sys_close(accepted->fd); /* close(2): released in any case */
         return 0;

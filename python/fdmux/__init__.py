@@ -24,6 +24,7 @@ from fdmux.hosts import Mounted, current, mount
 from fdmux.loop.event_loop import SelectorEventLoop
 from fdmux.loop.guest import Guest
 from fdmux.native.queue import NativeQueue
+from fdmux.observing import Observation, Observer, Report
 from fdmux.pool.pool import ClientPool
 from fdmux.sdk import __version__, get_cmake_dir, get_include, get_pkgconfig_dir
 from fdmux.selector import EVENT_READ, EVENT_WRITE, Selector, SelectorKey
@@ -73,8 +74,11 @@ __all__ = [
     "NativeLoop",
     "NativeQueue",
     "NotRegistered",
+    "Observation",
+    "Observer",
     "ReadTimeoutError",
     "ReceiveBuffer",
+    "Report",
     "Selector",
     "SelectorEventLoop",
     "SelectorKey",

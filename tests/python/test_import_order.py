@@ -26,6 +26,7 @@ checks
 _ffi
 _delivery
 _native
+observing
 sdk
 descriptor
 selector
@@ -46,6 +47,7 @@ loop.wakeup
 loop.interest
 loop.core_loop
 loop.iteration
+loop.observed
 loop.running
 loop.event_loop
 loop.guest_base
@@ -97,6 +99,7 @@ hosts.gevent
 hosts.glib
 hosts.qt
 hosts.asyncio.private
+hosts.asyncio.observed
 hosts.asyncio.writing
 hosts.asyncio.reading
 hosts.asyncio.transport

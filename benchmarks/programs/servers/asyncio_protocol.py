@@ -1,8 +1,9 @@
 """Echo as an asyncio `Protocol`, or as asyncio streams, on the loop that is named.
 
-``asyncio_protocol LOOP [streams|busy]``: asyncio, selector (asyncio on a
+``asyncio_protocol LOOP [streams|busy|observed]``: asyncio, selector (asyncio on a
 fdmux.Selector), fdmux (`fdmux.hosts.asyncio.EventLoop`), uvloop, or aiofastnet on
-either of asyncio and uvloop. A `Protocol` that is busy computes before it answers.
+either of asyncio and uvloop. A `Protocol` that is busy computes before it answers; on
+fdmux, the loop may have an observer.
 
 No loop is told how much to receive: asyncio and aiofastnet ask 256 KiB, as the other
 servers do; uvloop has one static buffer of 256,000 bytes.
@@ -17,9 +18,12 @@ from typing import TYPE_CHECKING, cast
 
 from benchmarks.programs.servers.announce import BACKLOG, BUFFER_SIZE, announce, listen
 from benchmarks.programs.servers.busy import stay_busy
+from benchmarks.programs.servers.observer import Reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from fdmux.hosts.asyncio import EventLoop
 
     LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
@@ -109,6 +113,8 @@ LOOPS: dict[str, LoopFactory] = {
 def main() -> None:
     name, *kind = sys.argv[1:]
     loop = LOOPS[name]()
+    if kind == ["observed"]:
+        cast("EventLoop", loop).observe(Reader())
     asyncio.set_event_loop(loop)
     loop.run_until_complete(serve(kind[0] if kind else "protocol"))
 

@@ -1,6 +1,7 @@
 """Echo by a handler in Python on ``fdmux.StreamServer``.
 
-``fdmux_stream [busy]``: one that is busy computes before it answers.
+``fdmux_stream [busy|observed]``: one that is busy computes before it answers; one that
+is observed has an observer.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from benchmarks.programs.servers.announce import (
     announce,
 )
 from benchmarks.programs.servers.busy import stay_busy
+from benchmarks.programs.servers.observer import Reader
 
 LIMITS = fdmux.ServerLimits(
     receive_max=BUFFER_SIZE,
@@ -40,8 +42,13 @@ class BusyEcho(Echo):
 
 def main() -> None:
     handler = BusyEcho() if sys.argv[1:] == ["busy"] else Echo()
-    server = fdmux.StreamServer("127.0.0.1", 0, handler, limits=LIMITS, backlog=BACKLOG)
+    loop = fdmux.SelectorEventLoop()
+    server = fdmux.StreamServer(
+        "127.0.0.1", 0, handler, limits=LIMITS, backlog=BACKLOG, loop=loop
+    )
     server.start()
+    if sys.argv[1:] == ["observed"]:
+        loop.observe(Reader())
     announce(server.address[1])
     server.run()
 

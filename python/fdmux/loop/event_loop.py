@@ -22,8 +22,10 @@ from fdmux.checks import (
     refusal,
 )
 from fdmux.loop.iteration import Iteration, wait_limit
+from fdmux.loop.observed import observers_of
 from fdmux.loop.running import close_in_turn, run_in_turn
 from fdmux.loop.timers import Handle, TimerHandle
+from fdmux.observing import INTERVAL, SLOW
 from fdmux.selector import Selector
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from fdmux.checks import Seconds
     from fdmux.loop.interest import ReadyCallback
     from fdmux.loop.iteration import ErrorHook
+    from fdmux.observing import Observation
 
 Parameters = ParamSpec("Parameters")
 FileLike = TypeVar("FileLike", bound="FileDescriptorLike")
@@ -309,6 +312,33 @@ class SelectorEventLoop:
         """
         self._iteration.is_stopping = True
         self._iteration.wake.wake()
+
+    # Seeing inside ---------------------------------------------------------------
+
+    def observe(
+        self, observer: object, *, slow: Seconds = SLOW, interval: Seconds = INTERVAL
+    ) -> Observation:
+        """Measure from now on what the loop does, and tell ``observer``.
+
+        A loop that is not observed measures nothing. Several observers share the cost.
+
+        Args:
+            observer: Any object with methods of `Observer`. What they raise is logged.
+            slow: Callbacks that take so many seconds or more are told to ``on_slow``.
+            interval: How often ``on_report`` is called, while the loop is not idle.
+
+        Returns:
+            What ends the observation, and reads the numbers at any time.
+
+        Raises:
+            TypeError: ``observer`` has none of the methods, or one that cannot be
+                called; or a time is not a number.
+            ValueError: ``slow`` is negative, ``interval`` not above 0, or one is NaN.
+            LoopClosed: After `close`.
+        Threads: Loop thread only.
+        """
+        self._iteration.check_usable()
+        return observers_of(self._iteration).observe(observer, slow, interval)
 
     # Native code -----------------------------------------------------------------
 

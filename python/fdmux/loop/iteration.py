@@ -60,8 +60,31 @@ class Iteration:
         turn: Holds `TURN` while somebody runs or closes the loop; see running.py.
         is_stopping: `stop` was called, and the run it ends has not returned yet.
         is_one_batch: The run under way is a single batch for the streams.
+        observers: Those of a loop that is or was observed; see observed.py.
         unusable: Why the loop cannot be used any more; ``None``: it can.
     """
+
+    # Slots, since an observed loop has another class: to change that of an object with a
+    # dictionary makes each access to its attributes slower.
+    __slots__ = (
+        "__weakref__",
+        "_error_hook",
+        "_wakes_seen",
+        "at_close",
+        "clock",
+        "core",
+        "due",
+        "is_one_batch",
+        "is_stopping",
+        "observers",
+        "on_earlier_deadline",
+        "posted",
+        "table",
+        "timers",
+        "turn",
+        "unusable",
+        "wake",
+    )
 
     def __init__(
         self,
@@ -87,6 +110,7 @@ class Iteration:
         self.turn: dict[str, object] = {}
         self.is_stopping = False
         self.is_one_batch = False
+        self.observers: Observers | None = None
         self.unusable: str | None = None
         self._error_hook = error_hook
         self._wakes_seen = 0

@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, TypeGuard, TypeVar, cast
 
 from fdmux.checks import check_selector
 from fdmux.hosts.asyncio.datagrams import DatagramTransport
+from fdmux.hosts.asyncio.observed import ObservedLoop
 from fdmux.hosts.asyncio.private import (
     HAS_DATAGRAMS,
     HAS_ITERATION,
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 TransportT = TypeVar("TransportT", bound=StreamTransport)
 
 
-class EventLoop(LoopBase, SelectorEventLoop):
+class EventLoop(LoopBase, ObservedLoop, SelectorEventLoop):
     """The event loop of asyncio, on the C core.
 
     >>> with asyncio.Runner(loop_factory=EventLoop) as runner:
@@ -233,6 +234,7 @@ class EventLoop(LoopBase, SelectorEventLoop):
         server: Server | None = None,
         **more: object,
     ) -> asyncio.Transport:
+        self._note_accepted(server)
         if more or not self._can_carry(sock):
             plain = super()._make_socket_transport(
                 sock, protocol, waiter, extra=extra, server=server, **more
@@ -259,6 +261,7 @@ class EventLoop(LoopBase, SelectorEventLoop):
         ssl_shutdown_timeout: float | None = None,
         **more: object,
     ) -> asyncio.Transport:
+        self._note_accepted(server)
         timeouts = (ssl_handshake_timeout, ssl_shutdown_timeout)
         if more or not (has_ssl() and self._can_carry(rawsock)):
             encrypted = super()._make_ssl_transport(

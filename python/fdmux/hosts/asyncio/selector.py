@@ -131,6 +131,7 @@ class StreamSelector(Selector):
             check(result, "unbound queues")
             check(streams.watch(loop), "watch asyncio's queues")
             loop._delivery = streams  # noqa: SLF001 - ours
+            loop._observe_streams(streams)  # noqa: SLF001 - ours
             self._loop = loop
             self.streams = streams
         return self.streams
