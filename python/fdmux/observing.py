@@ -134,7 +134,7 @@ class Observation:
     def __init__(
         self, observers: Observers, observer: object, slow: float, interval: float
     ) -> None:
-        self._observers = observers
+        self.observers = observers
         self._on_slow = method_of(observer, "on_slow")
         self._on_report = method_of(observer, "on_report")
         self._interval = interval
@@ -148,7 +148,7 @@ class Observation:
 
         Threads: Any.
         """
-        return self._end or self._observers.read().since(self._begin)
+        return self._end or self.observers.read().since(self._begin)
 
     def end(self) -> None:
         """End the observation: nothing is measured any more. Idempotent.
@@ -157,7 +157,7 @@ class Observation:
         """
         if self._end is None:
             self._end = self.report()
-            self._observers.remove(self)
+            self.observers.remove(self)
             tell(self._on_report, self._end)
 
     def tell_slow(self, target: object, what: str, duration: float) -> None:

@@ -21,7 +21,7 @@ import os
 import struct
 from collections.abc import Mapping
 from selectors import EVENT_READ, EVENT_WRITE, BaseSelector, SelectorKey
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 from weakref import WeakKeyDictionary
 
 from fdmux._ffi import ffi, lib
@@ -33,6 +33,8 @@ from fdmux._native import (
     check_dispatch,
     timeout_ns,
 )
+from fdmux.debug_selector import debug_class
+from fdmux.debugging import is_debug
 from fdmux.descriptor import check_watchable, fd_of
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike
 
     from fdmux._ffi import CBatch, CIndices
+    from fdmux.debug_selector import DebugSelector
 
     Pair = tuple[SelectorKey, int]
 
@@ -138,6 +141,8 @@ class Selector(BaseSelector):
         also while another thread is in `select`. One thread at a time may `select`.
     """
 
+    _may_debug = True
+
     def __init__(self, backend: str | None = None) -> None:
         self.native: NativeLoop = NativeLoop(backend)
         self._c_loop = c_loop_of(self.native)
@@ -150,6 +155,9 @@ class Selector(BaseSelector):
         self._batch: CBatch
         self._indices: memoryview
         self._reserve(1)
+        if self._may_debug and is_debug():
+            self.__class__ = debug_class(type(self))
+            cast("DebugSelector", self).begin_debug()
 
     def __fdmux_loop__(self) -> object:
         """Return the core loop for native code, see `NativeLoop`."""

@@ -29,6 +29,8 @@ _native
 observing
 sdk
 descriptor
+debugging
+debug_selector
 selector
 
 sockets
@@ -48,6 +50,7 @@ loop.interest
 loop.core_loop
 loop.iteration
 loop.observed
+loop.debug
 loop.running
 loop.event_loop
 loop.guest_base

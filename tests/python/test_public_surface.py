@@ -145,6 +145,7 @@ MEMBERS: dict[type, set[str]] = {
         "register_write",
         "run",
         "run_once",
+        "slow_callback_duration",
         "stop",
         "time",
         "unregister",

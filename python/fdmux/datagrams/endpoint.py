@@ -21,6 +21,7 @@ from fdmux.checks import refusal
 from fdmux.datagrams.address import check_given, open_socket
 from fdmux.datagrams.limits import DATAGRAM_LIMITS, DatagramLimits, c_options
 from fdmux.datagrams.socket_view import SocketView
+from fdmux.debugging import place_of_caller, state
 from fdmux.loop.event_loop import check_loop, delivery_of
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ class DatagramEndpoint(CoreEndpoint):
         use ``call_soon_threadsafe`` of the loop.
     """
 
-    __slots__ = ("_file", "_peer", "_sockname")
+    __slots__ = ("_file", "_peer", "_place", "_sockname")
     _handler: DatagramHandler
     data: object
 
@@ -195,6 +196,7 @@ class DatagramEndpoint(CoreEndpoint):
         flags |= lib.FDMUX_DATAGRAM_GRO if gro else 0
         self._handler = handler
         self._file: SocketFile | None = None
+        self._place = place_of_caller() if state.is_used else None
         self._bind(delivery_of(loop), *takers_of(handler), None)
         options = ffi.buffer(c_options(limits, flags))
         if sock is not None:
@@ -233,6 +235,10 @@ class DatagramEndpoint(CoreEndpoint):
         return (
             f"<fdmux.DatagramEndpoint fd={self.fileno()} at {self._sockname!r}{peer}>"
         )
+
+    def _find_place(self) -> str | None:
+        """Return where the endpoint was made, if debug mode knows."""
+        return self._place
 
     # Facts -------------------------------------------------------------------------
 

@@ -21,6 +21,8 @@ from fdmux.checks import (
     checked_seconds,
     refusal,
 )
+from fdmux.debugging import is_debug
+from fdmux.loop.debug import DebugIteration
 from fdmux.loop.iteration import Iteration, wait_limit
 from fdmux.loop.observed import observers_of
 from fdmux.loop.running import close_in_turn, run_in_turn
@@ -95,7 +97,8 @@ class SelectorEventLoop:
         check_callable("clock", clock)
         given = Selector() if selector is None else selector
         try:
-            self._iteration = Iteration(given, error_hook, clock)
+            make = DebugIteration if is_debug() else Iteration
+            self._iteration = make(given, error_hook, clock)
         except BaseException:
             if selector is None:
                 given.close()
@@ -314,6 +317,24 @@ class SelectorEventLoop:
         self._iteration.wake.wake()
 
     # Seeing inside ---------------------------------------------------------------
+
+    @property
+    def slow_callback_duration(self) -> float:
+        """Debug mode logs callbacks that take so many seconds or more; 0.1 at first.
+
+        Raises:
+            ValueError: It is set to a negative number, or NaN.
+            TypeError: It is set to what is no number.
+        """
+        return self._iteration.slow_callback_duration
+
+    @slow_callback_duration.setter
+    def slow_callback_duration(self, duration: Seconds) -> None:
+        seconds = checked_seconds(duration, "slow_callback_duration")
+        if seconds < 0:
+            raise ValueError(refusal("slow_callback_duration", seconds, ">= 0"))
+        self._iteration.slow_callback_duration = seconds
+        self._iteration.note_slow_callback_duration()
 
     def observe(
         self, observer: object, *, slow: Seconds = SLOW, interval: Seconds = INTERVAL

@@ -61,7 +61,8 @@ def read_fileno(fileobj: HasFileno) -> int:
 class Interest:
     """The callbacks of one descriptor; the selector carries it as ``key.data``."""
 
-    __slots__ = ("fd", "fileno", "on_read", "on_write", "reader", "writer")
+    __slots__ = ("fd", "fileno", "on_read", "on_write", "place", "reader", "writer")
+    place: str | None  # where it was registered; set in debug mode alone
 
     def __init__(self, fd: int, fileobj: FileDescriptorLike) -> None:
         self.fd = fd

@@ -24,6 +24,7 @@ from fdmux.loop.core_loop import CoreLoop
 from fdmux.loop.interest import InterestTable
 from fdmux.loop.timers import Handle, TimerQueue
 from fdmux.loop.wakeup import WakeChannel
+from fdmux.observing import SLOW
 
 if TYPE_CHECKING:
     import selectors
@@ -58,6 +59,7 @@ class Iteration:
             all others.
         at_close: Are called first when the loop is closed; each removes itself.
         turn: Holds `TURN` while somebody runs or closes the loop; see running.py.
+        slow_callback_duration: What is slow in debug mode, in seconds.
         is_stopping: `stop` was called, and the run it ends has not returned yet.
         is_one_batch: The run under way is a single batch for the streams.
         observers: Those of a loop that is or was observed; see observed.py.
@@ -79,12 +81,17 @@ class Iteration:
         "observers",
         "on_earlier_deadline",
         "posted",
+        "slow_callback_duration",
         "table",
         "timers",
         "turn",
         "unusable",
         "wake",
     )
+    # In debug mode there are others; see debug.py.
+    table_type = InterestTable
+    timers_type = TimerQueue
+    posted_type: type[collections.deque[Handle]] = collections.deque
 
     def __init__(
         self,
@@ -93,21 +100,22 @@ class Iteration:
         clock: Callable[[], float],
     ) -> None:
         self.core = CoreLoop(selector)
-        self.table = InterestTable(selector)
+        self.table = self.table_type(selector)
         self.wake = WakeChannel(self.core.inside)
         try:
             self.table.add(self.wake.reader, EVENT_READ, self._on_wake)
         except BaseException:
             self.wake.close()
             raise
-        self.timers = TimerQueue()
+        self.timers = self.timers_type()
         self.timers.on_earlier = self._on_earlier_deadline
         self.due: collections.deque[Handle] = collections.deque()
-        self.posted: collections.deque[Handle] = collections.deque()
+        self.posted: collections.deque[Handle] = self.posted_type()
         self.clock = clock
         self.on_earlier_deadline: Callable[[], object] | None = None
         self.at_close: set[Callable[[], object]] = set()
         self.turn: dict[str, object] = {}
+        self.slow_callback_duration = SLOW
         self.is_stopping = False
         self.is_one_batch = False
         self.observers: Observers | None = None
@@ -115,6 +123,9 @@ class Iteration:
         self._error_hook = error_hook
         self._wakes_seen = 0
         live_iterations.add(self)
+
+    def note_slow_callback_duration(self) -> None:
+        """Use the new value; only debug mode does."""
 
     def check_usable(self) -> None:
         """Raise if the loop cannot be used any more.

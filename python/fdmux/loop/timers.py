@@ -29,7 +29,8 @@ class Handle:
         source: The function, as the user passed it.
     """
 
-    __slots__ = ("_call", "source")
+    __slots__ = ("_call", "place", "source")
+    place: str | None  # where it was made; set in debug mode alone
 
     def __init__(self, call: Callable[[], object], source: object) -> None:
         self._call: Callable[[], object] | None = call

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from fdmux._ffi import ffi, lib
 from fdmux._native import check, finish_streams
+from fdmux.debugging import place_of_caller, state
 from fdmux.streams.stream import CLOSED, SocketStream, Stream, taker_of
 from fdmux.streams.tls import make_tls
 
@@ -86,6 +87,9 @@ class ServerStream(Stream):
         self._attach(delivery, handler, taker)
         self.listener = listener
         self.is_greeting = False  # in the handshake; `on_connect` is still to come
+
+    def _find_place(self) -> None:
+        """Return None: its server is in the program's hands."""
 
     def adopt(self, token: int) -> None:
         """Become the stream of an accepted connection."""
@@ -185,6 +189,7 @@ class Listener(SocketStream):
         result = lib.fdmux_stream_total_max(c_loop, limits.total_max)
         check(result, "bound what streams queue")
         self._bind(delivery, None)
+        self._place = place_of_caller() if state.is_used else None
         self._take_over("listen", sock, limits)
         try:
             self._totals = ffi.gc(
@@ -194,6 +199,13 @@ class Listener(SocketStream):
         except BaseException:
             self.end()
             raise
+
+    def __repr__(self) -> str:
+        return f"<server at {self._name!r}>"
+
+    def _find_place(self) -> str | None:
+        """Return where the server was started, if debug mode knows."""
+        return self._place
 
     @property
     def is_spent(self) -> bool:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Generic, Literal, cast
 from fdmux._delivery import Stream as CoreStream
 from fdmux._ffi import ffi, lib
 from fdmux._native import check
+from fdmux.debugging import place_of_caller, state
 from fdmux.streams.limits import HANDSHAKE_TIMEOUT, SHUTDOWN_TIMEOUT, c_options
 from fdmux.streams.tls import StreamTls, TlsOptions, make_tls
 
@@ -56,6 +57,7 @@ else:
 
 logger = logging.getLogger(__name__)
 
+PLACE = "place"  # of `Stream._keep`: where it was made; in debug mode alone
 FRAMES = "frames"  # of `Stream._keep`: the incomplete frame of a framing in Python
 
 CLOSED = lib.FDMUX_STREAM_CLOSED
@@ -174,6 +176,8 @@ class Stream(SocketStream, Generic[Data_co]):
             self._framer = framer
         self._handler = handler
         self._rare: dict[str, object] | None = None
+        if state.is_used:
+            self._keep(PLACE, place_of_caller())
 
     def __repr__(self) -> str:
         return f"<fdmux.Stream fd={self.fileno()} peer={self.peername!r}>"
@@ -320,6 +324,10 @@ class Stream(SocketStream, Generic[Data_co]):
         tls._is_beginning = False  # noqa: SLF001 - ours
         self._keep("attempt", None)
         self._handler.on_connect(self)
+
+    def _find_place(self) -> str | None:
+        """Return where the stream was made, if debug mode knows."""
+        return cast("str | None", self._kept(PLACE))
 
     # Called from C -----------------------------------------------------------------
 
