@@ -1,7 +1,7 @@
 """Row `observe`: what an observer costs, by servers with and without one.
 
-With ``--instructions``, callgrind counts what a message costs each of them. To show that
-a loop without an observer pays nothing, run that with two versions of fdmux, and
+With ``--instructions``, callgrind counts what a message costs each of them. To show
+that a loop without an observer pays nothing, run that with two versions of fdmux, and
 compare the lines of the servers that are not observed.
 """
 
@@ -27,9 +27,16 @@ from benchmarks.rows.echo import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
+    from typing import Protocol
 
     from benchmarks.options import Options
+
+    class Commands(Protocol):
+        """Returns the command of a server; with "observed", of one that is."""
+
+        def __call__(self, *kind: str) -> Command: ...
+
 
 AT_MOST = 1.03
 SIZE_MAX = 1024  # with larger messages the kernel's share hides the cost
@@ -40,9 +47,13 @@ def _on_callbacks(*kind: str) -> Command:
     return on_python("fdmux_callbacks", *kind)
 
 
-KINDS: dict[str, Callable[..., Command]] = {
+def _on_asyncio(*kind: str) -> Command:
+    return on_asyncio("fdmux", *kind)
+
+
+KINDS: dict[str, Commands] = {
     "streams": on_streams,
-    "asyncio": functools.partial(on_asyncio, "fdmux"),
+    "asyncio": _on_asyncio,
     "callbacks": _on_callbacks,
 }
 

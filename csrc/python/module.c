@@ -66,7 +66,8 @@ static int execute(PyObject *module)
         aio_forget();
     if (is_main && make_names() < 0)
         return -1;
-    if (probe_register(module, is_main) < 0 || delivery_register(module, is_main) < 0 || stream_type_register(module) < 0 ||
+    if (probe_register(module, is_main) < 0 || delivery_register(module, is_main) < 0 ||
+        stream_type_register(module) < 0 ||
         completion_port_register(module, is_main) < 0 ||
         completion_register(module) < 0 || endpoint_type_register(module, is_main) < 0)
         return -1;

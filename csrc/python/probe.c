@@ -246,9 +246,8 @@ static PyMemberDef members[] = {
 };
 
 static PyType_Slot slots[] = {
-    {Py_tp_new, make},         {Py_tp_dealloc, dealloc}, {Py_tp_traverse, traverse},
-    {Py_tp_methods, methods},  {Py_tp_members, members},
-    {0, NULL},
+    {Py_tp_new, make},        {Py_tp_dealloc, dealloc}, {Py_tp_traverse, traverse},
+    {Py_tp_methods, methods}, {Py_tp_members, members}, {0, NULL},
 };
 
 static PyType_Spec spec = {

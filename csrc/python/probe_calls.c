@@ -198,8 +198,7 @@ PyObject *delivery_observe(PyObject *self, PyObject *probe)
         PyErr_SetString(PyExc_TypeError, "observe takes a Probe, or None");
         return NULL;
     }
-    delivery->probe =
-        probe == Py_None ? NULL : (struct probe *)delivery_new_ref(probe);
+    delivery->probe = probe == Py_None ? NULL : (struct probe *)delivery_new_ref(probe);
     for (struct stream_object *it = delivery->first_open; it != NULL;
          it = it->next_open)
         stream_choose_functions(it);

@@ -1,4 +1,4 @@
-"""An echo server with metrics: ``python server.py [--port 8000] [--metrics-port 9100]``.
+"""An echo server with metrics: ``python server.py [--metrics-port 9100]``.
 
 Try ``curl http://127.0.0.1:9100/metrics`` while clients are connected.
 """
@@ -85,9 +85,7 @@ class LoopMetrics:
 class ServerMetrics:
     """The numbers of one server."""
 
-    def __init__(
-        self, server: fdmux.StreamServer, registry: CollectorRegistry
-    ) -> None:
+    def __init__(self, server: fdmux.StreamServer, registry: CollectorRegistry) -> None:
         self.server = server
         registry.register(self)
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import functools
 import os
-from selectors import BaseSelector
 from typing import TYPE_CHECKING
 
 from fdmux.debugging import place_of_caller, warn_misuse, warn_unclosed
 
 if TYPE_CHECKING:
-    from selectors import SelectorKey
+    from selectors import BaseSelector, SelectorKey
 
     from _typeshed import FileDescriptorLike
 
@@ -59,15 +58,14 @@ class DebugSelector(Watching):
 
     def close(self) -> None:
         """Close; warn of each file that was closed before it was unregistered."""
-        for key in list(self._keys.values()):
-            self._warn_if_closed(key)
+        closed = [key for key in self._keys.values() if is_closed(key)]
         super().close()
+        for key in closed:
+            self._warn_if_closed(key)
 
     def __del__(self) -> None:
         if getattr(self, "_map", None) is not None and not self.is_quiet:
-            warn_unclosed(
-                f"unclosed selector {self!r}, made at {self._place}", self
-            )
+            warn_unclosed(f"unclosed selector {self!r}, made at {self._place}", self)
 
     def _warn_if_closed(self, key: SelectorKey) -> None:
         place = self._places.pop(key.fd, "?")

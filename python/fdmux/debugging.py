@@ -1,8 +1,9 @@
 """Debug mode: whether it is on, and where in the program things were made.
 
-On with ``python -X dev`` or ``FDMUX_DEBUG=1``, as asyncio's with ``PYTHONASYNCIODEBUG``.
-It is asked when a loop or a selector is made, which then gets a class that looks at
-more (loop/debug.py, debug_selector.py). Without it, nothing of that runs.
+On with ``python -X dev`` or ``FDMUX_DEBUG=1``, as asyncio's with
+``PYTHONASYNCIODEBUG``. It is asked when a loop or a selector is made, which then gets a
+class that looks at more (loop/debug.py, debug_selector.py). Without it, nothing of that
+runs.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from _typeshed import FileDescriptorLike
 
-    from fdmux._delivery import Delivery
+    from fdmux._delivery import Delivery, Endpoint, Stream
     from fdmux.loop.interest import Interest, ReadyCallback, WatchedKey
     from fdmux.loop.iteration import ErrorHook
 
@@ -260,7 +260,8 @@ class DebugIteration(ObservedIteration):
         delivery = self.core.delivery
         if delivery is None:
             return
-        for left in (*delivery.streams(), *delivery.endpoints()):
+        made: list[Stream | Endpoint] = [*delivery.streams(), *delivery.endpoints()]
+        for left in made:
             place = place_of(left)
             if place is not None and not left.is_closing:
                 yield warn_unclosed, f"unclosed {left!r}, made at {place}", left

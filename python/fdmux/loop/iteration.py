@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from fdmux._native import NativeLoop
     from fdmux.checks import Seconds
     from fdmux.loop.interest import Interest, WatchedKey
+    from fdmux.observing import Observers
 
     ErrorHook = Callable[[Exception, object], object]
 
@@ -66,8 +67,8 @@ class Iteration:
         unusable: Why the loop cannot be used any more; ``None``: it can.
     """
 
-    # Slots, since an observed loop has another class: to change that of an object with a
-    # dictionary makes each access to its attributes slower.
+    # Slots, since an observed loop has another class: to change that of an object with
+    # a dictionary makes each access to its attributes slower.
     __slots__ = (
         "__weakref__",
         "_error_hook",

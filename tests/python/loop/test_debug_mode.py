@@ -16,7 +16,6 @@ import socket
 import subprocess
 import sys
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -27,6 +26,7 @@ from fdmux.loop.event_loop import iteration_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from tests.python.conftest import SelectorFactory
 
@@ -288,8 +288,8 @@ def test_loop_that_is_never_closed(
 ) -> None:
     loop = fdmux.SelectorEventLoop(selector_factory())
     loop.register_read(pair[0], read)
+    del loop
     with pytest.warns(ResourceWarning) as warned:
-        del loop
         gc.collect()
     texts = [str(warning.message) for warning in warned]
     assert any(re.match(rf"unclosed event loop, made at {HERE}", it) for it in texts)
@@ -374,10 +374,9 @@ def test_selector_tells_of_a_closed_number_when_it_closes(
 
 
 def test_selector_that_is_never_closed() -> None:
-    selector = fdmux.Selector()
+    selectors_left = [fdmux.Selector()]
     with pytest.warns(ResourceWarning, match=rf"unclosed selector .* at {HERE}"):
-        del selector
-        gc.collect()
+        selectors_left.clear()
 
 
 def test_subclass_of_a_selector_stays_one() -> None:

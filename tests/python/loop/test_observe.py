@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from tests.python.conftest import FakeClock, SelectorFactory
 
+    from fdmux.loop.timers import TimerHandle
+
 
 class Recorder(fdmux.Observer):
     """Keeps what it is told."""
@@ -130,8 +132,7 @@ def test_callback_that_raises_is_told_and_raised(
     pair[1].send(b"x")
     loop.observe(recorder, slow=0)
     with pytest.raises(LookupError):
-        for _ in range(3):
-            loop.run_once()
+        loop.run(None, 3)
     assert [name.rpartition(".")[2] for name in recorder.slow] == ["fail"]
 
 
@@ -201,8 +202,9 @@ def test_lag_of_a_timer_is_the_time_since_its_deadline(clock: FakeClock) -> None
 def test_cancelled_timer_is_no_lag(clock: FakeClock) -> None:
     with fdmux.SelectorEventLoop(clock=clock) as loop:
         observation = loop.observe(Recorder())
-        first = loop.call_later(1, lambda: second.cancel())
-        second = loop.call_later(1, int)
+        later: list[TimerHandle] = []
+        first = loop.call_later(1, lambda: [handle.cancel() for handle in later])
+        later.append(loop.call_later(1, int))
         clock.advance(5)
         loop.run_once(0)
         assert observation.report().calls == 1
@@ -210,9 +212,7 @@ def test_cancelled_timer_is_no_lag(clock: FakeClock) -> None:
 
 
 @pytest.mark.parametrize(("count", "bound"), [(1, 1), (2, 2), (3, 4), (70, 128)])
-def test_size_of_a_batch(
-    loop: fdmux.SelectorEventLoop, count: int, bound: int
-) -> None:
+def test_size_of_a_batch(loop: fdmux.SelectorEventLoop, count: int, bound: int) -> None:
     with loop.observe(Recorder()) as observation:
         for _ in range(count):
             loop.call_soon_threadsafe(int)
@@ -296,7 +296,7 @@ def test_observation_may_begin_and_end_in_a_callback(
     )
     loop.run_once(0)
     loop.call_soon_threadsafe(int)
-    loop.call_soon_threadsafe(lambda: observations[0].end())
+    loop.call_soon_threadsafe(observations[0].end)
     loop.call_soon_threadsafe(str)
     loop.run_once(0)
     assert "int" in recorder.slow

@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from fdmux.hosts.asyncio.private import SelectorEventLoop
     from fdmux.observing import Measured, Observation
 
-    class ObservedSelectorEventLoop(ObservedLoop, SelectorEventLoop):
-        """What the class below is a part of."""
-
 else:
     SelectorEventLoop = object
 
@@ -31,7 +28,7 @@ SHORTAGE = "socket.accept() out of system resource"
 class MeasuredEventLoop:
     """An `EventLoop`, as its `Observers` need it."""
 
-    def __init__(self, loop: ObservedSelectorEventLoop) -> None:
+    def __init__(self, loop: SelectorEventLoop) -> None:
         self._loop = loop
 
     def attach(self, probe: Probe | None) -> None:
@@ -81,12 +78,14 @@ class ObservedLoop(SelectorEventLoop):
             self._observers = Observers(measured)
         return self._observers
 
-    def _observe_streams(self, streams: Delivery) -> None:
-        """Measure these too, if the loop is observed."""
-        if self._observers is not None and self._observers.is_active:
-            streams.observe(self._observers.probe)
-
     def _note_accepted(self, server: object) -> None:
         """Count a client, if ``server`` is not None and the loop is observed."""
         if self._observers is not None and server is not None:
             self._observers.probe.accepted += 1
+
+
+def observe_streams(loop: SelectorEventLoop, streams: Delivery) -> None:
+    """Measure the streams of ``loop`` too, if it is observed."""
+    observers = loop._observers if isinstance(loop, ObservedLoop) else None  # noqa: SLF001 - ours
+    if observers is not None and observers.is_active:
+        streams.observe(observers.probe)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from fdmux._delivery import Delivery
 from fdmux._ffi import ffi, lib
 from fdmux._native import check
+from fdmux.hosts.asyncio.observed import observe_streams
 from fdmux.selector import Selector
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ class StreamSelector(Selector):
             check(result, "unbound queues")
             check(streams.watch(loop), "watch asyncio's queues")
             loop._delivery = streams  # noqa: SLF001 - ours
-            loop._observe_streams(streams)  # noqa: SLF001 - ours
+            observe_streams(loop, streams)
             self._loop = loop
             self.streams = streams
         return self.streams
