@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 import fdmux
+from fdmux.loop.timers import TimerHandle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.python.conftest import FakeClock, SelectorFactory
-
-    from fdmux.loop.timers import TimerHandle
 
 
 class Recorder(fdmux.Observer):
@@ -203,7 +202,7 @@ def test_cancelled_timer_is_no_lag(clock: FakeClock) -> None:
     with fdmux.SelectorEventLoop(clock=clock) as loop:
         observation = loop.observe(Recorder())
         later: list[TimerHandle] = []
-        first = loop.call_later(1, lambda: [handle.cancel() for handle in later])
+        first = loop.call_later(1, lambda: list(map(TimerHandle.cancel, later)))
         later.append(loop.call_later(1, int))
         clock.advance(5)
         loop.run_once(0)

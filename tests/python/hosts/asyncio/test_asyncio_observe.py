@@ -195,7 +195,7 @@ def test_shortage_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
         ):
             patched.setattr(socket.socket, "accept", refuse)
             await told.wait()
-        assert observation.report().shortages == 1
+        assert observation.report().shortages >= 1  # 3.11 goes on to try
         assert observation.report().accepted == 0
         server.close()
 
