@@ -231,6 +231,7 @@ void fdmux__sys_write_aside(struct fdmux__message *message, void *control,
 
 /* ---- options --------------------------------------------------------------------- */
 
+#if defined(IP_RECVTOS) || defined(IP_RECVERR)
 /* Also for IPv4 on a socket of IPv6, which takes both; the control messages of
  * IPv4 are not there if it does not. */
 static int set_both(fdmux_fd fd, int family, int inet, int inet6)
@@ -241,6 +242,7 @@ static int set_both(fdmux_fd fd, int family, int inet, int inet6)
         return r;
     return fdmux__sys_set_option(fd, IPPROTO_IPV6, inet6, 1);
 }
+#endif
 
 /* This one tells addresses of IPv4 as those of IPv6 that stand for them. */
 int fdmux__sys_want_local(fdmux_fd fd, int family)

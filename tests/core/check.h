@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "fdmux.h"
+#include "macos.h"
 #include "testing.h"
 
 struct check_case {

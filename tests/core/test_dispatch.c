@@ -253,7 +253,7 @@ TEST(negative_result_of_any_function_is_returned_and_loses_nothing)
 {
     struct scene scene = open_scene();
     struct calls calls[4] = {0};
-    int negative[4] = {-ENODATA, -1000, -1, INT32_MIN + 1};
+    int negative[4] = {-ENOMSG, -1000, -1, INT32_MIN + 1};
 
     watch(scene.loop, scene.channels[0].read_fd, FDMUX_READ, &calls[0]);
     CHECK_EQ(fdmux_timer_arm(scene.loop, add_timer(scene.loop, &calls[1]), 1, 1), 0);

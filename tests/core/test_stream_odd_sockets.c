@@ -3,6 +3,7 @@
 #include "stream_fixtures.h"
 
 #include <arpa/inet.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
 

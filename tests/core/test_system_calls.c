@@ -3,11 +3,14 @@
 #include "fixtures.h"
 
 #include <arpa/inet.h>
-#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "sys.h"
+
+#if defined(__linux__)
+#include <sys/epoll.h>
+
 #include "sys_linux.h"
 
 /* Returns an epoll set in which one descriptor is readable. */
@@ -51,6 +54,8 @@ EPOLL_TEST(wait_of_whole_or_fractional_milliseconds_is_never_early)
     }
     CHECK_EQ(close(set_fd), 0);
 }
+
+#endif
 
 UNIT_TEST(only_tcp_is_tcp)
 {

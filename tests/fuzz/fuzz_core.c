@@ -24,6 +24,7 @@
 #include "choose.h"
 #include "fdmux.h"
 #include "fdmux_stream.h"
+#include "macos.h"
 #include "testing.h"
 
 #define MUST(condition)                                                                \

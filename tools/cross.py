@@ -1,0 +1,170 @@
+"""Compile and link everything of this tree for another system, without that system.
+
+    python tools/cross.py x86_64-macos aarch64-macos    some targets
+    python tools/cross.py                                 all of them
+    python tools/cross.py --to DIR x86_64-openbsd         keep what was built
+
+The compiler is zig's, from PyPI (``pip install ziglang``), with the headers and the
+libraries of each system in it. The core, the C tests and the modules for Python are
+compiled with warnings as errors, and linked; nothing is run. `compile_for` is the same
+for other tools.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+# The targets by zig's name, with what CMake calls the system and the processor. zig
+# needs a release of NetBSD: without one it links a kevent() that is newer than libc.
+TARGETS = {
+    "x86_64-macos": ("Darwin", "x86_64"),
+    "aarch64-macos": ("Darwin", "arm64"),
+    "x86_64-freebsd": ("FreeBSD", "amd64"),
+    "aarch64-freebsd": ("FreeBSD", "aarch64"),
+    "x86_64-openbsd": ("OpenBSD", "amd64"),
+    "x86_64-netbsd.11.0": ("NetBSD", "amd64"),
+}
+TOOLS = {"CC": "cc", "AR": "ar", "RANLIB": "ranlib"}
+
+
+class CrossError(Exception):
+    """What a tool printed when it failed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Built:
+    """What was built for one target."""
+
+    target: str
+    seconds: float
+    programs: int  # C tests that were linked
+    modules: int  # extension modules for Python that were linked
+
+
+def has_zig() -> bool:
+    """Whether the compiler is installed for the Python that runs this."""
+    return importlib.util.find_spec("ziglang") is not None
+
+
+def write_tools(target: str, folder: Path) -> dict[str, Path]:
+    """Write a program for each tool of `TOOLS`, as CMake wants them: one word each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = {}
+    for variable, name in TOOLS.items():
+        path = folder / name
+        option = f" -target {target}" if name == "cc" else ""
+        path.write_text(f'#!/bin/sh\nexec {sys.executable} -m ziglang {name}{option} "$@"\n')
+        path.chmod(0o755)
+        written[variable] = path
+    return written
+
+
+def settings(target: str, folder: Path) -> dict[str, str]:
+    """Return the variables of CMake for a target; the tools are written to `folder`."""
+    system, processor = TARGETS[target]
+    tools = write_tools(target, folder)
+    return {
+        "CMAKE_SYSTEM_NAME": system,
+        "CMAKE_SYSTEM_PROCESSOR": processor,
+        "CMAKE_C_COMPILER": str(tools["CC"]),
+        "CMAKE_AR": str(tools["AR"]),
+        "CMAKE_RANLIB": str(tools["RANLIB"]),
+        # What CMake looks for on a Mac, and what is not needed to link there.
+        "CMAKE_INSTALL_NAME_TOOL": shutil.which("true") or "true",
+        "CMAKE_OSX_SYSROOT": "",
+        "CMAKE_OSX_DEPLOYMENT_TARGET": "",
+        "CMAKE_OSX_ARCHITECTURES": "",
+        # That of this machine is of no use: the tests of TLS are left out.
+        "CMAKE_DISABLE_FIND_PACKAGE_OpenSSL": "ON",
+        # CMake asks for it before it runs the Python that writes a C source.
+        "CMAKE_CROSSCOMPILING_EMULATOR": shutil.which("env") or "env",
+        # The modules use the limited API, whose headers are the same everywhere.
+        "SKBUILD_SABI_COMPONENT": "Development.SABIModule",
+        "SKBUILD_SABI_VERSION": "3.11",
+        "Python_EXECUTABLE": sys.executable,
+        "Python_INCLUDE_DIR": sysconfig.get_path("include"),
+        "Python_LIBRARY": "",
+    }
+
+
+def run(*command: str | Path) -> str:
+    """Run a tool; return what it printed."""
+    scripts = sysconfig.get_path("scripts")
+    path = os.pathsep.join([scripts, os.environ.get("PATH", os.defpath)])
+    done = subprocess.run(
+        [str(word) for word in command],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PATH": path},
+    )
+    if done.returncode != 0:
+        raise CrossError(f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def compile_for(target: str, folder: Path, **options: str) -> Built:
+    """Build the core, the C tests and the modules for Python into ``folder``.
+
+    Args:
+        target: One of `TARGETS`.
+        folder: Where to; what is there already is built again only if it is older.
+        options: More variables for CMake, which replace those of this file.
+
+    Raises:
+        CrossError: With what the compiler said.
+    """
+    begun = time.monotonic()
+    variables = {
+        **settings(target, folder / "tools"),
+        "FDMUX_BUILD_TESTS": "ON",
+        "FDMUX_PYTHON": "ON",
+        "FDMUX_TESTING": "ON",
+        "FDMUX_WERROR": "ON",
+        **options,
+    }
+    defined = [f"-D{name}={value}" for name, value in variables.items()]
+    run("cmake", "-S", ROOT, "-B", folder, "-G", "Ninja", *defined)
+    run("cmake", "--build", folder)
+    programs = [path for path in (folder / "tests" / "core").glob("test_*") if path.is_file()]
+    modules = list((folder / "csrc" / "python").glob("_*.so"))
+    return Built(target, time.monotonic() - begun, len(programs), len(modules))
+
+
+def main() -> int:
+    """Do what the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(TARGETS))
+    parser.add_argument("--to", type=Path, help="a folder for what is built")
+    arguments = parser.parse_args()
+    unknown = set(arguments.targets) - TARGETS.keys()
+    if unknown or not has_zig():
+        parser.error(f"unknown: {unknown}" if unknown else "needs ziglang, of PyPI")
+    failed = 0
+    with tempfile.TemporaryDirectory() as temporary:
+        for target in arguments.targets or TARGETS:
+            folder = (arguments.to or Path(temporary)) / target
+            try:
+                built = compile_for(target, folder)
+            except CrossError as error:
+                failed += 1
+                print(f"{target}: FAILED\n{error}")
+            else:
+                what = f"{built.programs} C tests, {built.modules} modules"
+                print(f"{target}: ok, {what}, {built.seconds:.0f} s", flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
