@@ -36,6 +36,16 @@ TARGETS = {
     "x86_64-netbsd.11.0": ("NetBSD", "amd64"),
 }
 TOOLS = {"CC": "cc", "AR": "ar", "RANLIB": "ranlib"}
+# zig's linker crashes on -bundle; Python loads a dynamic library just as well.
+SCRIPT = """\
+#!/bin/sh
+for word; do
+    shift
+    test "$word" = -bundle && word=-shared
+    set -- "$@" "$word"
+done
+exec {zig} {name} {options} "$@"
+"""
 
 
 class CrossError(Exception):
@@ -52,9 +62,12 @@ class Built:
     modules: int  # extension modules for Python that were linked
 
 
-def has_zig() -> bool:
-    """Whether the compiler is installed for the Python that runs this."""
-    return importlib.util.find_spec("ziglang") is not None
+def find_zig() -> Path | None:
+    """Find the compiler, if it is installed for the Python that runs this."""
+    package = importlib.util.find_spec("ziglang")
+    if package is None or package.origin is None:
+        return None
+    return Path(package.origin).with_name("zig")
 
 
 def write_tools(target: str, folder: Path) -> dict[str, Path]:
@@ -63,8 +76,8 @@ def write_tools(target: str, folder: Path) -> dict[str, Path]:
     written = {}
     for variable, name in TOOLS.items():
         path = folder / name
-        option = f" -target {target}" if name == "cc" else ""
-        path.write_text(f'#!/bin/sh\nexec {sys.executable} -m ziglang {name}{option} "$@"\n')
+        options = f"-target {target}" if name == "cc" else ""
+        path.write_text(SCRIPT.format(zig=find_zig(), name=name, options=options))
         path.chmod(0o755)
         written[variable] = path
     return written
@@ -137,7 +150,9 @@ def compile_for(target: str, folder: Path, **options: str) -> Built:
     defined = [f"-D{name}={value}" for name, value in variables.items()]
     run("cmake", "-S", ROOT, "-B", folder, "-G", "Ninja", *defined)
     run("cmake", "--build", folder)
-    programs = [path for path in (folder / "tests" / "core").glob("test_*") if path.is_file()]
+    programs = [
+        path for path in (folder / "tests" / "core").glob("test_*") if path.is_file()
+    ]
     modules = list((folder / "csrc" / "python").glob("_*.so"))
     return Built(target, time.monotonic() - begun, len(programs), len(modules))
 
@@ -149,7 +164,7 @@ def main() -> int:
     parser.add_argument("--to", type=Path, help="a folder for what is built")
     arguments = parser.parse_args()
     unknown = set(arguments.targets) - TARGETS.keys()
-    if unknown or not has_zig():
+    if unknown or find_zig() is None:
         parser.error(f"unknown: {unknown}" if unknown else "needs ziglang, of PyPI")
     failed = 0
     with tempfile.TemporaryDirectory() as temporary:

@@ -1,8 +1,8 @@
 /* sys_macos.c: what macOS has beside sys_posix.c.
  *
  * It has none of accept4(2), ppoll(2), SOCK_CLOEXEC and MSG_NOSIGNAL, and pipe2(2) only
- * since macOS 27, so the flags are set after the call: a thread that runs a program between the two may let it
- * inherit the descriptor. */
+ * since macOS 27, so the flags are set after the call: a thread that runs a program
+ * between the two may let it inherit the descriptor. */
 #include "sys.h"
 
 #include <errno.h>

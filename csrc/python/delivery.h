@@ -95,6 +95,9 @@ void delivery_send_raised(struct delivery *delivery, PyObject *transport);
 void delivery_forget_errors(void);
 PyObject *delivery_raise_error(PyObject *module, PyObject *loop_address);
 
+/* capsule.c */
+PyObject *capsule_make(PyObject *module, PyObject *args);
+
 /* The callback `what` has raised: `target` reports it. KeyboardInterrupt, SystemExit
  * and, unless it is of asyncio, all that is no Exception end the batch instead. Returns
  * 0, or what ends the batch. */

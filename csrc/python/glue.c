@@ -77,64 +77,6 @@ int fdmux_py_loop_close(struct fdmux_loop *loop)
     return fdmux__loop_close(loop);
 }
 
-static const char *const capsule_names[] = {
-    [FDMUX_PY_NAME_API] = "fdmux._C_API",
-    [FDMUX_PY_NAME_LOOP] = "fdmux.loop",
-    [FDMUX_PY_NAME_QUEUE] = "fdmux.queue",
-    [FDMUX_PY_NAME_MEMORY] = "fdmux.memory",
-};
-
-/* Make the capsule own a reference to `owner`; release_context drops it. */
-static int give_owner(PyObject *capsule, PyObject *owner)
-{
-    if (PyCapsule_SetContext(capsule, owner) < 0)
-        return -ENOMEM; /* never: it is a capsule */
-    Py_XINCREF(owner);
-    return 0;
-}
-
-/* With the GIL. */
-static int append_capsule(PyObject *list, PyObject *capsule, PyObject *owner)
-{
-    int r = capsule == NULL ? -ENOMEM : give_owner(capsule, owner);
-
-    if (r == 0 && PyList_Append(list, capsule) < 0)
-        r = -ENOMEM;
-    if (r < 0)
-        PyErr_Clear();
-    Py_XDECREF(capsule); /* the list has a reference, if all went well */
-    return r;
-}
-
-int fdmux_py_capsule_append(uintptr_t list, uintptr_t pointer, uint32_t name,
-                            uintptr_t destructor, uintptr_t owner)
-{
-    PyGILState_STATE state;
-    PyObject *capsule;
-    int r;
-
-    if (name >= sizeof capsule_names / sizeof capsule_names[0])
-        return -EINVAL;
-    state = PyGILState_Ensure();
-    capsule = PyCapsule_New((void *)pointer, capsule_names[name],
-                            (PyCapsule_Destructor)destructor);
-    r = append_capsule((PyObject *)list, capsule, (PyObject *)owner);
-    PyGILState_Release(state);
-    return r;
-}
-
-static void release_context(PyObject *capsule)
-{
-    PyObject *owner = PyCapsule_GetContext(capsule);
-
-    Py_XDECREF(owner);
-}
-
-uintptr_t fdmux_py_capsule_destructor(void)
-{
-    return (uintptr_t)release_context;
-}
-
 /* Without the GIL: functions of native code run here, and may wait for a thread that
  * needs it. */
 static void destroy_loop(PyObject *capsule)

@@ -1,7 +1,6 @@
 /* glue.h: functions that the Python side needs beyond fdmux.h.
  *
- * Not public: names begin with fdmux_py_. cffi calls them without the GIL; only those
- * with capsules take it. */
+ * Not public: names begin with fdmux_py_. cffi calls them without the GIL. */
 #ifndef FDMUX_GLUE_H
 #define FDMUX_GLUE_H
 
@@ -70,9 +69,6 @@ void fdmux_py_end_batch(struct fdmux_loop *loop);
  * may still use it. Idempotent. */
 int fdmux_py_loop_close(struct fdmux_loop *loop);
 
-/* A capsule destructor that releases the object in the capsule's context. */
-uintptr_t fdmux_py_capsule_destructor(void);
-
 /* A capsule destructor that destroys the loop in the capsule, without the GIL. */
 uintptr_t fdmux_py_loop_destructor(void);
 
@@ -80,16 +76,11 @@ uintptr_t fdmux_py_loop_destructor(void);
  * without the GIL. */
 uintptr_t fdmux_py_queue_destructor(void);
 
-/* Names of capsules: static in C, since a name must live as long as its capsule. */
+/* Numbers of the names of capsules, for make_capsule of fdmux._delivery (capsule.c). */
 #define FDMUX_PY_NAME_API 0    /* fdmux._C_API */
 #define FDMUX_PY_NAME_LOOP 1   /* fdmux.loop */
 #define FDMUX_PY_NAME_QUEUE 2  /* fdmux.queue */
 #define FDMUX_PY_NAME_MEMORY 3 /* fdmux.memory */
-
-/* Append a new capsule to the list at address `list`, as id() gives it; its context is
- * a reference to the object at `owner`, 0 for none. Returns 0, or -ENOMEM. */
-int fdmux_py_capsule_append(uintptr_t list, uintptr_t pointer, uint32_t name,
-                            uintptr_t destructor, uintptr_t owner);
 
 /* FDMUX_VERSION of the core in this extension. */
 const char *fdmux_py_version(void);

@@ -47,6 +47,9 @@ static PyMethodDef methods[] = {
     {"length_prefixed", frames_length_prefixed, METH_VARARGS,
      "length_prefixed($module, size, is_little, frame_max, /)\n--\n\n"
      "Make a framer. With size 0 each frame has frame_max bytes."},
+    {"make_capsule", capsule_make, METH_VARARGS,
+     "make_capsule($module, pointer, name, destructor, owner, /)\n--\n\n"
+     "Wrap a C pointer; with a destructor of 0 the capsule keeps ``owner`` alive."},
     {"raise_error", delivery_raise_error, METH_O,
      "raise_error($module, loop_address, /)\n--\n\n"
      "Raise the exception that has ended a batch of this loop, if there is one."},
@@ -76,6 +79,9 @@ static int execute(PyObject *module)
 
 static PyModuleDef_Slot slots[] = {
     {Py_mod_exec, execute},
+#if defined(FDMUX_FREE_THREADING)
+    {Py_mod_gil, Py_MOD_GIL_NOT_USED},
+#endif
     {0, NULL},
 };
 

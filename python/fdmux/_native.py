@@ -15,6 +15,7 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 try:
+    from fdmux._delivery import make_capsule as make_capsule_in_c
     from fdmux._delivery import raise_error
     from fdmux._ffi import ffi, lib
 except ImportError as problem:
@@ -412,17 +413,14 @@ QUEUE_NAME = lib.FDMUX_PY_NAME_QUEUE
 MEMORY_NAME = lib.FDMUX_PY_NAME_MEMORY
 
 
-def new_capsule(pointer: int, name: int, destructor: int, owner_id: int = 0) -> object:
+def new_capsule(pointer: int, name: int, destructor: int) -> object:
     """Wrap a C pointer; ``destructor`` is the address of a C function."""
-    made: list[object] = []
-    result = lib.fdmux_py_capsule_append(id(made), pointer, name, destructor, owner_id)
-    check(result, "make a capsule")
-    return made[0]
+    return make_capsule_in_c(pointer, name, destructor, None)
 
 
 def make_capsule(pointer: int, name: int, owner: object) -> object:
     """Wrap a C pointer; ``owner`` lives at least as long as the capsule."""
-    return new_capsule(pointer, name, lib.fdmux_py_capsule_destructor(), id(owner))
+    return make_capsule_in_c(pointer, name, 0, owner)
 
 
 C_API = make_capsule(int(ffi.cast("uintptr_t", lib.fdmux_get_api())), API_NAME, lib)

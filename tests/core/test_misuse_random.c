@@ -545,7 +545,9 @@ static void try_stream_verb(void)
     (void)JUDGE("shutdown", r, -EIDRM);
     r = fdmux_stream_close(any_loop(), any_token(), one_in(8) ? below(8) : below(2));
     (void)JUDGE("close", r, -EIDRM);
-    r = one_in(16) ? fdmux_stream_total_max(any_loop(), any_word() >> below(64)) : 0;
+    r = one_in(16)
+            ? fdmux_stream_total_max(any_loop(), (size_t)(any_word() >> below(64)))
+            : 0;
     (void)JUDGE("total_max", r, -EINVAL);
 }
 

@@ -55,6 +55,18 @@ EPOLL_TEST(wait_of_whole_or_fractional_milliseconds_is_never_early)
     CHECK_EQ(close(set_fd), 0);
 }
 
+EPOLL_TEST(exact_wait_ends_at_its_timeout)
+{
+    struct epoll_event event;
+    int set_fd = fdmux__sys_epoll_create();
+    int64_t start_ns = fdmux__sys_now();
+    int r = fdmux__sys_epoll_pwait2(set_fd, &event, 1, 3 * MS / 2);
+
+    CHECK(r == 0 || r == -ENOSYS); /* an older kernel, or valgrind */
+    CHECK(r != 0 || fdmux__sys_now() - start_ns >= 3 * MS / 2);
+    CHECK_EQ(close(set_fd), 0);
+}
+
 #endif
 
 UNIT_TEST(only_tcp_is_tcp)
