@@ -35,6 +35,9 @@ TARGETS = {
     "x86_64-openbsd": ("OpenBSD", "amd64"),
     "x86_64-netbsd.11.0": ("NetBSD", "amd64"),
 }
+# The headers of Python are those of this machine, whose pyconfig.h hides from OpenBSD's
+# libc what POSIX does not have.
+FLAGS = {"OpenBSD": "-D_BSD_SOURCE"}
 TOOLS = {"CC": "cc", "AR": "ar", "RANLIB": "ranlib"}
 # zig's linker crashes on -bundle; Python loads a dynamic library just as well.
 SCRIPT = """\
@@ -91,6 +94,7 @@ def settings(target: str, folder: Path) -> dict[str, str]:
         "CMAKE_SYSTEM_NAME": system,
         "CMAKE_SYSTEM_PROCESSOR": processor,
         "CMAKE_C_COMPILER": str(tools["CC"]),
+        "CMAKE_C_FLAGS": FLAGS.get(system, ""),
         "CMAKE_AR": str(tools["AR"]),
         "CMAKE_RANLIB": str(tools["RANLIB"]),
         # What CMake looks for on a Mac, and what is not needed to link there.

@@ -421,7 +421,7 @@ static PyObject *hand_out_types(void)
 PyObject *aio_setup(PyObject *module, PyObject *args)
 {
     (void)module;
-    if (PyInterpreterState_GetID(PyInterpreterState_Get()) != 0) {
+    if (!delivery_is_main_interpreter()) {
         PyErr_SetString(PyExc_RuntimeError, "not the main interpreter");
         return NULL;
     }

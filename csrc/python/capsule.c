@@ -49,5 +49,6 @@ PyObject *capsule_make(PyObject *module, PyObject *args)
         return PyErr_Format(PyExc_ValueError, "no capsule has the number %u", name);
     pointer = PyLong_AsVoidPtr(pointer_object);
     destructor = PyLong_AsVoidPtr(destructor_object);
-    return PyErr_Occurred() != NULL ? NULL : make(pointer, names[name], destructor, owner);
+    return PyErr_Occurred() != NULL ? NULL
+                                    : make(pointer, names[name], destructor, owner);
 }

@@ -137,7 +137,7 @@ static PyObject *make(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     (void)kwargs;
     if (!PyArg_ParseTuple(args, "O:Delivery", &capsule))
         return NULL;
-    if (PyInterpreterState_GetID(PyInterpreterState_Get()) != 0)
+    if (!delivery_is_main_interpreter())
         return PyErr_Format(PyExc_RuntimeError,
                             "streams work in the main interpreter only; in a "
                             "subinterpreter use SelectorEventLoop.register_read");

@@ -95,6 +95,16 @@ void delivery_send_raised(struct delivery *delivery, PyObject *transport);
 void delivery_forget_errors(void);
 PyObject *delivery_raise_error(PyObject *module, PyObject *loop_address);
 
+/* PyPy has one interpreter, and no function that tells it. */
+static inline bool delivery_is_main_interpreter(void)
+{
+#if defined(PYPY_VERSION)
+    return true;
+#else
+    return PyInterpreterState_GetID(PyInterpreterState_Get()) == 0;
+#endif
+}
+
 /* capsule.c */
 PyObject *capsule_make(PyObject *module, PyObject *args);
 

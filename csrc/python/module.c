@@ -63,7 +63,7 @@ static PyMethodDef methods[] = {
  * makes new types. Subinterpreters get types too, but their Delivery cannot be made. */
 static int execute(PyObject *module)
 {
-    bool is_main = PyInterpreterState_GetID(PyInterpreterState_Get()) == 0;
+    bool is_main = delivery_is_main_interpreter();
 
     if (is_main)
         aio_forget();

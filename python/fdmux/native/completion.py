@@ -139,7 +139,8 @@ class Completion(_delivery.Completion):
     Source:  fdmux_queue_put() in fdmux.h, fdmux_complete() in fdmux_python.h
     """
 
-    __slots__ = ("__weakref__",)
+    # In PyPy each type of C can be referred to weakly.
+    __slots__ = () if hasattr(_delivery.Completion, "__weakref__") else ("__weakref__",)
 
     if TYPE_CHECKING:
 

@@ -2,10 +2,11 @@
 
 Its one rule: every private name that they use is declared here. All are the same in
 Python 3.11 to 3.13. Where one is missing, `HAS_TRANSPORTS` is false, and `EventLoop`
-has asyncio's own transports.
+has asyncio's own transports; importing this never fails because of it.
 
 `HAS_ITERATION` says whether C runs the loop. It does not in an interpreter other than
-the main one, nor where asyncio's handles lack the slots that C expects. Then `LoopBase`
+the main one, nor where asyncio's handles lack the slots that C expects, or a name is
+missing that tells what a callback has raised. Then `LoopBase`
 is empty: handles, timers, iteration and transports are asyncio's own, on our selector.
 """
 
@@ -253,9 +254,10 @@ else:
         selector_events, "_SelectorDatagramTransport", asyncio.DatagramTransport
     )
     StreamReader = asyncio.StreamReader
-    SENDFILE_MODE = constants._SendfileMode.TRY_NATIVE  # noqa: SLF001 - private names belong here
-    FallbackProtocol = base_events._SendfileFallbackProtocol  # noqa: SLF001 - the same
-    SENDFILE_FALLBACK = constants._SendfileMode.FALLBACK  # noqa: SLF001 - the same
+    SENDFILE_MODES = getattr(constants, "_SendfileMode", None)
+    SENDFILE_MODE = getattr(SENDFILE_MODES, "TRY_NATIVE", None)
+    SENDFILE_FALLBACK = getattr(SENDFILE_MODES, "FALLBACK", None)
+    FallbackProtocol = getattr(base_events, "_SendfileFallbackProtocol", None)
 
 __all__ = [
     "HAS_DATAGRAMS",
@@ -278,7 +280,7 @@ __all__ = [
     "has_ssl",
 ]
 
-LOST_WRITES_MAX = constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES
+LOST_WRITES_MAX: int = getattr(constants, "LOG_THRESHOLD_FOR_CONNLOST_WRITES", 5)
 
 
 def has_what_transports_need() -> bool:
@@ -286,7 +288,9 @@ def has_what_transports_need() -> bool:
     loop = selector_events.BaseSelectorEventLoop
     makers = ("_make_socket_transport", "_make_ssl_transport")
     return (
-        hasattr(TransportBase, "_open_stream")
+        None not in {SENDFILE_MODE, SENDFILE_FALLBACK, FallbackProtocol}
+        and hasattr(sslproto, "_create_transport_context")
+        and hasattr(TransportBase, "_open_stream")
         and all(hasattr(loop, name) for name in (*makers, "_ensure_fd_no_transport"))
         and hasattr(base_events.Server, "_attach")
     )
@@ -355,6 +359,15 @@ def run_timed(loop: SelectorEventLoop, handle: asyncio.Handle) -> None:
         del handle
 
 
+def check_what_iteration_needs() -> None:
+    """Raise AttributeError where asyncio lacks a name that reports errors."""
+    for module, name in (
+        (format_helpers, "_format_callback_source"),
+        (base_events, "_format_handle"),
+    ):
+        getattr(module, name)
+
+
 def has_debug_repr() -> bool:
     """Whether the text of a callback depends on debug mode: since 3.12.9 and 3.13."""
     format_source = format_helpers._format_callback_source  # noqa: SLF001 - this is the place
@@ -367,6 +380,7 @@ if TYPE_CHECKING:
     HAS_ITERATION: bool
 else:
     try:
+        check_what_iteration_needs()
         Handle, TimerHandle, LoopBase = _delivery.asyncio_types(
             asyncio.Handle,
             asyncio.TimerHandle,
@@ -391,7 +405,7 @@ else:
     except (RuntimeError, AttributeError):
         TransportBase = asyncio.Transport
 
-HAS_DEBUG_REPR = has_debug_repr()
+HAS_DEBUG_REPR = HAS_ITERATION and has_debug_repr()
 HAS_TRANSPORTS = HAS_ITERATION and has_what_transports_need()
 HAS_DATAGRAMS = HAS_TRANSPORTS and has_what_datagrams_need()
 SERVER_ARGUMENTS = server_arguments()

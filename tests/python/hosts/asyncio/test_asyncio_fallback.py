@@ -157,6 +157,30 @@ async def main():
 run(main())
 """
 
+# A later Python may lack a private name: then asyncio's own parts do the work.
+MISSING = """
+import asyncio
+from asyncio import base_events, constants, sslproto
+module, name = {module}, "{name}"
+delattr(module, name)
+from fdmux.hosts.asyncio import EventLoop, private, run
+assert private.HAS_ITERATION == {has_iteration}
+assert not private.HAS_TRANSPORTS
+async def main():
+    assert type(asyncio.get_running_loop()) is EventLoop
+    async def echo(reader, writer):
+        writer.write(await reader.readline())
+        writer.close()
+    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    writer.write(b"hello\\n")
+    assert await reader.readline() == b"hello\\n"
+    writer.close()
+    await writer.wait_closed()
+    server.close()
+run(main())
+"""
+
 
 def run_program(program: str) -> None:
     subprocess.run(
@@ -178,6 +202,22 @@ def test_types_are_refused_for_anything_but_asyncio_s() -> None:
 @pytest.mark.slow
 def test_transports_without_c_are_asyncio_s() -> None:
     run_program(NO_TRANSPORTS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("module", "name", "has_iteration"),
+    [
+        ("constants", "_SendfileMode", True),
+        ("base_events", "_SendfileFallbackProtocol", True),
+        ("sslproto", "_create_transport_context", True),
+        ("base_events", "_format_handle", False),
+    ],
+)
+def test_missing_private_name_leaves_asyncio_s_own_parts(
+    module: str, name: str, has_iteration: bool
+) -> None:
+    run_program(MISSING.format(module=module, name=name, has_iteration=has_iteration))
 
 
 @pytest.mark.slow
