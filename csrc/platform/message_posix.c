@@ -4,8 +4,10 @@
  * and never for the system. Sources: ip(7), ipv6(7), udp(7) of Linux, ip(4) of macOS
  * and the BSDs, RFC 3542 for IPV6_PKTINFO and IPV6_TCLASS. */
 #define _GNU_SOURCE
-#define __APPLE_USE_RFC_3542 /* ip6(4) of macOS: for IPV6_RECVPKTINFO and IPV6_TCLASS  \
-                              */
+/* ip6(4) of macOS: for IPV6_RECVPKTINFO and IPV6_TCLASS. */
+#if defined(__APPLE__)
+#define __APPLE_USE_RFC_3542 /* NOLINT: the name is Apple's */
+#endif
 #include "message.h"
 
 #include <errno.h>
@@ -165,7 +167,7 @@ void fdmux__sys_read_aside(struct fdmux__message *message, struct fdmux__aside *
 /* ---- writing --------------------------------------------------------------------- */
 
 /* The types of these fields differ: size_t, socklen_t or unsigned int. */
-#define as_type_of(field, value) ((__typeof__(field))(value))
+#define AS_TYPE_OF(field, value) ((__typeof__(field))(value))
 
 static void append(struct msghdr *header, int level, int type, const void *data,
                    size_t size)
@@ -173,11 +175,11 @@ static void append(struct msghdr *header, int level, int type, const void *data,
     unsigned char *end = (unsigned char *)header->msg_control + header->msg_controllen;
     struct cmsghdr item = {.cmsg_level = level, .cmsg_type = type};
 
-    item.cmsg_len = as_type_of(item.cmsg_len, CMSG_LEN(size));
+    item.cmsg_len = AS_TYPE_OF(item.cmsg_len, CMSG_LEN(size));
     memcpy(end, &item, sizeof item);
     memcpy(end + CMSG_LEN(0), data, size);
     header->msg_controllen =
-        as_type_of(header->msg_controllen, header->msg_controllen + CMSG_SPACE(size));
+        AS_TYPE_OF(header->msg_controllen, header->msg_controllen + CMSG_SPACE(size));
 }
 
 /* OpenBSD names the option for both ways alike. */
@@ -325,7 +327,7 @@ static int error_in(struct msghdr *header)
 int fdmux__sys_take_report(fdmux_fd fd, int *ret_error, void *address,
                            unsigned *address_size)
 {
-    alignas(16) unsigned char control[REPORT_CONTROL_SIZE];
+    alignas(16) unsigned char control[REPORT_CONTROL_SIZE] = {0};
     struct iovec part = {.iov_len = 0}; /* the datagram itself is not asked for */
     struct msghdr header = {
         .msg_name = address,

@@ -230,7 +230,7 @@ bool fdmux__sys_was_short(int count, size_t size)
 }
 
 /* Their types differ: size_t or int. */
-#define set_parts(message, first, count)                                               \
+#define SET_PARTS(message, first, count)                                               \
     ((message)->msg_iov = (struct iovec *)(uintptr_t)(first),                          \
      (message)->msg_iovlen = (__typeof__((message)->msg_iovlen))(count))
 
@@ -247,7 +247,7 @@ int fdmux__sys_send(fdmux_fd fd, const struct fdmux__part *parts, int count)
     if (count == 1 || fdmux__short(SIZE_MAX) != SIZE_MAX)
         return fdmux__posix_result(
             send(fd, parts[0].base, fdmux__short(parts[0].size), flags));
-    set_parts(&message, parts, count);
+    SET_PARTS(&message, parts, count);
     return fdmux__posix_result(sendmsg(fd, &message, flags));
 }
 

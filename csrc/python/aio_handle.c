@@ -331,7 +331,7 @@ static void dealloc(PyObject *self)
     PyObject_GC_UnTrack(self);
     PyObject_ClearWeakRefs(self);
     (void)clear(self); /* always 0 */
-    if (pool->count < FREE_MAX)
+    if (DELIVERY_HAS_CACHES && pool->count < FREE_MAX)
         pool->free[pool->count++] = self;
     else
         ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);

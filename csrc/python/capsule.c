@@ -16,12 +16,11 @@ static void release_owner(PyObject *capsule)
     Py_XDECREF(owner);
 }
 
-static PyObject *make(void *pointer, const char *name, void *destructor,
-                      PyObject *owner)
+static PyObject *make(void *pointer, const char *name, void *end, PyObject *owner)
 {
-    bool is_ours = destructor == NULL;
+    bool is_ours = end == NULL;
     PyObject *capsule = PyCapsule_New(
-        pointer, name, is_ours ? release_owner : (PyCapsule_Destructor)destructor);
+        pointer, name, is_ours ? release_owner : (PyCapsule_Destructor)end);
 
     if (capsule == NULL || !is_ours)
         return capsule;
@@ -37,18 +36,17 @@ static PyObject *make(void *pointer, const char *name, void *destructor,
  * address of a C function, or 0 for a capsule that keeps `owner` alive. */
 PyObject *capsule_make(PyObject *module, PyObject *args)
 {
-    PyObject *pointer_object, *destructor_object, *owner;
+    PyObject *pointer_object, *end_object, *owner;
     unsigned int name;
-    void *pointer, *destructor;
+    void *pointer, *end;
 
     (void)module;
     if (!PyArg_ParseTuple(args, "OIOO:make_capsule", &pointer_object, &name,
-                          &destructor_object, &owner))
+                          &end_object, &owner))
         return NULL;
     if (name >= sizeof names / sizeof names[0])
         return PyErr_Format(PyExc_ValueError, "no capsule has the number %u", name);
     pointer = PyLong_AsVoidPtr(pointer_object);
-    destructor = PyLong_AsVoidPtr(destructor_object);
-    return PyErr_Occurred() != NULL ? NULL
-                                    : make(pointer, names[name], destructor, owner);
+    end = PyLong_AsVoidPtr(end_object);
+    return PyErr_Occurred() != NULL ? NULL : make(pointer, names[name], end, owner);
 }

@@ -169,7 +169,7 @@ static PyObject *remember(PyObject *self, PyObject *loop)
     PyObject *old = last_port;
 
     port->loop = loop;
-    if (!delivery_is_main_interpreter())
+    if (!DELIVERY_HAS_CACHES || !delivery_is_main_interpreter())
         return delivery_new_ref(Py_None); /* it may end before the main one */
     last_port = delivery_new_ref(self);
     Py_XDECREF(old);

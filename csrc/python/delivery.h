@@ -16,6 +16,7 @@
 #define FDMUX_TABLE_EXTERN
 #endif
 #include "fdmux_python.h"
+#include "gil.h"
 
 struct stream_object;
 struct endpoint_object;

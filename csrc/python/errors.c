@@ -37,18 +37,23 @@ int delivery_keep_error(struct delivery *delivery)
         return -ECANCELED;
     }
     delivery->error = take_exception();
+    delivery_lists_lock();
     delivery->next_failed = first_failed;
     first_failed = delivery;
+    delivery_lists_unlock();
     Py_INCREF((PyObject *)delivery);
     return -ECANCELED;
 }
 
 static struct delivery *find_failed(const void *address)
 {
-    struct delivery *failed = first_failed;
+    struct delivery *failed;
 
+    delivery_lists_lock();
+    failed = first_failed;
     while (failed != NULL && failed->address != address)
         failed = failed->next_failed;
+    delivery_lists_unlock();
     return failed;
 }
 
@@ -56,9 +61,11 @@ static void unlink_failed(const struct delivery *delivery)
 {
     struct delivery **link = &first_failed;
 
+    delivery_lists_lock();
     while (*link != delivery)
         link = &(*link)->next_failed;
     *link = delivery->next_failed;
+    delivery_lists_unlock();
 }
 
 static PyObject *raise_kept(struct delivery *delivery)

@@ -9,6 +9,10 @@
 
 struct delivery_names delivery_names;
 
+#if defined(FDMUX_FREE_THREADING)
+PyMutex delivery_lists;
+#endif
+
 static int make_names(void)
 {
     struct {

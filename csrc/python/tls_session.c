@@ -72,10 +72,13 @@ int tls_session_note(struct tls_session *session)
 
 static struct tls_session *find_direct(const void *ssl)
 {
-    struct tls_session *session = first_direct;
+    struct tls_session *session;
 
+    delivery_lists_lock();
+    session = first_direct;
     while (session != NULL && session->ssl != ssl)
         session = session->next;
+    delivery_lists_unlock();
     return session;
 }
 
@@ -124,14 +127,17 @@ static void *word_of(PyObject *object, size_t index)
 
 static void link_direct(struct tls_session *session)
 {
+    delivery_lists_lock();
     session->next = first_direct;
     if (first_direct != NULL)
         first_direct->previous = session;
     first_direct = session;
+    delivery_lists_unlock();
 }
 
 static void unlink_direct(struct tls_session *session)
 {
+    delivery_lists_lock();
     if (session->previous != NULL)
         session->previous->next = session->next;
     else if (first_direct == session)
@@ -139,6 +145,7 @@ static void unlink_direct(struct tls_session *session)
     if (session->next != NULL)
         session->next->previous = session->previous;
     session->previous = session->next = NULL;
+    delivery_lists_unlock();
 }
 
 /* Are the words beside the SSL those of an _SSLSocket? */
