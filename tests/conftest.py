@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.certificates import Certificates, make_certificates
+from tests.core.targets import chosen_targets
 from tests.report_header import header_lines
 
 if TYPE_CHECKING:
@@ -31,6 +32,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--c-werror", action="store_true", help="build the C tests with -Werror"
+    )
+    group.addoption(
+        "--c-target",
+        type=chosen_targets,
+        default="",
+        metavar="LIST",
+        help="cross-compile the C tests: all, or names of tests/core/targets.py",
     )
     bars = parser.getgroup("bars of reliability")
     bars.addoption(

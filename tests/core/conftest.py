@@ -2,13 +2,15 @@
 
 ``tests/core/test_timer.c::order_is_deadline_then_arming[epoll]``: names come from the
 source by a regular expression, so collecting builds nothing. The programs are built
-once a session, incrementally, into ``build/ctests-<configuration>``.
+once a session, incrementally, into ``build/ctests-<configuration>``. ``--c-target``
+runs each case for other systems instead (targets.py): ``...[epoll-musl]``.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import os
 import re
 import shutil
@@ -18,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 import pytest
+from tests.core.targets import TARGETS
 from tests.tree import ROOT
 
 if TYPE_CHECKING:
@@ -28,6 +31,9 @@ if TYPE_CHECKING:
 CASE = re.compile(r"^(|EPOLL_|POLL_|SLOW_|UNIT_)TEST\((\w+)\)", re.MULTILINE)
 BACKENDS = ROOT / "csrc" / "backends" / "list.def"
 CASE_TIMEOUT = 90.0  # above the alarm of the program itself (check.c)
+# Some cases count what happens within 5 or 50 ms. An emulator that shares its processor
+# is too slow for that now and then; what is wrong fails each time.
+TRIES_EMULATED = 3
 SANITIZER_ENVIRONMENT = {
     "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0",
     "UBSAN_OPTIONS": "print_stacktrace=1",
@@ -45,10 +51,12 @@ class Build:
 
     sanitize: str
     werror: bool
+    target: str = ""
 
     @property
     def directory(self) -> Path:
-        words = [*self.sanitize.split(","), "werror" if self.werror else ""]
+        werror = "werror" if self.werror else ""
+        words = [self.target, *self.sanitize.split(","), werror]
         return ROOT / "build" / "-".join(["ctests", *filter(None, words)])
 
     def configure(self) -> None:
@@ -60,6 +68,8 @@ class Build:
             "FDMUX_SANITIZE": self.sanitize,
             "FDMUX_WERROR": "ON" if self.werror else "OFF",
         }
+        if self.target:
+            options |= TARGETS[self.target].cmake_options()
         run_tool(
             [cmake, "-S", str(ROOT), "-B", str(self.directory), *generator]
             + [f"-D{name}={value}" for name, value in options.items()]
@@ -129,6 +139,7 @@ class Found(TypedDict):
     case: str
     backend: str
     line: int
+    target: str
 
 
 class CFile(pytest.File):
@@ -136,12 +147,14 @@ class CFile(pytest.File):
 
     def collect(self) -> Iterator[CItem]:
         text = self.path.read_text(encoding="utf-8")
+        targets = self.config.getoption("--c-target")
         for match in CASE.finditer(text):
             kind, case = match.groups()
             line = text.count("\n", 0, match.start())
-            for backend in backends_of(kind):
-                found = Found(case=case, backend=backend, line=line)
-                item = CItem.from_parent(self, name=f"{case}[{backend}]", found=found)
+            for backend, target in itertools.product(backends_of(kind), targets):
+                found = Found(case=case, backend=backend, line=line, target=target)
+                words = "-".join(filter(None, (backend, target)))
+                item = CItem.from_parent(self, name=f"{case}[{words}]", found=found)
                 if kind == "SLOW_":
                     item.add_marker("slow")
                 yield item
@@ -156,15 +169,35 @@ class CItem(pytest.Item):
 
     def runtest(self) -> None:
         option = self.config.getoption
-        build = Build(option("--c-sanitize"), option("--c-werror"))
+        target = TARGETS.get(self.found["target"])
+        problem = target.why_not(self.found["case"]) if target else ""
+        if problem:
+            pytest.skip(f"{self.found['target']}: {problem}")
+        build = Build(
+            option("--c-sanitize"), option("--c-werror"), self.found["target"]
+        )
         program = programs(build) / self.path.stem
         if self.path.stem.startswith("test_tls") and not program.exists():
-            pytest.skip("no headers of OpenSSL (Debian: libssl-dev)")
+            pytest.skip("no headers of OpenSSL for it (Debian, native: libssl-dev)")
+        emulator = target.emulator if target else ()
+        tries = TRIES_EMULATED if emulator else 1
+        while True:
+            tries -= 1
+            try:
+                self.run_case([*emulator, str(program), self.found["case"]])
+            except CaseError:
+                if tries == 0:
+                    raise
+            else:
+                return
+
+    def run_case(self, command: list[str]) -> None:
+        """Run the program; raise with what it printed if it fails."""
         environment = {**os.environ, **SANITIZER_ENVIRONMENT}
         environment["FDMUX_TEST_BACKEND"] = self.found["backend"]
         try:
             done = subprocess.run(
-                [str(program), self.found["case"]],
+                command,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,

@@ -120,7 +120,7 @@ TEST(delay_counts_from_now_and_is_never_early)
 
     CHECK_EQ(fdmux_timer_arm_in(scene->loop, scene->timer, MS, 0), 0);
     while (scene->soon.count == 0)
-        CHECK_EQ(fdmux_loop_dispatch(scene->loop, 10000 * MS, NULL, 0) < 0, 0);
+        CHECK_EQ(fdmux_loop_dispatch(scene->loop, MS, NULL, 0), 0);
     CHECK(fdmux_loop_now(scene->loop) - begin_ns >= MS);
     close_scene(scene);
 }
