@@ -40,10 +40,10 @@ def timers() -> str:
     ran: list[str] = []
     with SelectorEventLoop() as loop:
         began = loop.time()
-        loop.call_later(0.02, loop.stop)
-        loop.call_later(0.01, ran.append, "second")
-        loop.call_later(0.005, ran.append, "first")
-        loop.call_later(0.001, ran.append, "never").cancel()
+        loop.call_at(began + 0.02, loop.stop)
+        loop.call_at(began + 0.01, ran.append, "second")
+        loop.call_at(began + 0.005, ran.append, "first")
+        loop.call_at(began + 0.001, ran.append, "never").cancel()
         loop.run(timeout=PATIENCE)
         took = loop.time() - began
     expect(ran == ["first", "second"], f"ran {ran}")
