@@ -118,6 +118,12 @@ def check_spelling(checks: Checks) -> None:
     checks.run("codespell", "codespell", *documents, *present)
 
 
+def check_workflows(checks: Checks) -> None:
+    """Run zizmor, which asks no server; a source archive has no workflows."""
+    if (ROOT / ".github").is_dir():
+        checks.run("zizmor", "zizmor", "--offline", "--pedantic", ".github")
+
+
 def check_c(checks: Checks, *, fix: bool) -> None:
     """Run clang-format on all C files, then the compiler and clang-tidy.
 
@@ -213,6 +219,7 @@ def main() -> int:
     checks = Checks()
     check_python(checks, fix=fix)
     check_spelling(checks)
+    check_workflows(checks)
     check_c(checks, fix=fix)
     if checks.failed:
         print(f"lint: {len(checks.failed)} failed: {', '.join(checks.failed)}")

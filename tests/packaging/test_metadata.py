@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import json
 import re
 from email import message_from_string
 from typing import TYPE_CHECKING
@@ -86,6 +87,25 @@ def test_nothing_of_the_tests_is_in_it(unpacked: Path) -> None:
     names = [path.name for path in unpacked.rglob("*")]
     assert "loop.py" in names
     assert not [name for name in names if re.match(r"tests?\b|test_|conftest", name)]
+
+
+def test_wheel_has_a_bill_of_materials(metadata: Message, dist_info: Path) -> None:
+    """PEP 770: where scanners look for it. It names the version, and what it needs."""
+    bill = json.loads((dist_info / "sboms" / "fdmux.cdx.json").read_text())
+    assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
+    component = bill["metadata"]["component"]
+    assert component["purl"] == f"pkg:pypi/fdmux@{metadata['Version']}"
+    assert component["version"] == metadata["Version"]
+    needed = [
+        re.match(r"\w+", each)
+        for each in metadata.get_all("Requires-Dist", [])
+        if "extra ==" not in each
+    ]
+    purls = [f"pkg:pypi/{name[0]}" for name in needed if name]
+    assert [each["purl"] for each in bill["components"]] == purls
+    assert bill["dependencies"][0]["dependsOn"] == purls
+    references = {each["bom-ref"] for each in [component, *bill["components"]]}
+    assert {each["ref"] for each in bill["dependencies"]} == references
 
 
 def test_wheel_is_small(installation: Installation) -> None:
