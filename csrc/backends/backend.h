@@ -15,6 +15,7 @@
  * - A descriptor that was closed without removal causes no event, no busy loop and no
  *   error.
  * - `wait` returns before its timeout only for an event or EINTR.
+ * - A node is reported in one event, whatever the kernel has to say of it.
  * - Every descriptor that a backend opens is close-on-exec.
  * - Functions that return int return -errno for errors. */
 #ifndef FDMUX_BACKEND_H
@@ -39,6 +40,9 @@ struct fdmux__event {
 
 struct fdmux__backend {
     const char *name;
+    /* A node that is ready may be reported by so many entries of the kernel; 0 means 1.
+     * loop->events has room for as many per event. */
+    int entries_per_node;
     /* Create the kernel object. Without `ring`, watch loop->bell.read_fd as
      * FDMUX__WAKE_TOKEN. */
     int (*open)(struct fdmux_loop *loop);
@@ -46,13 +50,14 @@ struct fdmux__backend {
     void (*close)(struct fdmux_loop *loop);
     /* Watch `node->fd` for `mask` (0: stop watching). `node->mask` is the mask of the
      * last successful update. -ENOENT: the number means another file by now, and
-     * nothing is registered. Never fails for 0. */
+     * nothing is registered; -EBADF: the same of a closed number. Never fails for 0. */
     int (*update)(struct fdmux_loop *loop, struct fdmux__node *node, uint32_t mask);
     /* Allocate what a wait for `capacity` events needs; `wait` itself never allocates.
      */
     int (*prepare)(struct fdmux_loop *loop, int capacity);
     /* Fill loop->events with up to `capacity` events, and return their count; 0 for
-     * EINTR. A negative timeout waits for ever. */
+     * EINTR. If nodes were added meanwhile, there may be more events, as many as there
+     * is room. A negative timeout waits for ever. */
     int (*wait)(struct fdmux_loop *loop, int64_t timeout_ns, int capacity);
     /* Replace the kernel object by an empty one, because the old one reports a
      * descriptor that can no longer be removed. The caller then registers every node

@@ -54,6 +54,11 @@ static int grow_events(struct fdmux_loop *loop, int count)
     return 0;
 }
 
+static int entries_per_node(const struct fdmux_loop *loop)
+{
+    return loop->backend->entries_per_node > 0 ? loop->backend->entries_per_node : 1;
+}
+
 /* The most events that a batch takes from the kernel. Usually all that are ready, as
  * with selectors. But no more than the caller can collect: the kernel then reports the
  * rest first next time, and no descriptor is starved. And if there are many functions
@@ -138,7 +143,7 @@ static int wait_for_events(struct fdmux_loop *loop, const struct fdmux__batch *b
 
     *ret_is_interrupted = false;
     if (r == 0)
-        r = grow_events(loop, size);
+        r = grow_events(loop, size * entries_per_node(loop));
     if (r == 0)
         r = loop->backend->prepare(loop, size);
     if (r < 0)
@@ -152,6 +157,10 @@ static int wait_for_events(struct fdmux_loop *loop, const struct fdmux__batch *b
     if (r == 0 && timeout_ns != 0)
         *ret_is_interrupted = loop->wait_deadline_ns == FDMUX__NEVER ||
                               fdmux__sys_now() < loop->wait_deadline_ns;
+    if (loop->is_armed_over) { /* and the host's timer must be set again */
+        loop->is_armed_over = false;
+        loop->armed_deadline_ns = FDMUX__NEVER;
+    }
     if (loop->is_park_over) { /* perhaps for a deadline that has changed since */
         loop->is_park_over = false;
         loop->parked_deadline_ns = 0;

@@ -90,6 +90,7 @@ struct fdmux_loop {
     int64_t parked_deadline_ns; /* of the backend's timer that ends waits; 0: none */
     int64_t steady_deadline_ns; /* deadline of the last `steady_waits` waits */
     uint32_t steady_waits;
+    bool is_armed_over; /* set by a backend whose armed timer reports once */
     bool is_park_over; /* set by the backend when the parked timer has expired */
     struct fdmux__event *events;
     int event_count; /* between batches: edge events of a batch that ended early */

@@ -244,7 +244,7 @@ static int tell_new_set(struct fdmux_loop *loop, struct fdmux__node *node)
     uint32_t mask = node->mask;
     int r;
 
-    node->mask = 0;
+    node->mask = node->backend_index = 0;
     r = mask == 0 ? 0 : fdmux__node_tell(loop, node, mask);
     if (r == -EBADF || r == -EPERM || r == -ELOOP || r == -EINVAL)
         return 0;

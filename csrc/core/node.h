@@ -34,7 +34,7 @@ struct fdmux__node {
     uint32_t index;         /* its own slot */
     uint32_t resume; /* slot + 1 of the watcher that the next walk begins with */
     uint32_t changed; /* the batch in which its token last changed */
-    uint32_t backend_index; /* for the backend's own use */
+    uint32_t backend_index; /* for the backend's own use; 0 in a new set */
 };
 
 static inline struct fdmux__io *fdmux__io_at(struct fdmux_loop *loop, uint32_t index)

@@ -75,7 +75,7 @@ typedef int fdmux_fd;
 #define FDMUX_EDGE 0x100      /* report changes only; -EOPNOTSUPP on poll */
 #define FDMUX_ONESHOT 0x200   /* report once, then nothing until fdmux_io_update */
 #define FDMUX_EXCLUSIVE                                                                \
-    0x400 /* wake one of several loops; -EOPNOTSUPP on poll;                           \
+    0x400 /* wake one of several loops; -EOPNOTSUPP on poll and kqueue;                \
            * with READ and WRITE only (epoll_ctl(2): -EINVAL) */
 
 /* Kernel features a loop found, in struct fdmux_loop_stats. */
@@ -123,7 +123,7 @@ typedef void (*fdmux_queue_drop_fn)(void *item, void *userdata);
 struct fdmux_loop_options {
     size_t struct_size;
     uint32_t flags;      /* none yet: 0 */
-    const char *backend; /* "epoll", "poll", or NULL for the best */
+    const char *backend; /* "kqueue", "epoll", "poll", or NULL for the best */
 };
 
 struct fdmux_io_options {
@@ -193,7 +193,7 @@ struct fdmux_loop_stats {
 
 /* Create a loop. `options` may be NULL. The caller gets the first reference.
  *
- * Costs two descriptors, both close-on-exec and non-blocking.
+ * Costs at most two descriptors, which other programs do not inherit.
  *
  * Returns 0, -EINVAL, -ENOENT (no such backend), -ENOMEM, -EMFILE, -ENFILE. */
 FDMUX_API int fdmux_loop_create(const struct fdmux_loop_options *options,
@@ -241,7 +241,8 @@ FDMUX_API int fdmux_loop_at_close(struct fdmux_loop *loop, fdmux_close_fn fn,
  * this call on, a kernel timer inside it is set to the next deadline. A dispatch with
  * nothing to do is harmless.
  *
- * Returns the descriptor, -EOPNOTSUPP on the poll backend, -EMFILE, -ENFILE, -ENOMEM.
+ * Returns the descriptor, -EOPNOTSUPP on the poll backend, and on kqueue while that
+ * watches a device beside it, -EMFILE, -ENFILE, -ENOMEM.
  * Without FDMUX_FEATURE_TIMER_IN_FD use fdmux_loop_next_deadline as the timeout. */
 FDMUX_API int fdmux_loop_fd(struct fdmux_loop *loop);
 
@@ -344,8 +345,9 @@ FDMUX_API int fdmux_loop_after_fork(struct fdmux_loop *loop);
  * gets its first event in the next one. Remove it before you close the descriptor.
  * Cost: O(1) and one system call.
  *
- * Returns 0; -EBADF; -EPERM for a regular file (epoll_ctl(2)); -EINVAL or -ELOOP for a
- * descriptor of this loop, or of loops that watch each other; -EEXIST when the fd is
+ * Returns 0; -EBADF; -EPERM for a regular file (epoll_ctl(2)), or on kqueue for a
+ * terminal or another device after fdmux_loop_fd; -EINVAL or -ELOOP for a descriptor of
+ * this loop, or of loops that watch each other; -EEXIST when the fd is
  * watched with other FDMUX_EDGE or FDMUX_EXCLUSIVE options; -EOPNOTSUPP for an option
  * the backend lacks; -ENOSPC (epoll_ctl(2), max_user_watches); -ENOMEM. On failure `fn`
  * and `destroyed` are never called and `userdata` is still the caller's. */
