@@ -40,6 +40,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="LIST",
         help="cross-compile the C tests: all, or names of tests/core/targets.py",
     )
+    group.addoption(
+        "--c-kqueue",
+        default="",
+        metavar="model|oldest|PREFIX",
+        help="run the C tests on kqueue: on the model, on that of an old system, or on "
+        "libkqueue installed below PREFIX",
+    )
     bars = parser.getgroup("bars of reliability")
     bars.addoption(
         "--bars-to", metavar="FILE", help="write the table of bars as Markdown"

@@ -142,13 +142,16 @@ def check_c(checks: Checks, *, fix: bool) -> None:
 def check_core(checks: Checks) -> None:
     """Build the core as a release, and as a test build with its C tests.
 
-    The second build writes compile_commands.json, from which clang-tidy takes its
-    flags. clang-tidy skips the tests: it counts each CHECK as a branch.
+    The second build has every backend, and writes compile_commands.json, from which
+    clang-tidy takes its flags. clang-tidy skips the tests: it counts each CHECK as a
+    branch.
     """
     with tempfile.TemporaryDirectory() as build:
         for kind in ("OFF", "ON"):
             name = f"FDMUX_TESTING={kind}"
             options = [f"-D{name}", f"-DFDMUX_BUILD_TESTS={kind}", "-DFDMUX_WERROR=ON"]
+            if kind == "ON":
+                options.append("-DFDMUX_KQUEUE=model")
             if checks.run(f"configure, {name}", "cmake", "-S.", f"-B{build}", *options):
                 checks.run(f"build, {name}", "cmake", "--build", build, "-j2")
         sources = compiled_sources(Path(build) / "compile_commands.json")

@@ -27,10 +27,17 @@ struct check_case {
 void check_register(struct check_case *added);
 _Noreturn void check_fail(const char *file, int line, const char *format, ...);
 
-/* TEST runs on every backend, EPOLL_TEST and POLL_TEST on one of them. SLOW_TEST takes
- * more than 0.25 s. UNIT_TEST needs no loop. */
+/* TEST runs on every backend, SET_TEST on those whose kernel keeps the set (all but
+ * poll), EDGE_TEST on those of them that report urgent data by edges, so that streams
+ * are watched so, BELL_TEST on those that are woken by a descriptor (all but kqueue),
+ * EPOLL_TEST and so on on one of them. SLOW_TEST takes more than 0.25 s. UNIT_TEST
+ * needs no loop. */
 #define TEST(name) CHECK_CASE(name)
+#define SET_TEST(name) CHECK_CASE(name)
+#define EDGE_TEST(name) CHECK_CASE(name)
+#define BELL_TEST(name) CHECK_CASE(name)
 #define EPOLL_TEST(name) CHECK_CASE(name)
+#define KQUEUE_TEST(name) CHECK_CASE(name)
 #define POLL_TEST(name) CHECK_CASE(name)
 #define SLOW_TEST(name) CHECK_CASE(name)
 #define UNIT_TEST(name) CHECK_CASE(name)
@@ -69,8 +76,12 @@ static inline void check_equal(long long actual, long long expected, const char 
 
 struct fdmux_loop *check_open_loop(void);
 const char *check_backend(void);
-bool check_is_epoll(void);
+bool check_is(const char *backend);
 int check_open_fds(void);
+
+/* The kernel's set of what it watches, and changes of that. */
+#define CALL_SET_OPEN (FDMUX_CALL_EPOLL_CREATE | FDMUX_CALL_KQUEUE)
+#define CALL_SET_CHANGE (FDMUX_CALL_EPOLL_CTL | FDMUX_CALL_KEVENT)
 
 /* A seeded generator that gives the same numbers on every machine. */
 static inline uint32_t check_random(uint64_t *state)

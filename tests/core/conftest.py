@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 import pytest
+from tests.core.emulated import REASONS, lacking, needed
 from tests.core.targets import TARGETS
 from tests.tree import ROOT
 
@@ -28,8 +29,11 @@ if TYPE_CHECKING:
 
     from _pytest._code.code import TerminalRepr, TracebackStyle
 
-CASE = re.compile(r"^(|EPOLL_|POLL_|SLOW_|UNIT_)TEST\((\w+)\)", re.MULTILINE)
+CASE = re.compile(
+    r"^(|SET_|EDGE_|BELL_|EPOLL_|KQUEUE_|POLL_|SLOW_|UNIT_)TEST\((\w+)\)", re.MULTILINE
+)
 BACKENDS = ROOT / "csrc" / "backends" / "list.def"
+MODELS = {"model", "oldest"}  # values of --c-kqueue beside a prefix
 CASE_TIMEOUT = 90.0  # above the alarm of the program itself (check.c)
 # Some cases count what happens within 5 or 50 ms. An emulator that shares its processor
 # is too slow for that now and then; what is wrong fails each time.
@@ -52,11 +56,14 @@ class Build:
     sanitize: str
     werror: bool
     target: str = ""
+    kqueue: str = ""
 
     @property
     def directory(self) -> Path:
         werror = "werror" if self.werror else ""
         words = [self.target, *self.sanitize.split(","), werror]
+        if self.kqueue:
+            words.append(f"kqueue-{Path(self.kqueue).name}")
         return ROOT / "build" / "-".join(["ctests", *filter(None, words)])
 
     def configure(self) -> None:
@@ -67,6 +74,7 @@ class Build:
             "FDMUX_TESTING": "ON",
             "FDMUX_SANITIZE": self.sanitize,
             "FDMUX_WERROR": "ON" if self.werror else "OFF",
+            "FDMUX_KQUEUE": self.kqueue,
         }
         if self.target:
             options |= TARGETS[self.target].cmake_options()
@@ -95,9 +103,21 @@ def all_backends() -> list[str]:
     return done.stdout.split()
 
 
-def backends_of(kind: str) -> list[str]:
+def backends_of(kind: str, kqueue: str = "") -> list[str]:
     """Return the backends for a kind of case; ``EPOLL_`` cases name their own."""
-    return all_backends() if kind in {"", "SLOW_"} else [kind.lower().rstrip("_")]
+    backends = ["kqueue"] if kqueue else all_backends()
+    if kind in {"", "SLOW_"}:
+        return backends
+    if kind == "UNIT_":
+        return ["unit"]
+    if kind == "KQUEUE_" and kqueue not in MODELS:
+        return []
+    without = {"SET_": {"poll"}, "EDGE_": {"poll"}, "BELL_": {"kqueue"}}.get(kind)
+    if without is None:
+        return [name for name in backends if name == kind.lower().rstrip("_")]
+    if kind == "EDGE_" and kqueue == "oldest":
+        return []
+    return [name for name in backends if name not in without]
 
 
 @functools.cache
@@ -116,6 +136,11 @@ def programs(build: Build) -> Path:
     if problem:
         raise CaseError(problem)
     return build.directory / "tests" / "core"
+
+
+@functools.cache
+def lacking_once(programs: Path) -> set[str]:
+    return lacking(programs)
 
 
 def tool(name: str) -> str:
@@ -148,10 +173,12 @@ class CFile(pytest.File):
     def collect(self) -> Iterator[CItem]:
         text = self.path.read_text(encoding="utf-8")
         targets = self.config.getoption("--c-target")
+        kqueue = self.config.getoption("--c-kqueue")
         for match in CASE.finditer(text):
             kind, case = match.groups()
             line = text.count("\n", 0, match.start())
-            for backend, target in itertools.product(backends_of(kind), targets):
+            backends = backends_of(kind, kqueue)
+            for backend, target in itertools.product(backends, targets):
                 found = Found(case=case, backend=backend, line=line, target=target)
                 words = "-".join(filter(None, (backend, target)))
                 item = CItem.from_parent(self, name=f"{case}[{words}]", found=found)
@@ -173,12 +200,20 @@ class CItem(pytest.Item):
         problem = target.why_not(self.found["case"]) if target else ""
         if problem:
             pytest.skip(f"{self.found['target']}: {problem}")
+        kqueue = option("--c-kqueue")
         build = Build(
-            option("--c-sanitize"), option("--c-werror"), self.found["target"]
+            option("--c-sanitize"),
+            option("--c-werror"),
+            self.found["target"],
+            kqueue,
         )
         program = programs(build) / self.path.stem
         if self.path.stem.startswith("test_tls") and not program.exists():
             pytest.skip("no headers of OpenSSL for it (Debian, native: libssl-dev)")
+        if kqueue and kqueue not in MODELS:
+            need = needed(self.path.stem, self.found["case"])
+            if need is not None and need in lacking_once(program.parent):
+                pytest.skip(f"the emulation lacks {REASONS[need]}")
         emulator = target.emulator if target else ()
         tries = TRIES_EMULATED if emulator else 1
         while True:

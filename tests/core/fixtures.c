@@ -11,6 +11,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "backend.h"
+#include "loop_state.h"
+
 int count_io(struct fdmux_loop *loop, uint64_t io, uint32_t events, void *userdata)
 {
     struct calls *calls = userdata;
@@ -228,6 +231,12 @@ void open_tcp_sockets(int ret_fds[2])
     ret_fds[1] = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
     CHECK(ret_fds[1] >= 0);
     CHECK_EQ(close(listener), 0);
+}
+
+bool is_rung(struct fdmux_loop *loop)
+{
+    return loop->backend->ring != NULL ? atomic_load(&loop->is_wake_rung)
+                                       : is_readable(loop->bell.read_fd);
 }
 
 bool is_readable(int fd)

@@ -55,6 +55,8 @@ void drain(const struct channel *channel); /* reads one byte, which must be ther
 void open_sockets(int ret_fds[2]);     /* a connected pair of Unix stream sockets */
 void open_tcp_sockets(int ret_fds[2]); /* a connected pair on loopback */
 
+/* Whether the loop was woken, and has not noticed yet. */
+bool is_rung(struct fdmux_loop *loop);
 /* Whether `fd` is readable now, as a foreign host would see it. */
 bool is_readable(int fd);
 /* Wait until `fd` is readable, for at most ten seconds. */

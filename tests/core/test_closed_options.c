@@ -39,12 +39,12 @@ static void check_reuse(uint32_t old_options, uint32_t new_options)
     CHECK_EQ(close(gone.write_fd), 0);
 }
 
-EPOLL_TEST(number_of_a_closed_edge_watcher_may_be_watched_for_levels)
+SET_TEST(number_of_a_closed_edge_watcher_may_be_watched_for_levels)
 {
     check_reuse(FDMUX_EDGE, 0);
 }
 
-EPOLL_TEST(number_of_a_closed_level_watcher_may_be_watched_for_edges)
+SET_TEST(number_of_a_closed_level_watcher_may_be_watched_for_edges)
 {
     check_reuse(0, FDMUX_EDGE);
 }
@@ -54,7 +54,7 @@ EPOLL_TEST(number_of_a_closed_exclusive_watcher_may_be_watched_plainly)
     check_reuse(FDMUX_EXCLUSIVE, 0);
 }
 
-EPOLL_TEST(closed_number_with_other_options_is_ebadf)
+SET_TEST(closed_number_with_other_options_is_ebadf)
 {
     struct fdmux_loop *loop = check_open_loop();
     struct channel channel = open_channel();

@@ -188,7 +188,7 @@ TEST(closing_descriptors_fails)
     fail_each(FDMUX_CALL_CLOSE, EIO);
 }
 
-EPOLL_TEST(changes_of_the_kernel_set_fail)
+SET_TEST(changes_of_the_kernel_set_fail)
 {
-    fail_each(FDMUX_CALL_EPOLL_CTL, ENOMEM);
+    fail_each(CALL_SET_CHANGE, ENOMEM);
 }

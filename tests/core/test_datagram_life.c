@@ -5,7 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-EPOLL_TEST(a_closed_endpoint_makes_the_host_dispatch)
+SET_TEST(a_closed_endpoint_makes_the_host_dispatch)
 {
     struct fdmux_loop *loop = check_open_loop();
     struct listener *listener = open_listener(loop);

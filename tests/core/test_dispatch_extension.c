@@ -257,14 +257,14 @@ TEST(child_forked_in_the_function_of_a_pending_stream_gets_echild)
     fork_in_function(false);
 }
 
-EPOLL_TEST(child_forked_in_the_function_of_a_hosted_loop_gets_echild)
+SET_TEST(child_forked_in_the_function_of_a_hosted_loop_gets_echild)
 {
     fork_in_function(true);
 }
 
 /* ---- hosts --------------------------------------------------------------------- */
 
-EPOLL_TEST(hosted_descriptor_is_armed_for_the_next_timer)
+SET_TEST(hosted_descriptor_is_armed_for_the_next_timer)
 {
     struct calls calls = {0};
     struct scene scene;
@@ -289,7 +289,7 @@ EPOLL_TEST(hosted_descriptor_is_armed_for_the_next_timer)
     close_peers(&scene);
 }
 
-EPOLL_TEST(hosted_descriptor_is_quiet_when_nothing_is_pending_any_more)
+SET_TEST(hosted_descriptor_is_quiet_when_nothing_is_pending_any_more)
 {
     struct scene scene;
     int fd;
@@ -303,7 +303,7 @@ EPOLL_TEST(hosted_descriptor_is_quiet_when_nothing_is_pending_any_more)
     close_peers(&scene);
 }
 
-EPOLL_TEST(hosted_descriptor_stays_readable_while_a_stream_is_pending)
+SET_TEST(hosted_descriptor_stays_readable_while_a_stream_is_pending)
 {
     struct scene scene;
     int fd;

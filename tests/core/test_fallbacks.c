@@ -10,13 +10,13 @@ static const int missing_errors[] = {ENOSYS, EPERM};
 
 /* ---- creating ------------------------------------------------------------------ */
 
-UNIT_TEST(poll_is_chosen_where_epoll_is_missing_or_forbidden)
+UNIT_TEST(poll_is_chosen_where_the_others_are_missing_or_forbidden)
 {
     for (int i = 0; i < 2; i++) {
         struct fdmux_loop *loop = NULL;
         struct calls calls = {0};
 
-        fdmux_testing_fail(FDMUX_CALL_EPOLL_CREATE, 1, missing_errors[i], 1);
+        fdmux_testing_fail(CALL_SET_OPEN, 1, missing_errors[i], 1);
         CHECK_EQ(fdmux_loop_create(NULL, &loop), 0);
         CHECK(strcmp(fdmux_loop_backend(loop), "poll") == 0);
         CHECK_EQ(fdmux_post(loop, count_post, &calls), 0);
@@ -27,17 +27,17 @@ UNIT_TEST(poll_is_chosen_where_epoll_is_missing_or_forbidden)
     }
 }
 
-EPOLL_TEST(epoll_asked_for_by_name_is_not_replaced)
+SET_TEST(backend_asked_for_by_name_is_not_replaced)
 {
-    struct fdmux_loop_options options = {sizeof options, 0, "epoll"};
+    struct fdmux_loop_options options = {sizeof options, 0, check_backend()};
     struct fdmux_loop *loop = NULL;
 
     for (int i = 0; i < 2; i++) {
-        fdmux_testing_fail(FDMUX_CALL_EPOLL_CREATE, 1, missing_errors[i], 1);
+        fdmux_testing_fail(CALL_SET_OPEN, 1, missing_errors[i], 1);
         CHECK_EQ(fdmux_loop_create(&options, &loop), -missing_errors[i]);
         CHECK(loop == NULL);
     }
-    fdmux_testing_fail(FDMUX_CALL_EPOLL_CREATE, 1, EMFILE, 1);
+    fdmux_testing_fail(CALL_SET_OPEN, 1, EMFILE, 1);
     CHECK_EQ(fdmux_loop_create(NULL, &loop), -EMFILE);
     CHECK(loop == NULL);
 }
@@ -48,7 +48,7 @@ static void check_flags(int fd)
     CHECK((fcntl(fd, F_GETFL) & O_NONBLOCK) != 0);
 }
 
-TEST(pipe_replaces_a_missing_eventfd)
+BELL_TEST(pipe_replaces_a_missing_eventfd)
 {
     const int errors[] = {ENOSYS, EPERM, ENODEV, ENOMEM};
 
@@ -72,7 +72,7 @@ TEST(pipe_replaces_a_missing_eventfd)
     }
 }
 
-TEST(neither_eventfd_nor_pipe_fails_the_constructor)
+BELL_TEST(neither_eventfd_nor_pipe_fails_the_constructor)
 {
     struct fdmux_loop_options options = {sizeof options, 0, check_backend()};
     struct fdmux_loop *loop = NULL;

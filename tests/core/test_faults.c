@@ -196,7 +196,7 @@ static void run_steps(struct scene *scene)
     add_hooks(scene);
     post_all(scene);
     check_result(scene, poll_once(scene->loop));
-    if (check_is_epoll())
+    if (!check_is("poll"))
         check_result(scene, fdmux_loop_fd(scene->loop));
     change_watchers(scene);
     check_result(scene, poll_once(scene->loop));

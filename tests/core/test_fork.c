@@ -4,6 +4,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "loop_state.h"
+
 struct scene {
     struct fdmux_loop *loop;
     struct channel channel;
@@ -109,6 +111,7 @@ TEST(every_call_in_a_child_is_echild)
 
 static void destroy_in_child(struct scene *scene)
 {
+    bool has_bell = fdmux__is_fd(scene->loop->bell.read_fd);
     int fds = check_open_fds();
 
     fdmux_loop_destroy(scene->loop);
@@ -116,7 +119,8 @@ static void destroy_in_child(struct scene *scene)
     CHECK_EQ(scene->timer.destroyed, 1);
     CHECK_EQ(scene->hook.destroyed, 1);
     CHECK_EQ(scene->post.count, 0); /* the parent runs that call */
-    CHECK(check_open_fds() < fds);
+    /* kqueue(2): no child inherits one. If there is no bell, nothing is closed. */
+    CHECK(has_bell ? check_open_fds() < fds : check_open_fds() == fds);
     CHECK_EQ(fdmux_testing_allocations(), 0);
 }
 
@@ -151,7 +155,7 @@ static void go_on_in_child(struct scene *scene)
     CHECK_EQ(scene->post.count, 1);
     CHECK(scene->hook.count >= 2);
     VERIFY(scene->loop);
-    if (check_is_epoll())
+    if (!check_is("poll"))
         CHECK(fdmux_loop_fd(scene->loop) >= 0);
     fdmux_loop_destroy(scene->loop);
     CHECK_EQ(scene->io.destroyed, 1);
@@ -169,7 +173,7 @@ TEST(child_goes_on_after_after_fork)
     close_scene(scene);
 }
 
-EPOLL_TEST(hosted_parent_keeps_its_descriptor)
+SET_TEST(hosted_parent_keeps_its_descriptor)
 {
     struct scene *scene = open_scene();
     int fd = fdmux_loop_fd(scene->loop);

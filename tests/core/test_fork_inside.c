@@ -187,7 +187,7 @@ static int fork_in_second_call(struct fdmux_loop *loop, uint64_t hook, void *use
 }
 
 /* Hooks run once more at the end of a dispatch, before the host waits. */
-EPOLL_TEST(child_of_one_of_the_last_hooks_leaves_the_host_of_the_parent_alone)
+SET_TEST(child_of_one_of_the_last_hooks_leaves_the_host_of_the_parent_alone)
 {
     struct fdmux_loop *loop = check_open_loop();
     struct calls calls = {0};

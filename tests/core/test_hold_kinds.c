@@ -21,7 +21,7 @@ TEST(hooks_hold)
     fdmux_loop_destroy(loop);
 }
 
-EPOLL_TEST(hooks_that_run_before_a_host_waits_hold)
+SET_TEST(hooks_that_run_before_a_host_waits_hold)
 {
     struct fdmux_loop *loop = check_open_loop();
 

@@ -35,7 +35,7 @@ TEST(next_deadline_is_now_while_posts_or_wakes_wait)
     fdmux_loop_destroy(loop);
 }
 
-EPOLL_TEST(descriptor_stays_the_same_and_is_quiet_when_idle)
+SET_TEST(descriptor_stays_the_same_and_is_quiet_when_idle)
 {
     struct fdmux_loop *loop = check_open_loop();
     int fd = fdmux_loop_fd(loop);
@@ -57,7 +57,7 @@ static void host(struct fdmux_loop *loop, int fd)
     CHECK(!is_readable(fd));
 }
 
-EPOLL_TEST(descriptor_is_readable_for_io_posts_wakes_and_timers)
+SET_TEST(descriptor_is_readable_for_io_posts_wakes_and_timers)
 {
     struct fdmux_loop *loop = check_open_loop();
     struct channel channel = open_channel();
@@ -85,7 +85,7 @@ EPOLL_TEST(descriptor_is_readable_for_io_posts_wakes_and_timers)
     close_channel(&channel);
 }
 
-EPOLL_TEST(descriptor_is_readable_for_what_was_pending_before_the_first_call)
+SET_TEST(descriptor_is_readable_for_what_was_pending_before_the_first_call)
 {
     struct fdmux_loop *loop = check_open_loop();
     struct calls calls = {0};
@@ -98,7 +98,7 @@ EPOLL_TEST(descriptor_is_readable_for_what_was_pending_before_the_first_call)
     fdmux_loop_destroy(loop);
 }
 
-EPOLL_TEST(deadline_may_move_earlier_and_later)
+SET_TEST(deadline_may_move_earlier_and_later)
 {
     struct fdmux_loop *loop = check_open_loop();
     struct calls calls = {0};
@@ -122,7 +122,7 @@ EPOLL_TEST(deadline_may_move_earlier_and_later)
     fdmux_loop_destroy(loop);
 }
 
-EPOLL_TEST(periodic_timer_keeps_waking_the_host)
+SET_TEST(periodic_timer_keeps_waking_the_host)
 {
     struct fdmux_loop *loop = check_open_loop();
     struct calls calls = {0};
@@ -137,7 +137,7 @@ EPOLL_TEST(periodic_timer_keeps_waking_the_host)
     fdmux_loop_destroy(loop);
 }
 
-EPOLL_TEST(timer_that_does_not_fit_keeps_the_descriptor_readable)
+SET_TEST(timer_that_does_not_fit_keeps_the_descriptor_readable)
 {
     struct fdmux_loop *loop = check_open_loop();
     struct fdmux_ready ready[1];
@@ -153,7 +153,7 @@ EPOLL_TEST(timer_that_does_not_fit_keeps_the_descriptor_readable)
     fdmux_loop_destroy(loop);
 }
 
-EPOLL_TEST(kept_edge_keeps_the_descriptor_readable)
+SET_TEST(kept_edge_keeps_the_descriptor_readable)
 {
     struct fdmux_loop *loop = check_open_loop();
     struct channel channels[2] = {open_channel(), open_channel()};
@@ -174,7 +174,7 @@ EPOLL_TEST(kept_edge_keeps_the_descriptor_readable)
     close_channel(&channels[1]);
 }
 
-EPOLL_TEST(error_that_waits_keeps_the_descriptor_readable)
+SET_TEST(error_that_waits_keeps_the_descriptor_readable)
 {
     struct fdmux_loop *loop = check_open_loop();
     struct calls failing = {.result = -8};
@@ -218,7 +218,7 @@ static int flush(struct fdmux_loop *loop, uint64_t hook, void *userdata)
     return 0;
 }
 
-EPOLL_TEST(hooks_run_after_the_functions_before_the_host_waits)
+SET_TEST(hooks_run_after_the_functions_before_the_host_waits)
 {
     struct fdmux_loop *loop = check_open_loop();
     struct channel channel = open_channel();
@@ -234,7 +234,7 @@ EPOLL_TEST(hooks_run_after_the_functions_before_the_host_waits)
     close_channel(&channel);
 }
 
-EPOLL_TEST(added_hook_wakes_the_host_and_runs_before_it_waits)
+SET_TEST(added_hook_wakes_the_host_and_runs_before_it_waits)
 {
     struct fdmux_loop *loop = check_open_loop();
     struct calls calls[2] = {0};
@@ -267,7 +267,7 @@ static int add_in_hook(struct fdmux_loop *loop, uint64_t hook, void *userdata)
     return 0;
 }
 
-EPOLL_TEST(hook_added_by_the_last_hook_runs_before_the_host_waits)
+SET_TEST(hook_added_by_the_last_hook_runs_before_the_host_waits)
 {
     struct fdmux_loop *loop = check_open_loop();
     struct late_adder adder = {0};
@@ -307,7 +307,7 @@ static void change(struct fdmux_loop *loop, int which, const uint64_t tokens[2],
 #define CHANGES 8
 
 /* Whatever a hook looks at may have changed: it runs before the host waits again. */
-EPOLL_TEST(change_outside_of_a_dispatch_wakes_the_host_if_there_are_hooks)
+SET_TEST(change_outside_of_a_dispatch_wakes_the_host_if_there_are_hooks)
 {
     for (int has_hook = 0; has_hook < 2; has_hook++) {
         struct fdmux_loop *loop = check_open_loop();
@@ -334,7 +334,7 @@ EPOLL_TEST(change_outside_of_a_dispatch_wakes_the_host_if_there_are_hooks)
 }
 
 /* The host's thread adds, while no dispatch is under way: nothing is late. */
-EPOLL_TEST(hook_of_a_host_is_called_after_a_wake)
+SET_TEST(hook_of_a_host_is_called_after_a_wake)
 {
     struct fdmux_loop *loop = check_open_loop();
     struct calls calls = {0};
@@ -353,7 +353,7 @@ EPOLL_TEST(hook_of_a_host_is_called_after_a_wake)
     fdmux_loop_destroy(loop);
 }
 
-EPOLL_TEST(refused_wake_leaves_an_added_hook_in_place)
+SET_TEST(refused_wake_leaves_an_added_hook_in_place)
 {
     struct fdmux_loop *loop = check_open_loop();
     struct calls calls = {0};
@@ -369,7 +369,7 @@ EPOLL_TEST(refused_wake_leaves_an_added_hook_in_place)
     fdmux_loop_destroy(loop);
 }
 
-EPOLL_TEST(error_of_the_last_hooks_comes_with_the_next_dispatch)
+SET_TEST(error_of_the_last_hooks_comes_with_the_next_dispatch)
 {
     struct fdmux_loop *loop = check_open_loop();
     struct calls calls = {0};
@@ -428,7 +428,7 @@ static int destroy_in_hook(struct fdmux_loop *loop, uint64_t hook, void *userdat
     return 0;
 }
 
-EPOLL_TEST(last_hooks_may_destroy_the_loop)
+SET_TEST(last_hooks_may_destroy_the_loop)
 {
     for (int countdown = 1; countdown <= 2; countdown++) {
         struct fdmux_loop *loop = check_open_loop();

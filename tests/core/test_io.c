@@ -215,7 +215,7 @@ TEST(closed_descriptor_refuses_another_watcher_and_an_update)
     fdmux_loop_destroy(loop);
 }
 
-EPOLL_TEST(regular_file_is_eperm)
+SET_TEST(regular_file_is_eperm)
 {
     struct fdmux_loop *loop = check_open_loop();
     int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);

@@ -159,7 +159,7 @@ static int expected_when_busy(const struct call *call, bool is_inside)
         return -EPERM;
     if (is_call(call, "loop_dispatch") || is_call(call, "loop_run"))
         return -EBUSY;
-    if (is_call(call, "loop_fd") && !check_is_epoll())
+    if (is_call(call, "loop_fd") && check_is("poll"))
         return -EOPNOTSUPP;
     return call->kind == KINDLESS ? 0 : -EIDRM;
 }

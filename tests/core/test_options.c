@@ -5,7 +5,7 @@
 
 /* ---- edge ---------------------------------------------------------------------- */
 
-EPOLL_TEST(edge_reports_changes_only)
+SET_TEST(edge_reports_changes_only)
 {
     struct fdmux_loop *loop = check_open_loop();
     struct channel channel = open_channel();
@@ -24,7 +24,7 @@ EPOLL_TEST(edge_reports_changes_only)
     close_channel(&channel);
 }
 
-EPOLL_TEST(edge_that_was_there_before_is_reported)
+SET_TEST(edge_that_was_there_before_is_reported)
 {
     struct fdmux_loop *loop = check_open_loop();
     struct channel channel = open_channel();
@@ -41,7 +41,7 @@ EPOLL_TEST(edge_that_was_there_before_is_reported)
     close_channel(&channel);
 }
 
-EPOLL_TEST(update_re_arms_an_edge)
+SET_TEST(update_re_arms_an_edge)
 {
     struct fdmux_loop *loop = check_open_loop();
     struct channel channel = open_channel();
@@ -58,7 +58,7 @@ EPOLL_TEST(update_re_arms_an_edge)
     close_channel(&channel);
 }
 
-EPOLL_TEST(mixing_edge_and_level_is_eexist)
+SET_TEST(mixing_edge_and_level_is_eexist)
 {
     struct fdmux_loop *loop = check_open_loop();
     struct channel channel = open_channel();
@@ -82,7 +82,7 @@ EPOLL_TEST(mixing_edge_and_level_is_eexist)
     close_channel(&channel);
 }
 
-EPOLL_TEST(collected_edge_is_not_lost_for_want_of_space)
+SET_TEST(collected_edge_is_not_lost_for_want_of_space)
 {
     struct fdmux_loop *loop = check_open_loop();
     struct channel channels[3] = {open_channel(), open_channel(), open_channel()};
@@ -106,7 +106,7 @@ EPOLL_TEST(collected_edge_is_not_lost_for_want_of_space)
         close_channel(&channels[i]);
 }
 
-EPOLL_TEST(edge_reaches_every_collected_watcher_of_one_descriptor)
+SET_TEST(edge_reaches_every_collected_watcher_of_one_descriptor)
 {
     struct fdmux_loop *loop = check_open_loop();
     struct channel channel = open_channel();
@@ -124,7 +124,7 @@ EPOLL_TEST(edge_reaches_every_collected_watcher_of_one_descriptor)
     close_channel(&channel);
 }
 
-EPOLL_TEST(edge_is_not_lost_behind_a_negative_result)
+SET_TEST(edge_is_not_lost_behind_a_negative_result)
 {
     struct fdmux_loop *loop = check_open_loop();
     struct channel channels[2] = {open_channel(), open_channel()};

@@ -131,7 +131,7 @@ TEST(failure_leaves_the_watcher_where_it_was)
     close_scene(scene);
 }
 
-EPOLL_TEST(options_that_do_not_agree_leave_the_watcher_where_it_was)
+SET_TEST(options_that_do_not_agree_leave_the_watcher_where_it_was)
 {
     struct scene *scene = open_scene();
     struct calls edge = {0};

@@ -323,7 +323,7 @@ TEST(a_listener_without_descriptors_can_be_closed)
 }
 
 /* epoll_ctl(2): ENOSPC, the user's limit of watches. */
-EPOLL_TEST(a_connection_that_cannot_be_watched_is_refused)
+SET_TEST(a_connection_that_cannot_be_watched_is_refused)
 {
     struct fdmux_loop *loop = check_open_loop();
     struct witness server = {0};
@@ -334,7 +334,7 @@ EPOLL_TEST(a_connection_that_cannot_be_watched_is_refused)
     char byte;
 
     clients[0] = connect_client(port);
-    fdmux_testing_fail(FDMUX_CALL_EPOLL_CTL, 1, ENOSPC, 0);
+    fdmux_testing_fail(CALL_SET_CHANGE, 1, ENOSPC, 0);
     serve_all(loop);
     fdmux_testing_fail(0, 0, 0, 0);
     CHECK_EQ(server.counts[FDMUX_STREAM_ACCEPTED], 0);

@@ -359,7 +359,7 @@ static void serve_until_asked(struct taker *taker, int result)
     CHECK_EQ(taker->asked, before + 1);
 }
 
-EPOLL_TEST(edge_that_is_not_received_is_reported_again)
+EDGE_TEST(edge_that_is_not_received_is_reported_again)
 {
     static struct taker taker;
 
@@ -374,7 +374,7 @@ EPOLL_TEST(edge_that_is_not_received_is_reported_again)
     close_taker(&taker);
 }
 
-EPOLL_TEST(edge_behind_a_negative_result_is_reported_again)
+EDGE_TEST(edge_behind_a_negative_result_is_reported_again)
 {
     static struct taker taker;
 
@@ -389,7 +389,7 @@ EPOLL_TEST(edge_behind_a_negative_result_is_reported_again)
     close_taker(&taker);
 }
 
-EPOLL_TEST(edge_of_a_stream_that_pauses_as_it_is_asked_comes_after_the_pause)
+EDGE_TEST(edge_of_a_stream_that_pauses_as_it_is_asked_comes_after_the_pause)
 {
     static struct taker taker;
 
@@ -405,7 +405,7 @@ EPOLL_TEST(edge_of_a_stream_that_pauses_as_it_is_asked_comes_after_the_pause)
 }
 
 /* If the buffer was filled, more bytes may be waiting. */
-EPOLL_TEST(edge_that_fills_the_buffer_is_reported_again)
+EDGE_TEST(edge_that_fills_the_buffer_is_reported_again)
 {
     static struct taker taker;
 

@@ -27,9 +27,15 @@ static bool is_edge(const struct line *line)
     return (stream->interest & FDMUX_EDGE) != 0;
 }
 
+/* Edges must tell of urgent data, too. */
 static bool can_edge(const struct line *line)
 {
-    return strcmp(fdmux_loop_backend(line->loop), "epoll") == 0;
+#if defined(KQUEUE_MODEL_OLDEST)
+    (void)line;
+    return false;
+#else
+    return strcmp(fdmux_loop_backend(line->loop), "poll") != 0;
+#endif
 }
 
 static void send_bytes(struct line *line, size_t size)
@@ -228,7 +234,7 @@ TEST(a_kernel_that_refuses_edges_costs_nothing_else)
 
     open_line(&line, 0);
     for (uint64_t i = 1; i <= 2 * SHORT_RECEIVES; i++) {
-        fdmux_testing_fail(FDMUX_CALL_EPOLL_CTL, 1, ENOMEM, 0);
+        fdmux_testing_fail(CALL_SET_CHANGE, 1, ENOMEM, 0);
         send_bytes(&line, 1);
         expect_received(&line, i);
     }

@@ -310,7 +310,7 @@ TEST(a_function_that_refuses_everything_still_ends)
 
 /* ---- hosts --------------------------------------------------------------------- */
 
-EPOLL_TEST(hosted_descriptor_is_readable_for_a_stream_closed_outside_of_a_dispatch)
+SET_TEST(hosted_descriptor_is_readable_for_a_stream_closed_outside_of_a_dispatch)
 {
     struct fdmux_loop *loop = check_open_loop();
     struct witness witness = {0};

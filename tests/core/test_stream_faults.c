@@ -293,14 +293,14 @@ TEST(the_kernel_is_out_of_buffers_for_ever)
     fail_each(FDMUX_CALL_SEND, ENOBUFS, 1);
 }
 
-EPOLL_TEST(the_set_refuses_once)
+SET_TEST(the_set_refuses_once)
 {
-    fail_each(FDMUX_CALL_EPOLL_CTL, ENOMEM, 0);
+    fail_each(CALL_SET_CHANGE, ENOMEM, 0);
 }
 
-EPOLL_TEST(the_set_refuses_for_ever)
+SET_TEST(the_set_refuses_for_ever)
 {
-    fail_each(FDMUX_CALL_EPOLL_CTL, ENOMEM, 1);
+    fail_each(CALL_SET_CHANGE, ENOMEM, 1);
 }
 
 SLOW_TEST(waiting_fails_once)

@@ -144,13 +144,13 @@ static int break_other(struct witness *witness, const struct fdmux_stream_event 
 
     if (event->kind != FDMUX_STREAM_DATA)
         return 0;
-    fdmux_testing_fail(FDMUX_CALL_SEND | FDMUX_CALL_EPOLL_CTL, 1, EAGAIN, 1);
+    fdmux_testing_fail(FDMUX_CALL_SEND | CALL_SET_CHANGE, 1, EAGAIN, 1);
     CHECK_EQ(fdmux_stream_write(witness->loop, other, "x", 1), 0);
     fdmux_testing_fail(0, 0, 0, 0);
     return 0;
 }
 
-EPOLL_TEST(stream_that_failed_in_a_batch_gets_no_more_events_of_it)
+SET_TEST(stream_that_failed_in_a_batch_gets_no_more_events_of_it)
 {
     struct fdmux_loop *loop = check_open_loop();
     struct witness witness = {.reaction = break_other}, other = {0};

@@ -25,7 +25,7 @@ static int open_ready_set(const struct channel *channel)
     return set_fd;
 }
 
-EPOLL_TEST(wait_longer_than_the_kernel_can_count_is_a_wait)
+SET_TEST(wait_longer_than_the_kernel_can_count_is_a_wait)
 {
     struct channel channel = open_channel();
     int set_fd = open_ready_set(&channel);
@@ -40,7 +40,7 @@ EPOLL_TEST(wait_longer_than_the_kernel_can_count_is_a_wait)
     close_channel(&channel);
 }
 
-EPOLL_TEST(wait_of_whole_or_fractional_milliseconds_is_never_early)
+SET_TEST(wait_of_whole_or_fractional_milliseconds_is_never_early)
 {
     struct epoll_event event;
     int set_fd = fdmux__sys_epoll_create();

@@ -154,9 +154,9 @@ TEST(closing_fails)
     fail_each((struct plan){.kinds = FDMUX_CALL_CLOSE, .error = EIO});
 }
 
-EPOLL_TEST(the_set_refuses)
+SET_TEST(the_set_refuses)
 {
-    fail_each((struct plan){.kinds = FDMUX_CALL_EPOLL_CTL, .error = ENOMEM});
+    fail_each((struct plan){.kinds = CALL_SET_CHANGE, .error = ENOMEM});
 }
 
 TEST(each_function_of_openssl_fails)
