@@ -6,6 +6,7 @@
 # `-z nodlopen`, since dlopen loads extension modules, and LTO, which would tie the
 # installed static library to one compiler. CMake sets the optimization level.
 include(CheckCCompilerFlag)
+include(CheckLinkerFlag)
 add_library(fdmux_hardening INTERFACE)
 
 # Sanitizers check more than FORTIFY, and conflict with it. They must also see
@@ -28,6 +29,7 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|i.86")
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
   list(APPEND _tried -mbranch-protection=standard)
 endif()
+set(CMAKE_REQUIRED_FLAGS -Werror) # clang warns of a flag that the target ignores
 foreach(_flag IN LISTS _tried)
   string(MAKE_C_IDENTIFIER "fdmux_has${_flag}" _has)
   check_c_compiler_flag(${_flag} ${_has})
@@ -35,6 +37,7 @@ foreach(_flag IN LISTS _tried)
     list(APPEND _flags ${_flag})
   endif()
 endforeach()
+unset(CMAKE_REQUIRED_FLAGS)
 
 # FORTIFY needs optimization, and a debug build should stay easy to debug.
 set(_is_optimized $<CONFIG:Release,RelWithDebInfo,MinSizeRel>)
@@ -47,6 +50,11 @@ if(UNIX AND NOT APPLE)
     target_link_options(fdmux_hardening INTERFACE
       $<${_is_optimized}:LINKER:-z,${_keyword}>)
   endforeach()
-  target_link_options(fdmux_hardening INTERFACE $<${_is_optimized}:LINKER:--as-needed>
-    $<${_is_optimized}:LINKER:--no-copy-dt-needed-entries>)
+  target_link_options(fdmux_hardening INTERFACE $<${_is_optimized}:LINKER:--as-needed>)
+  # zig's linker never copies them, and does not know the flag.
+  check_linker_flag(C LINKER:--no-copy-dt-needed-entries fdmux_has_no_copy)
+  if(fdmux_has_no_copy)
+    target_link_options(fdmux_hardening INTERFACE
+      $<${_is_optimized}:LINKER:--no-copy-dt-needed-entries>)
+  endif()
 endif()

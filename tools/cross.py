@@ -1,7 +1,7 @@
 """Compile and link everything of this tree for another system, without that system.
 
     python tools/cross.py x86_64-macos aarch64-macos    some targets
-    python tools/cross.py                                 all of them
+    python tools/cross.py                             all systems but Linux
     python tools/cross.py --to DIR x86_64-openbsd         keep what was built
 
 The compiler is zig's, from PyPI (``pip install ziglang``), with the headers and the
@@ -25,16 +25,11 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-# The targets by zig's name, with what CMake calls the system and the processor. zig
-# needs a release of NetBSD: without one it links a kevent() that is newer than libc.
-TARGETS = {
-    "x86_64-macos": ("Darwin", "x86_64"),
-    "aarch64-macos": ("Darwin", "arm64"),
-    "x86_64-freebsd": ("FreeBSD", "amd64"),
-    "aarch64-freebsd": ("FreeBSD", "aarch64"),
-    "x86_64-openbsd": ("OpenBSD", "amd64"),
-    "x86_64-netbsd.11.0": ("NetBSD", "amd64"),
-}
+sys.path.insert(0, str(ROOT))
+
+from tools.targets import ALL, BY_NAME  # noqa: E402 - after the change of sys.path
+
+OTHERS = tuple(target.name for target in ALL if target.system != "Linux")
 # The headers of Python are those of this machine, whose pyconfig.h hides from OpenBSD's
 # libc what POSIX does not have.
 FLAGS = {"OpenBSD": "-D_BSD_SOURCE"}
@@ -79,7 +74,7 @@ def write_tools(target: str, folder: Path) -> dict[str, Path]:
     written = {}
     for variable, name in TOOLS.items():
         path = folder / name
-        options = f"-target {target}" if name == "cc" else ""
+        options = f"-target {BY_NAME[target].zig}" if name == "cc" else ""
         path.write_text(SCRIPT.format(zig=find_zig(), name=name, options=options))
         path.chmod(0o755)
         written[variable] = path
@@ -88,13 +83,12 @@ def write_tools(target: str, folder: Path) -> dict[str, Path]:
 
 def settings(target: str, folder: Path) -> dict[str, str]:
     """Return the variables of CMake for a target; the tools are written to `folder`."""
-    system, processor = TARGETS[target]
     tools = write_tools(target, folder)
     return {
-        "CMAKE_SYSTEM_NAME": system,
-        "CMAKE_SYSTEM_PROCESSOR": processor,
+        "CMAKE_SYSTEM_NAME": BY_NAME[target].system,
+        "CMAKE_SYSTEM_PROCESSOR": BY_NAME[target].processor,
         "CMAKE_C_COMPILER": str(tools["CC"]),
-        "CMAKE_C_FLAGS": FLAGS.get(system, ""),
+        "CMAKE_C_FLAGS": FLAGS.get(BY_NAME[target].system, ""),
         "CMAKE_AR": str(tools["AR"]),
         "CMAKE_RANLIB": str(tools["RANLIB"]),
         # What CMake looks for on a Mac, and what is not needed to link there.
@@ -135,7 +129,7 @@ def compile_for(target: str, folder: Path, **options: str) -> Built:
     """Build the core, the C tests and the modules for Python into ``folder``.
 
     Args:
-        target: One of `TARGETS`.
+        target: A name of `tools/targets.py`.
         folder: Where to; what is there already is built again only if it is older.
         options: More variables for CMake, which replace those of this file.
 
@@ -164,15 +158,15 @@ def compile_for(target: str, folder: Path, **options: str) -> Built:
 def main() -> int:
     """Do what the command line says."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(TARGETS))
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(BY_NAME))
     parser.add_argument("--to", type=Path, help="a folder for what is built")
     arguments = parser.parse_args()
-    unknown = set(arguments.targets) - TARGETS.keys()
+    unknown = set(arguments.targets) - BY_NAME.keys()
     if unknown or find_zig() is None:
         parser.error(f"unknown: {unknown}" if unknown else "needs ziglang, of PyPI")
     failed = 0
     with tempfile.TemporaryDirectory() as temporary:
-        for target in arguments.targets or TARGETS:
+        for target in arguments.targets or OTHERS:
             folder = (arguments.to or Path(temporary)) / target
             try:
                 built = compile_for(target, folder)
