@@ -25,7 +25,7 @@ example:
   $ fdmux completion zsh >> ~/.zshrc
   $ fdmux completion fish > ~/.config/fish/completions/fdmux.fish
 
-exit status: 1 if argcomplete is not installed (pip install 'fdmux[completion]')"""
+exit status: 1 if argcomplete is not installed (pip install argcomplete)"""
 
 
 def add_parser(commands: Subparsers) -> None:
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
         from argcomplete.shell_integration import shellcode  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise Failure(
-            f"complete in {arguments.shell}: {error}; pip install 'fdmux[completion]'"
+            f"complete in {arguments.shell}: {error}; pip install argcomplete"
         ) from error
     write(shellcode(["fdmux"], shell=arguments.shell))
     return 0

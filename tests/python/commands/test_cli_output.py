@@ -140,7 +140,7 @@ def test_completion_without_its_package_is_a_failure_in_one_line(
     assert main(["completion", "bash"]) == 1
     error = capsys.readouterr().err
     assert error.startswith("fdmux: complete in bash: ")
-    assert error.endswith("; pip install 'fdmux[completion]'\n")
+    assert error.endswith("; pip install argcomplete\n")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
