@@ -61,7 +61,8 @@ FENCE = re.compile(r"/\* cffi:(begin|end) \*/")
 ERROR_ITEM = re.compile(r"-E[A-Z0-9]+:")
 # What is code in a comment's prose: `quoted`, names with an underscore, -ERRNO.
 CODE = re.compile(
-    r"`([^`]+)`|(?<![\w-])(-E[A-Z0-9]{2,}|struct \w*_\w+|\w*_\w*(?:\.h\b|\(\d?\))?)(?!\w)"
+    r"`([^`]+)`"
+    r"|(?<![\w-])(-E[A-Z0-9]{2,}|struct \w*_\w+|\w*_\w*(?:\.h\b|\(\d?\))?)(?!\w)"
 )
 SPECIAL = re.compile(r"([<>\[\]]|(?<!\w)\*(?!\w+\*))")  # but *emphasis*
 

@@ -137,8 +137,8 @@ static PyObject *start(PyObject *module, PyObject *args)
 
 static PyMethodDef methods[] = {
     {"start", start, METH_VARARGS,
-     "start(loop, fd, period, function): Read fd, and call function(rate) with the bytes "
-     "per second every period seconds, until it raises or returns False."},
+     "start(loop, fd, period, function): Read fd, and call function(rate) with the "
+     "bytes per second every period seconds, until it raises or returns False."},
     {NULL, NULL, 0, NULL},
 };
 
