@@ -1,9 +1,13 @@
-"""Measure in C what a Python thread sends; on a loop of callbacks, and on asyncio."""
+"""Measure in C what Python sends, on a loop of callbacks and on asyncio.
+
+Exit code 1 if the meter has counted something else than was sent.
+"""
 
 import asyncio
 import contextlib
 import socket
 import sys
+from collections.abc import Callable
 
 import meter
 
@@ -11,24 +15,25 @@ from fdmux import SelectorEventLoop
 
 SIZE = 1_000_000
 PERIOD = 0.05
+TIMEOUT = 30.0  # seconds; a meter that counts too little fails
 
 reader, writer = socket.socketpair()
 reader.setblocking(False)
 writer.setblocking(False)
 
 
-def count_all(loop: object, stop: object) -> list[float]:
-    """Start a meter that calls ``stop`` when it has measured something."""
-    rates: list[float] = []
+def measure(loop: object, stop: Callable[[], object]) -> list[float]:
+    """Start a meter; return the bytes of each period, and stop when all have come."""
+    counts: list[float] = []
 
     def on_rate(rate: float) -> bool:
-        rates.append(rate * PERIOD)
-        if sum(rates) >= SIZE - 1:
+        counts.append(round(rate * PERIOD))
+        if sum(counts) >= SIZE:
             stop()
-        return sum(rates) < SIZE - 1
+        return sum(counts) < SIZE  # False ends the meter
 
     meter.start(loop, reader.fileno(), PERIOD, on_rate)
-    return rates
+    return counts
 
 
 def send(left: int = SIZE) -> None:
@@ -40,22 +45,25 @@ def send(left: int = SIZE) -> None:
 
 
 with SelectorEventLoop() as loop:
-    rates = count_all(loop, loop.stop)
+    counts = measure(loop, loop.stop)
     send()
+    loop.call_later(TIMEOUT, loop.stop)
     loop.run()
-print(f"a loop of callbacks: {sum(rates):,.0f} bytes")
+print(f"a loop of callbacks: {sum(counts):,} bytes")
 
 
-async def main() -> float:
+async def main() -> list[float]:
     """Send and measure on the loop of asyncio."""
     done = asyncio.Event()
-    rates = count_all(None, done.set)  # None: the loop that runs here
+    counts = measure(None, done.set)  # None: the loop that runs here
     await asyncio.get_running_loop().sock_sendall(writer, bytes(SIZE))
-    await done.wait()
-    return sum(rates)
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(done.wait(), TIMEOUT)
+    return counts
 
 
-print(f"asyncio:             {asyncio.run(main()):,.0f} bytes")
+on_asyncio = asyncio.run(main())
+print(f"asyncio:             {sum(on_asyncio):,} bytes")
 reader.close()
 writer.close()
-sys.exit(0)
+sys.exit(not sum(counts) == sum(on_asyncio) == SIZE)

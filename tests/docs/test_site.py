@@ -53,6 +53,12 @@ def test_every_page_is_listed_once() -> None:
     assert {page for page in pages if not page.startswith("..")} == written - {"index"}
 
 
+def test_every_example_is_in_the_list_of_examples() -> None:
+    text = (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
+    folders = {path.parent.name for path in (ROOT / "examples").glob("*/README.md")}
+    assert folders - set(re.findall(r"\]\(([\w-]+)(?:/README\.md)?\)", text)) == set()
+
+
 def test_every_public_name_is_in_the_reference() -> None:
     documented = set(re.findall(r"^\.\. auto\w+:: (\S+)", REFERENCE, re.MULTILINE))
     names = {f"fdmux.{name}" for name in set(fdmux.__all__) - NOT_DOCUMENTED_HERE}
