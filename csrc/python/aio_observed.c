@@ -3,6 +3,7 @@
  * The same steps as in aio_iteration.c, with a look at the clock after each handle. */
 #include "aio_loop.h"
 #include "probe.h"
+#include "system.h"
 
 /* In seconds. A clock of the program's may jump. */
 #define LAG_MAX 1e9
@@ -50,7 +51,7 @@ static int run_timed(PyObject *self, PyObject *handle, struct row *row)
     if (Py_TYPE(handle) != aio_timer_type) /* move_due has counted those */
         probe_add_lag(row->probe, began_ns - row->began_ns);
     r = aio_run_one(self, handle);
-    row->now_ns = probe_now_ns();
+    row->now_ns = system_monotonic_ns();
     if (r == 0)
         r = probe_tell(row->probe, callback == NULL ? handle : callback, "",
                        row->now_ns, row->now_ns - began_ns);
@@ -80,7 +81,7 @@ static int run_ready(PyObject *self, struct probe *probe)
 
     if (left <= 0)
         return r;
-    row.began_ns = row.now_ns = probe_now_ns();
+    row.began_ns = row.now_ns = system_monotonic_ns();
     for (; left > 0 && r == 0; left--) {
         r = run_first(self, &row);
         if (r == 0)

@@ -1,9 +1,9 @@
 /* probe.c: the type Probe: what it counts, and how Python reads that (probe.h). */
 #include "probe.h"
+#include "system.h"
 
 #include <stddef.h>
 #include <structmember.h>
-#include <time.h>
 
 #define NS_PER_S 1000000000
 
@@ -11,14 +11,6 @@ PyTypeObject *probe_type;
 
 static const int64_t lag_bounds_us[PROBE_LAGS - 1] = {
     1000, 2000, 5000, 10000, 20000, 50000, 100000, 200000, 500000, 1000000};
-
-int64_t probe_now_ns(void)
-{
-    struct timespec now;
-
-    (void)clock_gettime(CLOCK_MONOTONIC, &now); /* it exists on Linux */
-    return (int64_t)now.tv_sec * NS_PER_S + now.tv_nsec;
-}
 
 /* ---- counting ------------------------------------------------------------------- */
 
@@ -126,7 +118,7 @@ static PyObject *begin_row(PyObject *self, PyObject *unused)
 
     (void)unused;
     count_row(probe);
-    probe->row_began_ns = probe->call_began_ns = probe_now_ns();
+    probe->row_began_ns = probe->call_began_ns = system_monotonic_ns();
     return delivery_new_ref(Py_None);
 }
 
@@ -135,7 +127,7 @@ static PyObject *begin_row(PyObject *self, PyObject *unused)
 static PyObject *lap(PyObject *self, PyObject *const *args, Py_ssize_t count)
 {
     struct probe *probe = (struct probe *)self;
-    int64_t now_ns = probe_now_ns();
+    int64_t now_ns = system_monotonic_ns();
     int64_t lag_ns = probe->call_began_ns - probe->row_began_ns;
 
     if (count > 0) {
@@ -157,7 +149,7 @@ static PyObject *lap(PyObject *self, PyObject *const *args, Py_ssize_t count)
 static PyObject *skip(PyObject *self, PyObject *unused)
 {
     struct probe *probe = (struct probe *)self;
-    int64_t now_ns = probe_now_ns();
+    int64_t now_ns = system_monotonic_ns();
 
     (void)unused;
     probe->row_began_ns += now_ns - probe->call_began_ns;

@@ -47,7 +47,6 @@ struct probe {
 extern PyTypeObject *probe_type;
 
 /* probe.c */
-int64_t probe_now_ns(void);
 /* A batch of `calls` calls is over, which took `busy_ns` together. */
 void probe_add_batch(struct probe *probe, uint32_t calls, int64_t busy_ns);
 /* A call was made so long after it was due. */

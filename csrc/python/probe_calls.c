@@ -6,6 +6,7 @@
 #include "datagram_object.h"
 #include "probe.h"
 #include "stream_object.h"
+#include "system.h"
 
 /* ---- the batches of the core ---------------------------------------------------- */
 
@@ -39,7 +40,7 @@ void probe_set_hold(struct probe *probe)
 /* A call begins; returns when. */
 static int64_t begin_call(struct probe *probe, struct fdmux_loop *loop)
 {
-    int64_t now_ns = probe_now_ns();
+    int64_t now_ns = system_monotonic_ns();
 
     if (!probe->is_in_batch) {
         probe->batch_began_ns = now_ns;
@@ -56,7 +57,7 @@ static int64_t begin_call(struct probe *probe, struct fdmux_loop *loop)
 static int end_call(struct probe *probe, struct delivery *delivery, PyObject *target,
                     const char *what, int64_t began_ns, int result)
 {
-    int64_t now_ns = probe_now_ns();
+    int64_t now_ns = system_monotonic_ns();
 
     probe->batch_ended_ns = now_ns;
     if (probe_tell(probe, target, what, now_ns, now_ns - began_ns) < 0)
