@@ -167,18 +167,21 @@ static PyObject *tell(PyObject *self, PyObject *callback)
     return delivery_new_ref(Py_None);
 }
 
+/* Put a number, or NULL with an exception, into a new tuple. */
+static int put(PyObject *tuple, Py_ssize_t index, PyObject *number)
+{
+    return number == NULL ? -1 : PyTuple_SetItem(tuple, index, number);
+}
+
 static PyObject *counts_of(const uint64_t *counts, Py_ssize_t count)
 {
     PyObject *tuple = PyTuple_New(count);
+    int r = tuple == NULL ? -1 : 0;
 
-    for (Py_ssize_t i = 0; tuple != NULL && i < count; i++) {
-        PyObject *number = PyLong_FromUnsignedLongLong(counts[i]);
-
-        if (number == NULL)
-            Py_CLEAR(tuple);
-        else
-            (void)PyTuple_SetItem(tuple, i, number); /* it is new */
-    }
+    for (Py_ssize_t i = 0; r == 0 && i < count; i++)
+        r = put(tuple, i, PyLong_FromUnsignedLongLong(counts[i]));
+    if (r < 0)
+        Py_CLEAR(tuple);
     return tuple;
 }
 
@@ -253,15 +256,12 @@ static PyType_Spec spec = {
 static PyObject *bounds(void)
 {
     PyObject *tuple = PyTuple_New(PROBE_LAGS - 1);
+    int r = tuple == NULL ? -1 : 0;
 
-    for (Py_ssize_t i = 0; tuple != NULL && i < PROBE_LAGS - 1; i++) {
-        PyObject *number = PyFloat_FromDouble((double)lag_bounds_us[i] / 1000000);
-
-        if (number == NULL)
-            Py_CLEAR(tuple);
-        else
-            (void)PyTuple_SetItem(tuple, i, number); /* it is new */
-    }
+    for (Py_ssize_t i = 0; r == 0 && i < PROBE_LAGS - 1; i++)
+        r = put(tuple, i, PyFloat_FromDouble((double)lag_bounds_us[i] / 1000000));
+    if (r < 0)
+        Py_CLEAR(tuple);
     return tuple;
 }
 
