@@ -14,6 +14,7 @@ from tests.compiled import NativeLoad, capsule_pointer, include_dir, load_beside
 from fdmux._native import backend_names
 from fdmux.loop.event_loop import SelectorEventLoop
 from fdmux.selector import Selector
+from fdmux.streams import tls_library
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -53,6 +54,21 @@ def selector_factory(request: pytest.FixtureRequest) -> SelectorFactory:
 def loop(selector_factory: SelectorFactory) -> Iterator[SelectorEventLoop]:
     with SelectorEventLoop(selector_factory()) as loop:
         yield loop
+
+
+@pytest.fixture(params=["openssl", "python"])
+def way(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    """How the bytes of TLS are moved."""
+    way = str(request.param)
+    monkeypatch.setenv(tls_library.ENVIRONMENT, way)
+    tls_library.choose.cache_clear()
+    choice = tls_library.choose()
+    if choice.is_direct != (way == "openssl"):
+        pytest.skip(f"cannot call OpenSSL here: {choice.reason}")
+    yield way
+    tls_library.choose.cache_clear()
 
 
 @pytest.fixture

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from tests.certificates import Certificates
 
-pytestmark = pytest.mark.slow
+# The environment tells the server, a process of its own, which way.
+pytestmark = [pytest.mark.usefixtures("way"), pytest.mark.slow]
 
 
 def served_certificate(port: int, certificates: Certificates) -> str:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from fdmux.streams.stream import Stream
 
+pytestmark = pytest.mark.usefixtures("way")
+
 LONG = 30.0
 
 

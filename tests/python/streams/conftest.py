@@ -11,7 +11,6 @@ from tests.python.streams.recorder import (
     Recorder,
 )
 
-from fdmux.streams import tls_library
 from fdmux.streams.client import add_stream
 
 if TYPE_CHECKING:
@@ -19,21 +18,6 @@ if TYPE_CHECKING:
 
     from fdmux.loop.event_loop import SelectorEventLoop
     from fdmux.streams.stream import Stream
-
-
-@pytest.fixture(params=["openssl", "python"])
-def way(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[str]:
-    """How the bytes of TLS are moved."""
-    way = str(request.param)
-    monkeypatch.setenv(tls_library.ENVIRONMENT, way)
-    tls_library.choose.cache_clear()
-    choice = tls_library.choose()
-    if choice.is_direct != (way == "openssl"):
-        pytest.skip(f"cannot call OpenSSL here: {choice.reason}")
-    yield way
-    tls_library.choose.cache_clear()
 
 
 @pytest.fixture
