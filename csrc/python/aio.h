@@ -102,6 +102,10 @@ PyObject *aio_setup(PyObject *module, PyObject *args);
  * asyncio_types. */
 PyObject *aio_transport_setup(PyObject *module, PyObject *base);
 void aio_transport_forget(void);
+/* accept(fd): accept a connection. Returns (fd, family, peername, sockname), or None if
+ * there is none now. */
+PyObject *aio_accept(PyObject *module, PyObject *number);
+
 /* An interpreter starts, maybe again: the types are to be made anew. */
 void aio_forget(void);
 /* The timers of a loop, for its handles. */

@@ -128,7 +128,7 @@ static PyObject *path_object(const struct sockaddr_un *address, size_t size)
     return PyUnicode_DecodeFSDefaultAndSize(path, (Py_ssize_t)strnlen(path, length));
 }
 
-static PyObject *convert(const void *address, size_t size)
+PyObject *delivery_address_object(const void *address, size_t size)
 {
     union any_sockaddr any = {{0}};
 
@@ -153,7 +153,7 @@ PyObject *endpoint_address_object(struct endpoint_object *endpoint, const void *
     if (cache != NULL &&
         is_known(&cache->known[place_of(address, size)], address, size))
         return delivery_new_ref(cache->known[place_of(address, size)].object);
-    object = convert(address, size);
+    object = delivery_address_object(address, size);
     if (cache != NULL && object != NULL && PyTuple_Check(object))
         remember(cache, object, address, size, false);
     return object;

@@ -115,6 +115,9 @@ PyObject *capsule_make(PyObject *module, PyObject *args);
 int delivery_callback_raised(struct delivery *delivery, PyObject *target,
                              const char *what, bool is_asyncio);
 
+/* datagram_address.c: an address as the module socket has it; None for no name. */
+PyObject *delivery_address_object(const void *address, size_t size);
+
 /* datagram_open.c */
 void delivery_add_unsent_endpoint(struct delivery *delivery,
                                   struct endpoint_object *endpoint);

@@ -35,6 +35,9 @@ static int make_names(void)
 }
 
 static PyMethodDef methods[] = {
+    {"accept", aio_accept, METH_O,
+     "accept($module, fd, /)\n--\n\n"
+     "Accept a connection for asyncio: (fd, family, peername, sockname), or None."},
     {"asyncio_types", aio_setup, METH_VARARGS,
      "asyncio_types($module, handle, timer_handle, deque, context, copy_context, "
      "report_error, run_timed, write_to_self, /)\n--\n\n"

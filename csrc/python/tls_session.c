@@ -205,17 +205,19 @@ static PyObject *facts(PyObject *self, PyObject *unused)
 
 /* ---- the type ------------------------------------------------------------------ */
 
-/* TlsSession(object, incoming, outgoing, is_direct) */
+/* TlsSession(object, incoming, outgoing, is_direct, has_own_handshake=False): a class
+ * of the program may have another `do_handshake`. */
 static PyObject *make(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
     PyObject *object, *incoming, *outgoing;
     struct tls_session *session;
+    int has_own_handshake = 0;
     int is_direct;
 
     (void)kwargs;
-    if (!PyArg_ParseTuple(args, "OOOp:TlsSession", &object, &incoming, &outgoing,
-                          &is_direct))
+    if (!PyArg_ParseTuple(args, "OOOp|p:TlsSession", &object, &incoming, &outgoing,
+                          &is_direct, &has_own_handshake))
         return NULL;
     if (is_direct && !tls_library.is_loaded)
         return PyErr_Format(PyExc_ImportError, "OpenSSL's functions are not loaded");
@@ -230,6 +232,7 @@ static PyObject *make(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         PyErr_Clear(); /* another implementation of Python */
         session->raw = delivery_new_ref(object);
     }
+    session->is_stepped = is_direct && !has_own_handshake;
     if (!is_direct)
         use_methods(session);
     else if (use_library(session) < 0)

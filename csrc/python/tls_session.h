@@ -23,6 +23,7 @@ struct tls_session {
     struct delivery *delivery; /* of its stream, borrowed; NULL: it has none (left) */
     int outcome; /* what SSL_get_error would say; of tls_methods.c */
     bool is_done; /* the handshake */
+    bool is_stepped; /* OpenSSL makes its steps, not a method of `object` */
     struct tls_session *previous; /* of those that call OpenSSL directly */
     struct tls_session *next;
 };

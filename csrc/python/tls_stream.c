@@ -1,7 +1,9 @@
 /* tls_stream.c: TLS on a stream of Python: its start, and the steps of its handshake.
  *
- * Python's own SSLObject makes the handshake, so verification, names, ALPN and errors
- * are Python's. Everything else is the core's, through the functions of the session. */
+ * Python's own SSLObject has the rules of the handshake: verification, names, ALPN and
+ * errors. Where OpenSSL can be called, it makes the steps without the GIL, and Python's
+ * method only says the result: that it is done, or which exception there is. Everything
+ * else is the core's, through the functions of the session. */
 #include "stream_object.h"
 #include "tls_session.h"
 
@@ -24,7 +26,8 @@ static int call_handshake(struct tls_session *session)
     int r;
 
     do {
-        done = PyObject_CallMethod(session->object, "do_handshake", NULL);
+        done = PyObject_CallMethod(session->is_stepped ? session->raw : session->object,
+                                   "do_handshake", NULL);
         r = tls_session_push(session) < 0 ? -EPROTO : 0;
         if (done == NULL && !PyErr_ExceptionMatches(PyExc_Exception))
             return -EINTR;
@@ -53,14 +56,12 @@ static int step(struct stream_object *stream, struct tls_session *session)
     return r == -EINTR ? -ECANCELED : r;
 }
 
-static int on_handshake(struct fdmux_loop *loop, uint64_t token, void *userdata)
+static int call_python(struct fdmux_loop *loop, struct stream_object *stream)
 {
-    struct stream_object *stream = userdata;
     struct delivery *delivery;
     PyObject *session;
     int r = fdmux_hold_gil(loop);
 
-    (void)token;
     if (r < 0)
         return r;
     session = delivery_new_ref(stream->tls);
@@ -79,6 +80,38 @@ static int on_handshake(struct fdmux_loop *loop, uint64_t token, void *userdata)
     Py_DECREF((PyObject *)delivery);
     Py_DECREF((PyObject *)stream);
     return r;
+}
+
+enum {
+    ERROR_WANT_READ = 2, /* SSL_get_error(3) */
+    ERROR_WANT_WRITE = 3,
+};
+
+/* Whether OpenSSL has made a step and wants more bytes. If the handshake is done, or
+ * has failed, its function changes nothing when it is called again: a failed one
+ * returns before it clears the errors (state_machine() in ssl/statem/statem.c). So the
+ * method of Python, which calls it, returns or makes the exception. */
+static bool is_step_enough(const struct tls_session *session)
+{
+    int r, number;
+
+    tls_library.functions.clear_error();
+    r = tls_library.functions.do_handshake(session->ssl);
+    if (r == 1)
+        return false;
+    number = tls_library.get_error(session->ssl, r);
+    return number == ERROR_WANT_READ || number == ERROR_WANT_WRITE;
+}
+
+static int on_handshake(struct fdmux_loop *loop, uint64_t token, void *userdata)
+{
+    struct stream_object *stream = userdata;
+    const struct tls_session *session = (struct tls_session *)stream->tls;
+
+    (void)token;
+    if (session->is_stepped && is_step_enough(session))
+        return 0;
+    return call_python(loop, stream);
 }
 
 /* ---- the start ----------------------------------------------------------------- */

@@ -145,7 +145,13 @@ class TlsSession:
     _is_direct: bool
 
     def __new__(
-        cls, sslobject: object, incoming: object, outgoing: object, is_direct: bool, /
+        cls,
+        sslobject: object,
+        incoming: object,
+        outgoing: object,
+        is_direct: bool,
+        has_own_handshake: bool = False,
+        /,
     ) -> Self: ...
     def _facts(self) -> tuple[int, int, int, int, str]: ...
 
@@ -335,6 +341,7 @@ def asyncio_types(
 def asyncio_transport(
     flow_control: type[asyncio.Transport], /
 ) -> type[TransportBase]: ...
+def accept(fd: int, /) -> tuple[int, int, object, object] | None: ...
 def delimited(delimiter: bytes, frame_max: int, /) -> object: ...
 def length_prefixed(size: int, is_little: bool, frame_max: int, /) -> object: ...
 def make_capsule(

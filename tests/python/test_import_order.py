@@ -111,6 +111,7 @@ hosts.asyncio.selector
 hosts.asyncio.server
 hosts.asyncio.sendfile
 hosts.asyncio.tls
+hosts.asyncio.accepting
 hosts.asyncio.loop
 hosts.asyncio.coroutines
 hosts.asyncio.guest

@@ -26,6 +26,7 @@ from fdmux.streams.limits import (
 
 if TYPE_CHECKING:
     import ssl
+    from typing import Protocol, TypeVar
 
     from fdmux.checks import Seconds
     from fdmux.streams.limits import StreamLimits
@@ -33,6 +34,23 @@ if TYPE_CHECKING:
     Cipher = tuple[str, str, int]
     # As `ssl.SSLObject.getpeercert` returns it.
     Certificate = dict[str, object]
+
+    SessionT = TypeVar("SessionT", bound=TlsSession)
+
+    class MakeSession(Protocol):
+        """The function `tls_library.make_session`."""
+
+        def __call__(
+            self,
+            kind: type[SessionT],
+            context: ssl.SSLContext,
+            *,
+            server_side: bool,
+            server_hostname: str | None = None,
+            session: ssl.SSLSession | None = None,
+        ) -> SessionT:
+            """Make the TLS of one stream."""
+
 
 MS_MAX = (1 << 32) - 1
 
@@ -230,6 +248,14 @@ class StreamTls(TlsSession):
         return OSError(code, f"{what}: {os.strerror(code)}")
 
 
+@functools.cache
+def session_maker() -> MakeSession:
+    """Return `tls_library.make_session`, which imports ssl: some programs have none."""
+    from fdmux.streams.tls_library import make_session  # noqa: PLC0415 - as said above
+
+    return make_session
+
+
 def make_tls(options: TlsOptions, *, is_beginning: bool) -> StreamTls:
     """Make the TLS of a stream.
 
@@ -237,18 +263,12 @@ def make_tls(options: TlsOptions, *, is_beginning: bool) -> StreamTls:
         ssl.SSLError: ``options.context`` cannot be used for this.
         ValueError: The host name is not valid.
     """
-    import ssl  # noqa: PLC0415 - whoever has a context has imported it
-
-    from fdmux.streams.tls_library import is_direct  # noqa: PLC0415 - it imports ssl
-
-    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    sslobject = options.context.wrap_bio(
-        incoming,
-        outgoing,
+    tls = session_maker()(
+        StreamTls,
+        options.context,
         server_side=options.server_side,
         server_hostname=options.server_hostname,
         session=options.session,
     )
-    tls = StreamTls(sslobject, incoming, outgoing, is_direct(sslobject))
     tls._is_beginning = is_beginning  # noqa: SLF001 - of its maker
     return tls

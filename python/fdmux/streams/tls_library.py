@@ -18,9 +18,11 @@ import functools
 import os
 import ssl
 import sys
-from typing import cast
+from typing import TypeVar, cast
 
 from fdmux._delivery import TlsSession, tls_load
+
+SessionT = TypeVar("SessionT", bound=TlsSession)
 
 ENVIRONMENT = "FDMUX_TLS"
 
@@ -64,10 +66,40 @@ def choose() -> Choice:
     return Choice(is_direct=True, reason=ssl.OPENSSL_VERSION)
 
 
-def is_direct(sslobject: ssl.SSLObject) -> bool:
-    """Whether C calls OpenSSL for ``sslobject``."""
+# C gives each SSL a BIO of its own before any byte moves. So all whose bytes C moves
+# can have the same two until then.
+NO_INCOMING, NO_OUTGOING = ssl.MemoryBIO(), ssl.MemoryBIO()
+
+
+def make_session(
+    kind: type[SessionT],
+    context: ssl.SSLContext,
+    *,
+    server_side: bool,
+    server_hostname: str | None = None,
+    session: ssl.SSLSession | None = None,
+) -> SessionT:
+    """Make the TLS of one stream, of the type ``kind``.
+
+    Raises:
+        ssl.SSLError: ``context`` cannot be used for this.
+        ValueError: The host name is not valid.
+    """
+    can_be_direct = choose().is_direct
+    has_own_methods = (
+        context.sslobject_class is not ssl.SSLObject
+        or type(context).wrap_bio is not ssl.SSLContext.wrap_bio
+    )
+    if can_be_direct and not has_own_methods:
+        incoming, outgoing = NO_INCOMING, NO_OUTGOING
+    else:
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    sslobject = context.wrap_bio(
+        incoming, outgoing, server_side, server_hostname, session
+    )
     raw: object = getattr(sslobject, "_sslobj", None)
-    return type(raw) is RAW_TYPE and choose().is_direct
+    is_direct = can_be_direct and type(raw) is RAW_TYPE
+    return kind(sslobject, incoming, outgoing, is_direct, has_own_methods)
 
 
 def check_environment() -> None:

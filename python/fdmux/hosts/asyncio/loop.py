@@ -15,12 +15,11 @@ import weakref
 from typing import IO, TYPE_CHECKING, TypeGuard, TypeVar, cast
 
 from fdmux.checks import check_selector
+from fdmux.hosts.asyncio.accepting import CAN_SERVE, AcceptingLoop, is_carried
 from fdmux.hosts.asyncio.datagrams import DatagramTransport
-from fdmux.hosts.asyncio.observed import ObservedLoop
 from fdmux.hosts.asyncio.private import (
     HAS_DATAGRAMS,
     HAS_ITERATION,
-    HAS_TRANSPORTS,
     LoopBase,
     SelectorEventLoop,
     Server,
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
 TransportT = TypeVar("TransportT", bound=StreamTransport)
 
 
-class EventLoop(LoopBase, ObservedLoop, SelectorEventLoop):
+class EventLoop(AcceptingLoop):
     """The event loop of asyncio, on the C core.
 
     >>> with asyncio.Runner(loop_factory=EventLoop) as runner:
@@ -88,6 +87,7 @@ class EventLoop(LoopBase, ObservedLoop, SelectorEventLoop):
             self._has_own_call_at = True
         if kind._process_events is not SelectorEventLoop._process_events:  # noqa: SLF001 - see private.py
             self._has_own_events = True
+        self.note_accepting(EventLoop)
 
     def __del__(self, _getpid: Callable[[], int] = os.getpid) -> None:
         pid = getattr(self, "_pid", None)
@@ -243,7 +243,6 @@ class EventLoop(LoopBase, ObservedLoop, SelectorEventLoop):
             return plain
         with self._making(self.transport_type, sock, protocol, extra) as transport:
             transport.begin(server, waiter)
-            note_client(server, transport)
         return transport
 
     def _make_ssl_transport(  # noqa: PLR0913 - as asyncio calls it
@@ -287,7 +286,6 @@ class EventLoop(LoopBase, ObservedLoop, SelectorEventLoop):
             raise
         with self._making(SSLTransport, rawsock, protocol, extra) as transport:
             transport.begin_tls(server, session, context)
-            note_client(server, transport)
         return transport
 
     def _can_carry(self, sock: socket.socket) -> bool:
@@ -344,6 +342,7 @@ class EventLoop(LoopBase, ObservedLoop, SelectorEventLoop):
         if not isinstance(transp, StreamTransport) or sock is None:
             return await super()._sendfile_native(transp, file, offset, count)
         fd = transp._sock_fd  # noqa: SLF001 - ours
+        note_client(transp._server, transp)  # noqa: SLF001 - ours
         del self._transports[fd]
         was_reading = transp.is_reading()
         transp.pause_reading()
@@ -431,11 +430,8 @@ class EventLoop(LoopBase, ObservedLoop, SelectorEventLoop):
         return upgraded
 
 
-# The methods that asyncio's own transports call. If a subclass of socket overrides one,
-# C must not bypass it.
+# As SOCKET_METHODS of accepting.py.
 DATAGRAM_METHODS = ("recvfrom", "send", "sendto")
-SOCKET_METHODS = ("recv", "recv_into", "send", "sendmsg")
-CAN_SERVE = HAS_TRANSPORTS
 
 
 def can_upgrade(transport: object, sslcontext: object) -> TypeGuard[StreamTransport]:
@@ -444,19 +440,6 @@ def can_upgrade(transport: object, sslcontext: object) -> TypeGuard[StreamTransp
         type(transport) is StreamTransport
         and has_ssl()
         and isinstance(sslcontext, sys.modules["ssl"].SSLContext)
-    )
-
-
-def is_carried(sock: socket.socket) -> bool:
-    """Whether our transport can carry it: a plain socket of type SOCK_STREAM."""
-    return (
-        CAN_SERVE
-        and isinstance(sock, socket.socket)
-        and sock.type == socket.SOCK_STREAM
-        and all(
-            getattr(type(sock), name, None) is getattr(socket.socket, name)
-            for name in SOCKET_METHODS
-        )
     )
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import socket
     import ssl
     import weakref
-    from collections.abc import Callable, MutableMapping, Sized
+    from collections.abc import Callable, Sized
     from typing import IO, TypeVar
 
     from fdmux.selector import Pair
@@ -49,11 +49,18 @@ if TYPE_CHECKING:
         def _detach(self, *transport: object) -> None: ...
         def _start_serving(self) -> None: ...
 
+    class Transports(weakref.WeakValueDictionary[int, asyncio.Transport]):
+        """The transports of a loop, with the dictionary inside."""
+
+        data: dict[int, weakref.ref[asyncio.Transport]]
+
     class SelectorEventLoop(asyncio.SelectorEventLoop):
         """The loop of asyncio on a selector, and its methods that make transports."""
 
+        _debug: bool
         _selector: selectors.BaseSelector | None
-        _transports: MutableMapping[int, asyncio.Transport]
+        _task_factory: object
+        _transports: Transports
         _ready: object
         _scheduled: object
         _ssock: socket.socket
@@ -63,6 +70,16 @@ if TYPE_CHECKING:
         _delivery: _delivery.Delivery | None
 
         def _run_once(self) -> None: ...
+        def _accept_connection(
+            self,
+            protocol_factory: Callable[[], asyncio.BaseProtocol],
+            sock: socket.socket,
+            sslcontext: ssl.SSLContext | None = None,
+            server: Server | None = None,
+            backlog: int = 100,
+            *timeouts: float | None,
+            **more: object,
+        ) -> None: ...
         def _process_events(self, event_list: list[Pair]) -> None: ...  # type: ignore[explicit-any] # SelectorKey.data
         def _check_closed(self) -> None: ...
         def _check_running(self) -> None: ...

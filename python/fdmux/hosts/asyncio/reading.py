@@ -65,16 +65,17 @@ class ReadingTransport(WritingTransport):
         if self._closing or not self._is_begun:
             return
         protocol = self._protocol
-        self._is_buffered = isinstance(protocol, asyncio.BufferedProtocol)
-        self._on_data = protocol if self._is_buffered else self._taker(protocol)
+        is_buffered = isinstance(protocol, asyncio.BufferedProtocol)
+        if is_buffered is not self._is_buffered:
+            self._is_buffered = is_buffered
+        self._on_data = protocol if is_buffered else self._taker(protocol)
 
     def _taker(self, protocol: asyncio.BaseProtocol) -> Callable[[bytes], object]:
+        take: Callable[[bytes], object] | None
         take = getattr(protocol, "data_received", None)
         if take is None:
             return lambda data: cast("asyncio.Protocol", protocol).data_received(data)
-        if self._loop.get_debug():
-            return self._timed(cast("Callable[[bytes], object]", take))
-        return cast("Callable[[bytes], object]", take)
+        return self._timed(take) if self._loop.get_debug() else take
 
     def _timed(self, take: Callable[[bytes], object]) -> Callable[[bytes], object]:
         """Report slow calls, as asyncio does in debug mode."""

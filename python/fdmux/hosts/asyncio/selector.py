@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from fdmux._delivery import LoopBase
-    from fdmux._ffi import CStreamOptions
     from fdmux.hosts.asyncio.private import SelectorEventLoop
     from fdmux.selector import Pair
 
@@ -41,14 +40,14 @@ RECEIVE_MAX = 1 << 18  # as asyncio's own transports have
 SELECT = int(ffi.cast("uintptr_t", ffi.addressof(lib, "fdmux_py_select")))
 
 
-def transport_options() -> CStreamOptions:
-    """Return the options of every transport's stream."""
+def transport_options() -> bytes:
+    """Return the options of every transport's stream: the memory of the struct."""
     options = ffi.new("struct fdmux_stream_options *")
     options.struct_size = ffi.sizeof("struct fdmux_stream_options")
     options.queue_max = options.queue_high = QUEUE_MAX
     options.receive_max = RECEIVE_MAX
     options.flags = lib.FDMUX_STREAM_BORROW  # a socket object owns the descriptor
-    return options
+    return bytes(ffi.buffer(options))
 
 
 class ReplaceableSelect:

@@ -10,8 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import weakref
+from typing import TYPE_CHECKING, cast
 
 from fdmux.hosts.asyncio.private import Server as PlainServer
+from fdmux.hosts.asyncio.transport import StreamTransport
+
+if TYPE_CHECKING:
+    from fdmux.hosts.asyncio.private import SelectorEventLoop
 
 KNOWS_CLIENTS = hasattr(asyncio.Server, "close_clients")
 
@@ -19,19 +24,26 @@ KNOWS_CLIENTS = hasattr(asyncio.Server, "close_clients")
 class Server(PlainServer):
     """A server that knows the transports of its clients.
 
-    They are held weakly, so that abandoned transports are found as before.
+    They are held weakly, so that abandoned transports are found as before. Those of
+    ours are found by way of the loop.
     """
 
     _clients: weakref.WeakSet[asyncio.Transport]
 
+    def _all_clients(self) -> list[asyncio.Transport]:
+        loop = cast("SelectorEventLoop", self.get_loop())
+        transports = list(loop._transports.values())  # noqa: SLF001 - see private.py
+        ours = {transport for transport in transports if is_client(transport, self)}
+        return [*ours, *(set(self._clients) - ours)]
+
     def close_clients(self) -> None:
         """Close the transports of all clients; what is queued is sent first."""
-        for transport in list(self._clients):
+        for transport in self._all_clients():
             transport.close()
 
     def abort_clients(self) -> None:
         """Close the transports of all clients at once; what is queued is lost."""
-        for transport in list(self._clients):
+        for transport in self._all_clients():
             transport.abort()
 
 
@@ -45,7 +57,12 @@ async def know_clients(server: PlainServer, *, start_serving: bool) -> PlainServ
     return server
 
 
+def is_client(transport: asyncio.Transport, server: PlainServer) -> bool:
+    """Whether ``server`` has accepted ``transport``, one of ours, which is open."""
+    return isinstance(transport, StreamTransport) and transport._server is server  # noqa: SLF001 - ours
+
+
 def note_client(server: PlainServer | None, transport: asyncio.Transport) -> None:
-    """Let ``server`` know a client, if it is one of ours."""
+    """Let ``server``, if it is one of ours, know a client the loop does not list."""
     if isinstance(server, Server):
         server._clients.add(transport)  # noqa: SLF001 - ours

@@ -26,6 +26,7 @@ from fdmux.hosts.asyncio.private import (
     default_context,
 )
 from fdmux.hosts.asyncio.transport import StreamTransport
+from fdmux.streams.tls import session_maker
 
 if TYPE_CHECKING:
     import asyncio
@@ -73,7 +74,7 @@ class TransportTls(TlsSession):
     @property
     def ssl_object(self) -> ssl.SSLObject:
         """The object of Python itself."""
-        return cast("ssl.SSLObject", self._object)
+        return self._object  # type: ignore[return-value] # it is one
 
     def end(self, error: BaseException | None) -> None:
         """Cancel the timer, and let whoever waits for the handshake go on."""
@@ -106,25 +107,29 @@ def make_session(
         ValueError: A timeout is not positive, or a server has no context.
         ssl.SSLError: The context cannot be used for this.
     """
-    import ssl  # noqa: PLC0415 - some builds of Python have none
-
-    from fdmux.streams.tls_library import is_direct  # noqa: PLC0415 - it imports ssl
-
     server_side, server_hostname = names
-    handshake, shutdown = checked_timeouts(*timeouts)
+    checked = checked_timeouts(*timeouts)
     context = sslcontext or default_context(server_side, server_hostname)
-    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    sslobject = context.wrap_bio(
-        incoming,
-        outgoing,
-        server_side=server_side,
-        server_hostname=None if server_side else server_hostname or None,
+    name = None if server_side else server_hostname or None
+    return new_session(context, server_side, name, waiter, checked), context
+
+
+def new_session(
+    context: ssl.SSLContext,
+    server_side: bool,
+    server_hostname: str | None,
+    waiter: asyncio.Future[None] | None,
+    timeouts: tuple[float, float],
+) -> TransportTls:
+    """Make the session of a connection, of checked arguments."""
+    session = session_maker()(
+        TransportTls, context, server_side=server_side, server_hostname=server_hostname
     )
-    session = TransportTls(sslobject, incoming, outgoing, is_direct(sslobject))
-    session.handshake_timeout, session.shutdown_timeout = handshake, shutdown
-    session.waiter, session.timer = waiter, None
+    session.handshake_timeout, session.shutdown_timeout = timeouts
+    session.waiter = session.timer = None
+    session.waiter = waiter
     session.begun_at, session.has_eof, session.lost_writes = 0.0, False, 0
-    return session, context
+    return session
 
 
 def checked_timeouts(
@@ -188,7 +193,7 @@ class SSLTransport(StreamTransport):
         self, server: Server | None, session: TransportTls, context: ssl.SSLContext
     ) -> None:
         """Begin the handshake; `connection_made` follows it."""
-        self._register(server)
+        self.register(server)
         self._protocol_connected = False
         self._start(session, context, b"")
 
@@ -215,9 +220,11 @@ class SSLTransport(StreamTransport):
         self._set_write_buffer_limits(high=HIGH_WATER)
         try:
             self._open_or_raise()
-            times = (NO_HANDSHAKE_MS, SHUTDOWN_MS)
-            result = self._start_tls(session, received, *times, EOF_ENDS)
-            check(result, f"start TLS on fd {self._sock_fd}")
+            result = self._start_tls(
+                session, received, NO_HANDSHAKE_MS, SHUTDOWN_MS, EOF_ENDS
+            )
+            if result < 0:
+                check(result, f"start TLS on fd {self._sock_fd}")
         except Exception as error:  # noqa: BLE001 - ends this connection
             session.end(error)
             self._fatal_error(error)
@@ -233,6 +240,12 @@ class SSLTransport(StreamTransport):
             session.handshake_timeout, self._end_handshake_late
         )
 
+    def end_handshake_of_client(self) -> None:
+        """Close if the handshake of a server's client is not done."""
+        session: TransportTls | None = self._tls  # None: it could not even begin
+        if session is not None and not session.is_done and self._server is not None:
+            self.close()
+
     def _end_handshake_late(self) -> None:
         text = (
             f"SSL handshake is taking longer than {self._tls.handshake_timeout} "
@@ -242,16 +255,15 @@ class SSLTransport(StreamTransport):
 
     def _finish_handshake(self) -> None:
         """Tell the protocol, if it does not know, and whoever waits."""
-        session, loop, sslobject = self._tls, self._loop, self._tls.ssl_object
+        session, loop = self._tls, self._loop
         if loop.get_debug():
             milliseconds = (loop.time() - session.begun_at) * 1e3
             logger.debug("%r: SSL handshake took %.1f ms", self, milliseconds)
-        self._extra.update(
-            peercert=sslobject.getpeercert(),
-            cipher=sslobject.cipher(),
-            compression=sslobject.compression(),
-            ssl_object=sslobject,
-        )
+        extra = self._extra
+        extra["ssl_object"] = sslobject = session.ssl_object
+        extra["peercert"] = sslobject.getpeercert()
+        extra["cipher"] = sslobject.cipher()
+        extra["compression"] = sslobject.compression()
         self._is_begun = True
         self._bind()
         if not self._protocol_connected:
@@ -270,14 +282,15 @@ class SSLTransport(StreamTransport):
             self._finish_handshake()
         elif kind == END:
             self._call_eof_received()
-            self.close()
+            self._close_after_peer()
         elif kind == CLOSED:
             self._take_closed(detail)
 
     def _take_closed(self, code: int) -> None:
         """The core has closed the stream: after `close`, or because of an error."""
         if code == 0:
-            self._call_eof_received()
+            if not self._tls.has_eof:
+                self._call_eof_received()
             if not self._conn_lost:
                 self._lose(None)
             return
@@ -311,7 +324,7 @@ class SSLTransport(StreamTransport):
             return
         session.has_eof = True
         try:
-            keep_open = cast("asyncio.Protocol", self._protocol).eof_received()
+            keep_open = self._protocol.eof_received()  # type: ignore[attr-defined] # a Protocol
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:  # noqa: BLE001 - ends this connection
@@ -378,20 +391,36 @@ class SSLTransport(StreamTransport):
         if not session.is_done:
             self._force_close(None)
             return
-        session.end(None)
-        self._closing = True
-        self._bind()
-        self._close_stream()
+        self._begin_shutdown(session)
         session.timer = self._loop.call_later(
             session.shutdown_timeout, self._end_shutdown_late
         )
+
+    def _begin_shutdown(self, session: TransportTls) -> None:
+        if session.timer is not None:
+            session.end(None)
+        self._closing = True
+        self._on_data = None
+        self._close_stream()
+
+    def _close_after_peer(self) -> None:
+        """Close. CLOSED follows at once, unless the kernel does not take the rest."""
+        if self._closing:
+            return
+        session = self._tls
+        self._begin_shutdown(session)
+        if self.get_write_buffer_size():
+            session.timer = self._loop.call_later(
+                session.shutdown_timeout, self._end_shutdown_late
+            )
 
     def _end_shutdown_late(self) -> None:
         self._force_close(TimeoutError("SSL shutdown timed out"))
 
     def _lose(self, exc: BaseException | None) -> None:
-        session = cast("TransportTls | None", self._tls)
+        session: TransportTls | None = self._tls
         if session is not None:
-            session.end(exc)
+            if session.timer is not None or session.waiter is not None:
+                session.end(exc)
             self._abort_stream()  # so C is done with the session by `connection_lost`
         super()._lose(exc)

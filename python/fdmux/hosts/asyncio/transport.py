@@ -19,9 +19,9 @@ import socket
 import warnings
 import weakref
 from asyncio import trsock
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from fdmux._ffi import ffi, lib
+from fdmux._ffi import lib
 from fdmux._native import check
 from fdmux.hosts.asyncio.private import SENDFILE_MODE, SERVER_ARGUMENTS
 from fdmux.hosts.asyncio.reading import ReadingTransport
@@ -29,10 +29,9 @@ from fdmux.hosts.asyncio.reading import ReadingTransport
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
-    from typing import Protocol
+    from typing import Protocol, Self
 
     from fdmux._delivery import Delivery
-    from fdmux._ffi import CStreamOptions
     from fdmux.hosts.asyncio.private import SelectorEventLoop, Server
 
     class Warn(Protocol):
@@ -58,7 +57,7 @@ class TransportSocket(trsock.TransportSocket):
     __slots__ = ("_transport",)
 
     def __init__(self, sock: socket.socket, transport: StreamTransport) -> None:
-        super().__init__(sock)
+        self._sock = sock  # as the base class does
         self._transport = weakref.ref(transport)
 
     def shutdown(self, how: int) -> None:
@@ -105,7 +104,7 @@ class StreamTransport(ReadingTransport):
         self,
         loop: SelectorEventLoop,
         streams: Delivery,
-        options: CStreamOptions,
+        options: bytes,
         sock: socket.socket,
         protocol: asyncio.BaseProtocol,
         extra: dict[str, object] | None,
@@ -122,27 +121,63 @@ class StreamTransport(ReadingTransport):
         self._server: Server | None = None
         self._given = given
         self._sending_file: asyncio.Future[None] | None = None
+        set_no_delay(sock)
         self._sock = sock
+
+    @classmethod
+    def accepted(
+        cls,
+        loop: SelectorEventLoop,
+        streams: Delivery,
+        options: bytes,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        names: tuple[object, object],
+    ) -> Self:
+        """Make the transport of a client: all that ``__init__`` does, in one call.
+
+        Args:
+            names: The address of the peer, and our own.
+        """
+        self = cls.__new__(cls)
+        self._sock = None
+        self._bind_stream(streams, None)
+        self._loop = loop
+        self._eof = self._is_begun = False
+        self._empty_waiter = self._server = self._given = self._sending_file = None
+        self._context = contextvars.copy_context()
+        self._protocol = protocol
+        self._protocol_connected = True
+        self._options = options
+        peername, sockname = names
+        self._extra = {
+            "peername": peername,
+            "socket": TransportSocket(sock, self),
+            "sockname": sockname,
+        }
+        self._sock_fd = sock.fileno()
+        self._sock = sock
+        return self
 
     def begin(self, server: Server | None, waiter: asyncio.Future[None] | None) -> None:
         """Schedule `connection_made`, and after it the end of ``waiter``."""
         connection_made = self._protocol.connection_made  # raises for no protocol
-        self._register(server)
+        self.register(server)
         self._loop.call_soon(self._begin, connection_made)
         if waiter is not None:
             self._loop.call_soon(set_unless_cancelled, waiter)
 
-    def _register(self, server: Server | None) -> None:
+    def register(self, server: Server | None) -> None:
         """Let the loop and the server know of the transport."""
         loop = self._loop
         self._server = server
         if server is not None:
             server._attach(*(self,) * SERVER_ARGUMENTS)  # noqa: SLF001 - see private.py
-        loop._transports[self._sock_fd] = self  # noqa: SLF001 - the same
+        transports = loop._transports.data  # noqa: SLF001 - the same
+        # Without the callback that would remove it: the next transport takes its place.
+        transports[self._sock_fd] = weakref.ref(self)
         if self._given is not None:
-            loop._transports[self._given.fileno()] = self  # noqa: SLF001 - the same
-        if self._sock is not None:
-            set_no_delay(self._sock)
+            transports[self._given.fileno()] = transports[self._sock_fd]
 
     def is_at(self, fd: int) -> bool:
         """Whether ``fd`` still is a descriptor of this transport."""
@@ -211,9 +246,9 @@ class StreamTransport(ReadingTransport):
         """Make the C stream that borrows the socket, unless it exists."""
         if self._token:
             return
-        options = ffi.buffer(self._options)
-        result = self._open_stream("add", self._sock_fd, options)
-        check(result, f"make a stream of fd {self._sock_fd}")
+        result = self._open_stream("add", self._sock_fd, self._options)
+        if result < 0:
+            check(result, f"make a stream of fd {self._sock_fd}")
         if self._paused:
             self._pause_stream()
 
@@ -282,17 +317,19 @@ class StreamTransport(ReadingTransport):
         self._conn_lost += 1
         self._can_write = False
         self._pause_stream()
-        self._end_sendfile(exc)
+        if self._sending_file is not None:
+            self._end_sendfile(exc)
         self._loop.call_soon(self._call_connection_lost, exc)
 
     def _call_connection_lost(self, exc: BaseException | None) -> None:
         try:
             if self._protocol_connected:
-                self._protocol.connection_lost(cast("Exception | None", exc))
+                self._protocol.connection_lost(exc)  # type: ignore[arg-type] # as asyncio
         finally:
             self._give_back()
             self._close_socket()
-            self._leave_server()
+            if self._server is not None:
+                self._leave_server()
             # As in asyncio: later calls fail, and no cycle is left.
             self._protocol = None  # type: ignore[assignment] # not used any more
             self._loop = None  # type: ignore[assignment] # the same
@@ -307,10 +344,12 @@ class StreamTransport(ReadingTransport):
         self._abort_stream()
 
     def _close_socket(self) -> None:
-        for sock in (self._sock, self._given):
-            if sock is not None:
-                sock.close()
+        sock, given = self._sock, self._given
         self._sock = self._given = None
+        if sock is not None:
+            sock.close()
+        if given is not None:
+            given.close()
 
     # sendfile ----------------------------------------------------------------------
 
