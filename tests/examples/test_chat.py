@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import runpy
 import socket
 from typing import TYPE_CHECKING, Self
 
 import pytest
-from tests.examples.conftest import example_module, running_server
+from tests.examples.conftest import running_server
+from tests.tree import ROOT
 
 import fdmux
 
@@ -106,7 +108,8 @@ def test_tls_of_the_tutorial(certificates: Certificates) -> None:
 
 
 def test_server_that_ends_says_goodbye() -> None:
-    room = example_module("chat", "server").Room()
+    # Not imported: other examples have a server.py too.
+    room = runpy.run_path(str(ROOT / "examples" / "chat" / "server.py"))["Room"]()
     with fdmux.StreamServer("127.0.0.1", 0, room) as server:
         thread = server.run_in_thread()
         with Client(server.address, "ann") as ann:
