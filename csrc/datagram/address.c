@@ -44,7 +44,7 @@ static int bind_to(fdmux_fd fd, const struct fdmux_datagram_address *address,
         r = -EINVAL;
     if (r == 0 && (address->flags & FDMUX_DATAGRAM_REUSE_PORT) != 0)
         r = fdmux__sys_reuse_port(fd);
-    return r < 0 ? r : fdmux__sys_bind(fd, &where.generic, size);
+    return r < 0 ? r : fdmux__sys_bind(fd, &where.generic, (unsigned)size);
 }
 
 /* Make a socket, bind it to `own` and connect it to `peer`, one of which may be NULL.
@@ -65,7 +65,7 @@ static int open_socket(const struct fdmux_datagram_address *peer,
     if (own != NULL)
         r = bind_to(fd, own, family);
     if (r == 0 && peer != NULL)
-        r = fdmux__sys_connect(fd, &where.generic, size);
+        r = fdmux__sys_connect(fd, &where.generic, (unsigned)size);
     if (r < 0)
         (void)fdmux__sys_close(fd); /* close(2): released in any case */
     else

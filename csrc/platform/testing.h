@@ -33,7 +33,9 @@ struct fdmux_loop;
 #define FDMUX_CALL_SENDMMSG 0x10000
 #define FDMUX_CALL_KQUEUE 0x20000
 #define FDMUX_CALL_KEVENT 0x40000 /* a change; waits are FDMUX_CALL_WAIT */
-#define FDMUX_CALL_ANY 0x7ffff
+#define FDMUX_CALL_AFD_OPEN 0x80000 /* of a handle */
+#define FDMUX_CALL_AFD_POLL 0x100000
+#define FDMUX_CALL_ANY 0x1fffff
 
 /* Make the `nth` call from now on (1 is the next) of any kind in `kinds` fail with
  * -`error`, and, if `persistent`, every later one. nth 0: none. Resets the count. */

@@ -54,7 +54,7 @@ static int bind_and_listen(fdmux_fd fd, const struct fdmux_stream_address *addre
     if (r == 0 && (address->flags & FDMUX_STREAM_REUSE_PORT) != 0)
         r = fdmux__sys_reuse_port(fd);
     if (r == 0)
-        r = fdmux__sys_bind(fd, &where->generic, size);
+        r = fdmux__sys_bind(fd, &where->generic, (unsigned)size);
     if (r == 0)
         r = fdmux__sys_listen(fd, address->backlog == 0 ? 128 : address->backlog);
     return r;
@@ -92,7 +92,7 @@ int fdmux_stream_connect_to(struct fdmux_loop *loop,
 
     if (r < 0)
         return r;
-    r = fdmux__sys_connect(fd, &where.generic, size);
+    r = fdmux__sys_connect(fd, &where.generic, (unsigned)size);
     /* connect(2): after EINTR the attempt goes on, as after EINPROGRESS. */
     if (r == 0 || r == -EINPROGRESS || r == -EINTR)
         r = fdmux_stream_connect(loop, fd, options, ret_stream);

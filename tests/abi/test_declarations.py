@@ -18,8 +18,9 @@ from tools import c_api
 if TYPE_CHECKING:
     from pathlib import Path
 
-# What every release changes, and the word that a builder may define otherwise.
-CHANGING = {"FDMUX_VERSION", "FDMUX_ABI_MINOR", "FDMUX_API"}
+# What every release changes, the word that a builder may define otherwise, and what is
+# defined on Windows alone.
+CHANGING = {"FDMUX_VERSION", "FDMUX_ABI_MINOR", "FDMUX_API", "ESTALE"}
 
 
 def macro_value(macro: c_api.Declaration) -> str:

@@ -92,19 +92,42 @@ static void run(const struct check_case *found)
     CHECK_EQ(fdmux_testing_allocations(), 0);
 }
 
+static const struct check_case *find(const char *name)
+{
+    for (const struct check_case *c = first_case; c != NULL; c = c->next) {
+        if (strcmp(name, c->name) == 0)
+            return c;
+    }
+    return NULL;
+}
+
+/* Starting a process takes long in some places, so several cases can share one. Then
+ * the name of each is printed before it runs. */
+static int run_all(int count, char **names)
+{
+    for (int i = 0; i < count; i++) {
+        const struct check_case *found = find(names[i]);
+
+        if (found == NULL)
+            return 2;
+        if (count > 1) {
+            puts(names[i]);
+            (void)fflush(stdout);
+        }
+        run(found);
+    }
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
-    bool is_listing = argc == 2 && strcmp(argv[1], "--list") == 0;
-
-    for (struct check_case *c = first_case; c != NULL; c = c->next) {
-        if (is_listing) {
-            puts(c->name);
-        } else if (argc == 2 && strcmp(argv[1], c->name) == 0) {
-            run(c);
-            return 0;
-        }
+    if (argc < 2) {
+        (void)fprintf(stderr, "usage: %s --list | CASE...\n", argv[0]);
+        return 2;
     }
-    if (!is_listing)
-        (void)fprintf(stderr, "usage: %s --list | CASE\n", argv[0]);
-    return is_listing ? 0 : 2;
+    if (strcmp(argv[1], "--list") != 0)
+        return run_all(argc - 1, argv + 1);
+    for (const struct check_case *c = first_case; c != NULL; c = c->next)
+        puts(c->name);
+    return 0;
 }

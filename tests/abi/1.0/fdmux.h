@@ -36,6 +36,11 @@
 #define FDMUX_API /* the core is a static library; set this to build a shared one */
 #endif
 
+/* What errno.h of Windows lacks, with the number that Winsock and Python have. */
+#if defined(_WIN32) && !defined(ESTALE)
+#define ESTALE 10070
+#endif
+
 #ifdef __cplusplus
 extern "C" {
 #endif

@@ -1,0 +1,499 @@
+/* afd.c: the Windows backend: polls of AFD on an I/O completion port.
+ *
+ * A poll of AFD (sys_afd.h) is over as soon as one of its events is there, also if it
+ * was there before. So level-triggered readiness needs a new poll before each wait, for
+ * the sockets that the last one has reported; the others keep theirs. One poll watches
+ * one socket, and one handle of AFD serves them all.
+ *
+ * The kernel writes into a poll until the port has returned it. So a watch that is
+ * removed while its poll is under way is cancelled, and freed when it comes back.
+ *
+ * A lock of its own guards the watches, since `wait` changes them, too. */
+#include "backend.h"
+
+#if defined(_WIN32)
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "../core/node.h"
+#include "../platform/sys_afd.h"
+
+#define RESULTS_MAX 64 /* taken at once */
+
+enum state {
+    IDLE, /* in the list; needs a poll before the next wait */
+    POLLED,
+    CLOSED, /* so was its socket; the core will remove it */
+    REMOVED, /* its poll was cancelled, and comes back */
+};
+
+struct watch {
+    struct fdmux__afd_poll poll; /* first: the port returns its address */
+    enum state state;
+    uint64_t token;
+    HANDLE socket;
+    uint32_t mask;  /* what the node wants */
+    uint32_t asked; /* what the poll under way asks AFD for */
+    uint32_t index; /* in `watches` */
+    struct watch *next; /* of those that are IDLE */
+    struct watch *previous;
+};
+
+struct afd_data_of_loop {
+    struct fdmux__afd afd;
+    fdmux__lock lock;
+    struct watch **watches;
+    uint32_t count;
+    uint32_t capacity;
+    uint32_t flying; /* polls that the port has not returned */
+    struct watch *first_idle;
+    atomic_bool is_sleeping; /* a wait looks at the event instead of the port */
+    struct fdmux__afd_result results[RESULTS_MAX];
+};
+
+static struct afd_data_of_loop *data_of(const struct fdmux_loop *loop)
+{
+    return loop->backend_data;
+}
+
+/* ---- masks ----------------------------------------------------------------------- */
+
+static uint32_t afd_from_mask(uint32_t mask)
+{
+    uint32_t events =
+        FDMUX__AFD_ABORT | FDMUX__AFD_CONNECT_FAIL | FDMUX__AFD_LOCAL_CLOSE;
+
+    if ((mask & FDMUX_READ) != 0)
+        events |= FDMUX__AFD_RECEIVE | FDMUX__AFD_ACCEPT | FDMUX__AFD_DISCONNECT;
+    if ((mask & FDMUX_WRITE) != 0)
+        events |= FDMUX__AFD_SEND;
+    if ((mask & FDMUX_PRIORITY) != 0)
+        events |= FDMUX__AFD_RECEIVE_URGENT;
+    if ((mask & FDMUX_PEER_CLOSED) != 0)
+        events |= FDMUX__AFD_DISCONNECT;
+    return events;
+}
+
+static uint32_t mask_from_afd(uint32_t events, uint32_t wanted)
+{
+    uint32_t mask = 0;
+
+    if ((events & (FDMUX__AFD_RECEIVE | FDMUX__AFD_ACCEPT | FDMUX__AFD_DISCONNECT)) !=
+        0)
+        mask |= FDMUX_READ;
+    if ((events & FDMUX__AFD_SEND) != 0)
+        mask |= FDMUX_WRITE;
+    if ((events & FDMUX__AFD_RECEIVE_URGENT) != 0)
+        mask |= FDMUX_PRIORITY;
+    if ((events & (FDMUX__AFD_DISCONNECT | FDMUX__AFD_ABORT)) != 0)
+        mask |= FDMUX_PEER_CLOSED;
+    mask &= wanted;
+    if ((events & (FDMUX__AFD_ABORT | FDMUX__AFD_CONNECT_FAIL)) != 0)
+        mask |= FDMUX_HANGUP | FDMUX_ERROR | FDMUX_READ | FDMUX_WRITE;
+    return mask;
+}
+
+/* ---- watches --------------------------------------------------------------------- */
+
+static void make_idle(struct afd_data_of_loop *data, struct watch *watch)
+{
+    watch->state = IDLE;
+    watch->previous = NULL;
+    watch->next = data->first_idle;
+    if (watch->next != NULL)
+        watch->next->previous = watch;
+    data->first_idle = watch;
+}
+
+static void leave_idle(struct afd_data_of_loop *data, struct watch *watch)
+{
+    if (watch->previous != NULL)
+        watch->previous->next = watch->next;
+    else
+        data->first_idle = watch->next;
+    if (watch->next != NULL)
+        watch->next->previous = watch->previous;
+}
+
+/* Returns 0 or -errno; then the watch is as before. */
+static int begin_poll(struct afd_data_of_loop *data, struct watch *watch)
+{
+    uint32_t asked = afd_from_mask(watch->mask);
+    int r = fdmux__sys_afd_begin(&data->afd, &watch->poll, watch->socket, asked);
+
+    if (r < 0)
+        return r;
+    leave_idle(data, watch);
+    watch->state = POLLED;
+    watch->asked = asked;
+    data->flying++;
+    return 0;
+}
+
+static int reserve_watch(struct afd_data_of_loop *data)
+{
+    uint32_t capacity = data->capacity == 0 ? 16 : data->capacity * 2;
+    struct watch **watches;
+
+    if (data->count < data->capacity)
+        return 0;
+    watches = fdmux__sys_realloc(data->watches, capacity * sizeof(struct watch *));
+    if (watches == NULL)
+        return -ENOMEM;
+    data->watches = watches;
+    data->capacity = capacity;
+    return 0;
+}
+
+static int add_watch(struct fdmux_loop *loop, struct fdmux__node *node, uint32_t mask)
+{
+    struct afd_data_of_loop *data = data_of(loop);
+    HANDLE socket;
+    struct watch *watch;
+    int r = fdmux__sys_afd_socket(node->fd, &socket);
+
+    if (r == 0)
+        r = reserve_watch(data);
+    if (r < 0)
+        return r;
+    watch = fdmux__sys_calloc(1, sizeof *watch);
+    if (watch == NULL)
+        return -ENOMEM;
+    watch->token = fdmux__slots_token(&loop->nodes, node->index);
+    watch->socket = socket;
+    watch->mask = mask;
+    watch->index = data->count;
+    node->backend_index = watch->index;
+    data->watches[data->count++] = watch;
+    make_idle(data, watch);
+    return 0;
+}
+
+/* Move the last watch into the place of the removed one. */
+static void remove_watch(struct fdmux_loop *loop, struct watch *watch)
+{
+    struct afd_data_of_loop *data = data_of(loop);
+    struct watch *last = data->watches[--data->count];
+    struct fdmux__node *moved = fdmux__slots_find(&loop->nodes, last->token);
+
+    data->watches[watch->index] = last;
+    last->index = watch->index;
+    if (moved != NULL)
+        moved->backend_index = last->index;
+    if (watch->state == POLLED) {
+        watch->state = REMOVED;
+        fdmux__sys_afd_cancel(&data->afd, &watch->poll);
+        return;
+    }
+    if (watch->state == IDLE)
+        leave_idle(data, watch);
+    fdmux__sys_free(watch);
+}
+
+/* NULL if there is none: the core does not tell of a socket that it has found closed.
+ */
+static struct watch *watch_of(const struct fdmux_loop *loop,
+                              const struct fdmux__node *node)
+{
+    const struct afd_data_of_loop *data = data_of(loop);
+
+    if (node->backend_index >= data->count ||
+        data->watches[node->backend_index]->token !=
+            fdmux__slots_token(&loop->nodes, node->index))
+        return NULL;
+    return data->watches[node->backend_index];
+}
+
+static bool is_closed(const struct watch *watch)
+{
+    return watch->state == CLOSED ||
+           (watch->state == POLLED && fdmux__sys_afd_is_closed(&watch->poll));
+}
+
+static int change_watch(struct fdmux_loop *loop, struct fdmux__node *node,
+                        struct watch *watch, uint32_t mask)
+{
+    int r;
+
+    if (is_closed(watch)) {
+        remove_watch(loop, watch);
+        return -ENOENT;
+    }
+    if (watch->state == POLLED && (afd_from_mask(mask) & ~watch->asked) == 0) {
+        watch->mask = mask; /* what is not wanted any more is not reported */
+        return 0;
+    }
+    if (watch->state == IDLE) {
+        r = fdmux__sys_afd_socket(node->fd, &watch->socket);
+        if (r == 0)
+            watch->mask = mask;
+        return r;
+    }
+    r = add_watch(loop, node, mask); /* a new one, since a poll cannot be changed */
+    if (r == 0)
+        remove_watch(loop, watch);
+    return r;
+}
+
+/* Another thread waits now: let its wait know at once. */
+static int begin_at_once(struct afd_data_of_loop *data, struct watch *watch)
+{
+    int r = watch->state == IDLE ? begin_poll(data, watch) : 0;
+
+    if (atomic_load(&data->is_sleeping)) /* `begin` has cleared the event */
+        fdmux__sys_afd_signal(&data->afd);
+    return r;
+}
+
+static int update_watch(struct fdmux_loop *loop, struct fdmux__node *node,
+                        uint32_t mask)
+{
+    struct watch *watch = watch_of(loop, node);
+    int r;
+
+    if (watch != NULL && node->mask == 0) {
+        remove_watch(loop, watch);
+        watch = NULL;
+    }
+    r = watch == NULL ? add_watch(loop, node, mask)
+                      : change_watch(loop, node, watch, mask);
+    if (r < 0 || !loop->is_waiting)
+        return r;
+    r = begin_at_once(data_of(loop), watch_of(loop, node));
+    if (r < 0 && watch == NULL)
+        remove_watch(loop, watch_of(loop, node));
+    return r;
+}
+
+static void end_watch(struct fdmux_loop *loop, const struct fdmux__node *node)
+{
+    struct watch *watch = watch_of(loop, node);
+
+    if (watch != NULL)
+        remove_watch(loop, watch);
+}
+
+static int afd_update(struct fdmux_loop *loop, struct fdmux__node *node, uint32_t mask)
+{
+    struct afd_data_of_loop *data = data_of(loop);
+    int r = 0;
+
+    if ((mask & FDMUX__KERNEL_OPTIONS) != 0)
+        return -EOPNOTSUPP;
+    fdmux__lock_take(&data->lock);
+    if (mask == 0)
+        end_watch(loop, node);
+    else
+        r = update_watch(loop, node, mask);
+    fdmux__lock_release(&data->lock);
+    return r;
+}
+
+/* ---- waiting --------------------------------------------------------------------- */
+
+static int report(struct fdmux_loop *loop, int count, uint64_t token, uint32_t events)
+{
+    loop->events[count].token = token;
+    loop->events[count].events = events;
+    return count + 1;
+}
+
+/* Begin the polls that are missing. Returns how many sockets were found closed, each
+ * with an event; or -errno, if there is none. */
+static int begin_all(struct fdmux_loop *loop, int capacity)
+{
+    struct afd_data_of_loop *data = data_of(loop);
+    int count = 0;
+    int r = 0;
+
+    while (data->first_idle != NULL && count < capacity) {
+        struct watch *watch = data->first_idle;
+
+        r = begin_poll(data, watch);
+        if (r < 0 && r != -EBADF)
+            break;
+        if (r < 0) {
+            leave_idle(data, watch);
+            watch->state = CLOSED;
+            count = report(loop, count, watch->token, FDMUX__GONE);
+        }
+    }
+    return count > 0 || r == -EBADF ? count : r;
+}
+
+/* What the port has returned becomes an event, perhaps. Returns the count of events. */
+static int take_result(struct fdmux_loop *loop, const struct fdmux__afd_result *result,
+                       int count)
+{
+    struct afd_data_of_loop *data = data_of(loop);
+    struct watch *watch = (struct watch *)result->poll;
+    uint32_t events;
+
+    if (watch == NULL)
+        return report(loop, count, FDMUX__WAKE_TOKEN, FDMUX_READ);
+    data->flying--;
+    if (watch->state == REMOVED) {
+        fdmux__sys_free(watch);
+        return count;
+    }
+    if ((result->events & FDMUX__AFD_LOCAL_CLOSE) != 0) {
+        watch->state = CLOSED;
+        return report(loop, count, watch->token, FDMUX__GONE);
+    }
+    /* Without events: the thread that began the poll has ended. Begin it again. */
+    make_idle(data, watch);
+    events = mask_from_afd(result->events, watch->mask);
+    return events == 0 ? count : report(loop, count, watch->token, events);
+}
+
+/* Take what the port returns before the deadline. The timeouts of a port are those of
+ * the clock tick; those of the timer beside the event are exact. */
+static int take_before(struct afd_data_of_loop *data, int room, int64_t deadline_ns)
+{
+    int r;
+
+    atomic_store(&data->is_sleeping, true);
+    fdmux__sys_afd_unsignal(&data->afd);
+    r = fdmux__sys_afd_take(&data->afd, data->results, room, false);
+    if (r == 0)
+        r = fdmux__sys_afd_sleep(&data->afd, deadline_ns);
+    atomic_store(&data->is_sleeping, false);
+    return r != 0 ? r : fdmux__sys_afd_take(&data->afd, data->results, room, false);
+}
+
+static int take(struct afd_data_of_loop *data, int room, int64_t timeout_ns,
+                int64_t deadline_ns)
+{
+    if (room > RESULTS_MAX)
+        room = RESULTS_MAX;
+    if (timeout_ns > 0)
+        return take_before(data, room, deadline_ns);
+    return fdmux__sys_afd_take(&data->afd, data->results, room, timeout_ns < 0);
+}
+
+/* One round. Returns the count of events, or -errno; *ret_is_over: there is nothing
+ * else to be had before the deadline. */
+static int wait_once(struct fdmux_loop *loop, int64_t timeout_ns, int64_t deadline_ns,
+                     int capacity, bool *ret_is_over)
+{
+    struct afd_data_of_loop *data = data_of(loop);
+    int count, r;
+
+    fdmux__lock_take(&data->lock);
+    count = begin_all(loop, capacity);
+    fdmux__lock_release(&data->lock);
+    if (count < 0 || count == capacity)
+        return count;
+    r = take(data, capacity - count, count > 0 ? 0 : timeout_ns, deadline_ns);
+    if (r < 0)
+        return count > 0 ? count : r;
+    fdmux__lock_take(&data->lock);
+    for (int i = 0; i < r; i++)
+        count = take_result(loop, &data->results[i], count);
+    fdmux__lock_release(&data->lock);
+    *ret_is_over = r == 0 && timeout_ns >= 0 &&
+                   (timeout_ns == 0 || fdmux__sys_now() >= deadline_ns);
+    return count;
+}
+
+static int afd_wait(struct fdmux_loop *loop, int64_t timeout_ns, int capacity)
+{
+    int64_t deadline_ns = timeout_ns > 0 ? fdmux__sys_now() + timeout_ns : 0;
+    bool is_over = false;
+    int count;
+
+    do {
+        count = wait_once(loop, timeout_ns, deadline_ns, capacity, &is_over);
+    } while (count == 0 && !is_over);
+    return count;
+}
+
+static int afd_prepare(struct fdmux_loop *loop, int capacity)
+{
+    (void)loop, (void)capacity;
+    return 0;
+}
+
+/* ---- life ------------------------------------------------------------------------ */
+
+static void cancel_all(struct afd_data_of_loop *data)
+{
+    for (uint32_t i = 0; i < data->count; i++) {
+        struct watch *watch = data->watches[i];
+
+        if (watch->state == POLLED) {
+            watch->state = REMOVED;
+            fdmux__sys_afd_cancel(&data->afd, &watch->poll);
+        } else {
+            fdmux__sys_free(watch);
+        }
+    }
+    while (data->flying > 0) {
+        fdmux__sys_free(fdmux__sys_afd_await(&data->afd));
+        data->flying--;
+    }
+}
+
+static void afd_close(struct fdmux_loop *loop)
+{
+    struct afd_data_of_loop *data = data_of(loop);
+
+    if (data == NULL)
+        return;
+    cancel_all(data);
+    fdmux__sys_afd_close(&data->afd);
+    fdmux__lock_close(&data->lock);
+    fdmux__sys_free(data->watches);
+    fdmux__sys_free(data);
+    loop->backend_data = NULL;
+}
+
+static int afd_open(struct fdmux_loop *loop)
+{
+    struct afd_data_of_loop *data = fdmux__sys_calloc(1, sizeof *data);
+    int r;
+
+    if (data == NULL)
+        return -ENOMEM;
+    loop->backend_data = data;
+    r = fdmux__lock_open(&data->lock);
+    if (r == 0)
+        r = fdmux__sys_afd_open(&data->afd);
+    if (r < 0)
+        afd_close(loop);
+    return r;
+}
+
+static int afd_ring(struct fdmux_loop *loop)
+{
+    struct afd_data_of_loop *data = data_of(loop);
+    int r = fdmux__sys_afd_ring(&data->afd);
+
+    if (r == 0 && atomic_load(&data->is_sleeping))
+        fdmux__sys_afd_signal(&data->afd);
+    return r;
+}
+
+static uint32_t afd_features(const struct fdmux_loop *loop)
+{
+    (void)loop;
+    return FDMUX_FEATURE_NANOSECONDS;
+}
+
+const struct fdmux__backend fdmux__backend_afd = {
+    .name = "afd",
+    .open = afd_open,
+    .close = afd_close,
+    .update = afd_update,
+    .prepare = afd_prepare,
+    .wait = afd_wait,
+    .ring = afd_ring,
+    .features = afd_features,
+};
+
+#else
+typedef int fdmux__no_afd; /* ISO C forbids an empty file */
+#endif
