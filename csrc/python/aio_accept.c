@@ -19,7 +19,7 @@ static PyObject *describe(int fd, const struct sockaddr_storage *peer,
     PyObject *peer_name = NULL, *own_name = NULL, *all = NULL;
     int family;
 
-    if (getsockname(fd, (struct sockaddr *)&own, &own_size) < 0)
+    if (getsockname((fdmux_fd)fd, (struct sockaddr *)&own, &own_size) < 0)
         return PyErr_SetFromErrno(PyExc_OSError);
     family = own.ss_family;
     system_no_delay(fd, family);

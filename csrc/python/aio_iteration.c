@@ -54,7 +54,6 @@ static int has_other_threads(void)
  * awake. */
 static int offer_gil(struct aio_loop *loop)
 {
-    const struct timespec moment = {.tv_nsec = HAND_OVER_NS};
     int64_t now = system_monotonic_ns();
     PyThreadState *state;
     int is_shared;
@@ -67,7 +66,7 @@ static int offer_gil(struct aio_loop *loop)
         return -1;
     state = PyEval_SaveThread();
     if (is_shared)
-        (void)nanosleep(&moment, NULL); /* shorter after a signal */
+        system_pause(HAND_OVER_NS);
     PyEval_RestoreThread(state);
     return 0;
 }

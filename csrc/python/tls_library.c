@@ -4,9 +4,12 @@
  * _ssl gives the functions that _ssl calls. An OpenSSL whose functions are hidden
  * inside of _ssl is not found. Knows nothing of SSL objects. */
 #define _GNU_SOURCE /* dladdr(3), RTLD_NOLOAD */
+#include "system.h"
 #include "tls_session.h"
 
+#if !defined(_WIN32)
 #include <dlfcn.h>
+#endif
 #include <stddef.h>
 #include <string.h>
 
@@ -47,6 +50,37 @@ static const struct {
     FUNCTION("OpenSSL_version", version_text),
 };
 
+#if defined(_WIN32)
+/* Python for Windows brings OpenSSL as two libraries beside _ssl. Its names say the
+ * version and, but for 32 bits, the processor. */
+static HMODULE find_module(const wchar_t *const names[2])
+{
+    HMODULE module = NULL;
+
+    for (int i = 0; i < 2 && module == NULL; i++)
+        module = GetModuleHandleW(names[i]);
+    return module;
+}
+
+static void *open_object(const char *path)
+{
+    static const wchar_t *const names[2] = {L"libssl-3-x64.dll", L"libssl-3.dll"};
+
+    (void)path;
+    return (void *)find_module(names);
+}
+
+static void *find_symbol(void *handle, const char *name)
+{
+    static const wchar_t *const names[2] = {L"libcrypto-3-x64.dll", L"libcrypto-3.dll"};
+    FARPROC found = GetProcAddress((HMODULE)handle, name);
+    HMODULE crypto = find_module(names);
+
+    if (found == NULL && crypto != NULL)
+        found = GetProcAddress(crypto, name);
+    return (void *)(uintptr_t)found;
+}
+#else
 /* The object that `path` names, or the one that has the interpreter. Nothing new is
  * loaded. The handle is never closed: it keeps the library. */
 static void *open_object(const char *path)
@@ -64,11 +98,17 @@ static void *open_object(const char *path)
     return handle != NULL ? handle : dlopen(NULL, flags); /* the program itself */
 }
 
+static void *find_symbol(void *handle, const char *name)
+{
+    return dlsym(handle, name);
+}
+#endif
+
 /* Returns 0, or -1 with an exception. */
 static int find_functions(struct tls_library *library, void *handle)
 {
     for (size_t i = 0; i < sizeof symbols / sizeof symbols[0]; i++) {
-        void *function = dlsym(handle, symbols[i].name);
+        void *function = find_symbol(handle, symbols[i].name);
 
         if (function == NULL) {
             PyErr_Format(PyExc_ImportError, "the library of _ssl shows no %s",

@@ -11,7 +11,6 @@ import contextlib
 import errno
 import itertools
 import math
-import os
 from typing import TYPE_CHECKING, NamedTuple
 
 try:
@@ -29,6 +28,8 @@ except ImportError as problem:
         "Py_NewInterpreter makes it, or a thread",
         name="fdmux",
     ) from problem
+
+from fdmux.errnos import errno_from_c, text_of
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -116,7 +117,8 @@ def check(result: int, attempted: str) -> int:
         raise MemoryError(f"{attempted}: out of memory")
     if code == errno.EIDRM:
         raise NotRegistered(f"{attempted}: it has ended, or belongs to another loop")
-    raise OSError(code, f"{attempted}: {REASONS.get(code) or os.strerror(code)}")
+    code = errno_from_c(code)
+    raise OSError(code, f"{attempted}: {REASONS.get(code) or text_of(code)}")
 
 
 def raise_error_of(result: int, attempted: str) -> None:
@@ -146,11 +148,11 @@ def check_dispatch(c_loop: CLoop, result: int, attempted: str) -> int:
         raise_error(int(ffi.cast("uintptr_t", c_loop)))
     if not lib.fdmux_py_is_fn_error(c_loop, result):
         return check(result, attempted)
-    name = errno.errorcode.get(-result, str(-result))
+    code = errno_from_c(-result)
+    name = errno.errorcode.get(code, str(code))
     raise OSError(
-        -result,
-        f"{attempted}: a function given to the loop returned -{name}: "
-        f"{os.strerror(-result)}",
+        code,
+        f"{attempted}: a function given to the loop returned -{name}: {text_of(code)}",
     )
 
 

@@ -71,6 +71,9 @@ UNPACK_MAX = 4096
 # The batch of a closed selector; it has no loop.
 CLOSED = ffi.new("struct fdmux_py_batch *")
 
+# Raises OSError unless a file is open under the number; on Windows, a handle.
+check_number: Callable[[int], object] = getattr(os, "get_handle_inheritable", os.fstat)
+
 
 def pairs_of(key: SelectorKey) -> tuple[Pair | None, Pair | None, Pair | None]:
     """Build the pairs `select` can report for this key: for READ, WRITE, and both."""
@@ -420,7 +423,7 @@ class Selector(BaseSelector):
                 not cost a list of its size.
         """
         try:
-            os.fstat(key.fd)
+            check_number(key.fd)
             end = 1 << max((key.fd << 2).bit_length(), PAIRS_MIN_BITS)
             self._pairs.extend([None] * (end - len(self._pairs)))
         except OSError as error:

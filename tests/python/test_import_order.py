@@ -23,6 +23,7 @@ ROOT = Path(fdmux.__file__).parent
 # whole: what stands below that line in this list is built on the public names.
 ORDER = """
 checks
+errnos
 _ffi
 _delivery
 _native
@@ -34,6 +35,7 @@ debug_selector
 selector
 
 sockets
+sockets.poll
 sockets.schedule
 sockets.race
 sockets.lookup

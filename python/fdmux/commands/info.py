@@ -10,7 +10,6 @@ import argparse
 import dataclasses
 import json
 import platform
-import resource
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -104,7 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
 def gather() -> Facts:
     """Collect the facts."""
     features = find_features()
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft, hard = open_files()
     tls, tls_reason = find_tls()
     return Facts(
         version=__version__,
@@ -116,8 +115,8 @@ def gather() -> Facts:
         python=f"{platform.python_implementation()} {platform.python_version()}",
         cffi=_cffi_backend.__version__,
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
-        open_files_soft=finite(soft),
-        open_files_hard=finite(hard),
+        open_files_soft=soft,
+        open_files_hard=hard,
         backlog_max=int(SOMAXCONN.read_text()) if SOMAXCONN.exists() else None,
         tls=tls,
         tls_reason=tls_reason,
@@ -170,9 +169,17 @@ def find_include() -> str | None:
         return None
 
 
-def finite(limit: int) -> int | None:
-    """Return a resource limit, ``None`` for none."""
-    return None if limit == resource.RLIM_INFINITY else limit
+def open_files() -> tuple[int | None, int | None]:
+    """Return the limits of open files, ``None`` for none; Windows has none."""
+    try:
+        import resource  # noqa: PLC0415 - not on every system
+    except ImportError:
+        return None, None
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limits = (
+        None if limit == resource.RLIM_INFINITY else limit for limit in (soft, hard)
+    )
+    return next(limits), next(limits)
 
 
 def table(facts: Facts) -> list[tuple[str, str]]:

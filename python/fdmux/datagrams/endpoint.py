@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from fdmux._delivery import Endpoint as CoreEndpoint
@@ -22,6 +21,7 @@ from fdmux.datagrams.address import check_given, open_socket
 from fdmux.datagrams.limits import DATAGRAM_LIMITS, DatagramLimits, c_options
 from fdmux.datagrams.socket_view import SocketView
 from fdmux.debugging import place_of_caller, state
+from fdmux.errnos import errno_from_c, text_of
 from fdmux.loop.event_loop import check_loop, delivery_of
 
 if TYPE_CHECKING:
@@ -271,14 +271,13 @@ class DatagramEndpoint(CoreEndpoint):
 
     def _event(self, kind: int, code: int, address: Address | None) -> None:
         """Call the handler for an event that is not data."""
+        code = errno_from_c(code)
         if kind == CLOSED:
             self._finish(code)
         elif not self._is_open:
             return
         elif kind == ERROR:
-            error = OSError(
-                code, f"send to {address or self._peer!r}: {os.strerror(code)}"
-            )
+            error = OSError(code, f"send to {address or self._peer!r}: {text_of(code)}")
             self._handler.on_error(self, error, address)
         else:  # FDMUX_DATAGRAM_WRITABLE
             self._handler.on_writable(self)
@@ -287,7 +286,7 @@ class DatagramEndpoint(CoreEndpoint):
         file, self._file = self._file, None
         if file is not None:
             file.remove()
-        error = OSError(code, f"endpoint: {os.strerror(code)}") if code else None
+        error = OSError(code, f"endpoint: {text_of(code)}") if code else None
         self._handler.on_close(self, error)
 
     def _callback_failed(self, error: Exception, _what: str) -> None:

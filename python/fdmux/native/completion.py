@@ -84,7 +84,8 @@ ports: weakref.WeakKeyDictionary[object, weakref.ref[Port]] = (
 )
 
 # A forked child has no loop that runs, although asyncio may still say so.
-os.register_at_fork(after_in_child=_delivery.forget_port)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_delivery.forget_port)
 
 
 def port_of(module: HostModule, host: object) -> Port:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import sys
 from typing import TYPE_CHECKING
 
 from fdmux.sockets.schedule import Address, Schedule
@@ -18,7 +19,12 @@ if TYPE_CHECKING:
     Failure = tuple[Address, OSError]
 
 # connect(2): the attempt continues; a second call would fail.
-UNDER_WAY = frozenset({errno.EINPROGRESS, errno.EINTR, errno.EALREADY})
+# EWOULDBLOCK is what Windows says for EINPROGRESS.
+UNDER_WAY = frozenset(
+    {errno.EINPROGRESS, errno.EINTR, errno.EALREADY, errno.EWOULDBLOCK}
+    if sys.platform == "win32"
+    else {errno.EINPROGRESS, errno.EINTR, errno.EALREADY}
+)
 
 # These are errors of this machine (no such protocol, no route), not of the host.
 LESS_TELLING = frozenset(

@@ -168,6 +168,8 @@ def _receive(sock: socket.socket, size: int) -> bytes | int:
     # CPython waits before it receives from a socket with a timeout, whatever the flags
     # are. Such a socket is polled first, and read through its descriptor.
     try:
+        if sys.platform == "win32":  # os.read takes no sockets there
+            return sock.recv(size) if wait_readable([sock], 0) else EVENT_READ
         if not sock.gettimeout():
             return sock.recv(size, socket.MSG_DONTWAIT)
         fd = _descriptor(sock)

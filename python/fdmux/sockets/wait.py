@@ -8,15 +8,14 @@ and a new poll object costs a sixth of a new epoll selector.
 from __future__ import annotations
 
 import errno
-import fcntl
-import os
 from math import inf
-from select import POLLIN, POLLNVAL, POLLOUT, poll
 from socket import socket
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from fdmux.checks import checked_timeout
+from fdmux.descriptor import is_path_only
+from fdmux.sockets.poll import POLLIN, POLLNVAL, POLLOUT, poll
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -163,14 +162,10 @@ def _has_pending(one: int | HasFileno) -> bool:
 
 
 def _not_open(fd: int) -> OSError:
-    try:
-        is_path = bool(fcntl.fcntl(fd, fcntl.F_GETFL) & getattr(os, "O_PATH", 0))
-    except OSError:
-        is_path = False
     # poll(2), as every use of the file, reports EBADF for O_PATH (open(2)).
     reason = (
         "it was opened with O_PATH, so it can be neither read nor written"
-        if is_path
+        if is_path_only(fd)
         else "the descriptor is not open"
     )
     return OSError(errno.EBADF, f"wait on fd {fd}: {reason}")

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 import socket
+import sys
 from math import inf
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from fdmux.checks import checked_timeout
 from fdmux.loop.event_loop import check_loop, delivery_of
+from fdmux.sockets.poll import POLLIN, poll
 from fdmux.streams.address import parse_address
 from fdmux.streams.checks import (
     check_handler,
@@ -41,7 +42,10 @@ if TYPE_CHECKING:
 Data = TypeVar("Data")
 
 # connect(2): after EINTR the attempt continues, as after EINPROGRESS.
-CONNECTING = frozenset({errno.EINPROGRESS, errno.EINTR})
+# Windows says EWOULDBLOCK for EINPROGRESS.
+CONNECTING = frozenset(
+    {errno.EWOULDBLOCK if sys.platform == "win32" else errno.EINPROGRESS, errno.EINTR}
+)
 # As the idle timeout of servers. Linux itself gives up after 127 s (tcp(7)).
 CONNECT_TIMEOUT = 60.0
 
@@ -99,9 +103,9 @@ def check_connected(sock: socket.socket) -> None:
 
 def was_connected(sock: socket.socket) -> bool:
     """Whether a socket that has no peer had one, which has reset the connection."""
-    poll = select.poll()
-    poll.register(sock, select.POLLIN)
-    return any(events & select.POLLIN for _fd, events in poll.poll(0))
+    poller = poll()
+    poller.register(sock, POLLIN)
+    return any(events & POLLIN for _fd, events in poller.poll(0))
 
 
 class AddedStream(Stream):

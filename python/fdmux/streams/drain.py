@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import math
-import select
 from typing import TYPE_CHECKING
 
 from fdmux._native import LoopClosed
+from fdmux.sockets.poll import POLLIN, poll
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -115,6 +115,6 @@ def is_readable(fd: int) -> bool:
     """Whether an accept on ``fd`` would find a connection; False once it is closed."""
     if fd < 0:
         return False
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    return any(events & select.POLLIN for _fd, events in poll.poll(0))
+    poller = poll()
+    poller.register(fd, POLLIN)
+    return any(events & POLLIN for _fd, events in poller.poll(0))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import resource
 from typing import TYPE_CHECKING
 
 from fdmux._ffi import ffi
@@ -134,6 +133,10 @@ def not_above(name: str, value: int, bound_name: str, bound: int) -> None:
 
 def connections_allowed(connection_max: int) -> int:
     """Return ``connection_max``, or what the limit of open files leaves."""
+    try:
+        import resource  # noqa: PLC0415 - Windows has no such limit
+    except ImportError:
+        return connection_max
     soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return connection_max

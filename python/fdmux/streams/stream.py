@@ -19,6 +19,7 @@ from fdmux._delivery import Stream as CoreStream
 from fdmux._ffi import ffi, lib
 from fdmux._native import check
 from fdmux.debugging import place_of_caller, state
+from fdmux.errnos import errno_from_c, text_of
 from fdmux.streams.limits import HANDSHAKE_TIMEOUT, SHUTDOWN_TIMEOUT, c_options
 from fdmux.streams.tls import StreamTls, TlsOptions, make_tls
 
@@ -366,12 +367,13 @@ class Stream(SocketStream, Generic[Data_co]):
         """Forget what a stream needs until its end; returns why it has ended."""
         error = cast("Exception | None", self._kept("error"))
         if error is None and code:
+            code = errno_from_c(code)
             attempt = str(self._kept("attempt") or "stream")
             if self._tls is not None:
                 tls = cast("StreamTls", self._tls)
                 error = tls._error_of(code, attempt)  # noqa: SLF001 - ours
             else:
-                error = OSError(code, f"{attempt}: {os.strerror(code)}")
+                error = OSError(code, f"{attempt}: {text_of(code)}")
         self._keep("error", None)  # its traceback refers to frames, and those to us
         self._keep(FRAMES, None)
         return error

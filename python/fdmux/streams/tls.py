@@ -13,11 +13,11 @@ import dataclasses
 import errno
 import functools
 import math
-import os
 from typing import TYPE_CHECKING, cast
 
 from fdmux._delivery import TlsSession
 from fdmux.checks import check_tls_context, checked_timeout, refusal
+from fdmux.errnos import text_of
 from fdmux.streams.limits import (
     HANDSHAKE_TIMEOUT,
     SHUTDOWN_TIMEOUT,
@@ -245,7 +245,7 @@ class StreamTls(TlsSession):
             return ssl.SSLEOFError(ssl.SSL_ERROR_EOF, text)
         if code == errno.EPROTO:
             return ssl.SSLError(ssl.SSL_ERROR_SSL, f"{what} failed")
-        return OSError(code, f"{what}: {os.strerror(code)}")
+        return OSError(code, f"{what}: {text_of(code)}")
 
 
 @functools.cache

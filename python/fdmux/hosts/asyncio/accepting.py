@@ -49,6 +49,7 @@ ACCEPTING = frozenset(
         "transport_type",
     }
 )
+ACCEPT = socket.socket.accept
 # The types without the enum that the module socket makes of them each time.
 TYPE_OF = socket.SocketType.type.__get__
 DEFAULT_TIMEOUTS = checked_timeouts(None, None)
@@ -113,6 +114,7 @@ class AcceptingLoop(LoopBase, ObservedLoop, SelectorEventLoop):
             and self._task_factory is None
             and ACCEPTING.isdisjoint(self.__dict__)
             and type(sock) is socket.socket
+            and socket.socket.accept is ACCEPT
             and TYPE_OF(sock) == socket.SOCK_STREAM
             and isinstance(self._selector, StreamSelector)
             and (
@@ -198,7 +200,7 @@ def is_carried(sock: socket.socket) -> bool:
         and isinstance(sock, socket.socket)
         and sock.type == socket.SOCK_STREAM
         and all(
-            getattr(type(sock), name, None) is getattr(socket.socket, name)
+            getattr(type(sock), name, None) is getattr(socket.socket, name, None)
             for name in SOCKET_METHODS
         )
     )

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import os
 import socket
 from collections import deque
 from typing import TYPE_CHECKING, cast
 
 from fdmux._delivery import Endpoint
 from fdmux._ffi import ffi, lib
+from fdmux.errnos import errno_from_c, text_of
 from fdmux.hosts.asyncio.private import DatagramTransportBase, report_error
 
 if TYPE_CHECKING:
@@ -169,15 +169,16 @@ class DatagramTransport(DatagramTransportBase):
 
     def _event(self, kind: int, code: int, _address: object) -> None:
         """Handle an event other than a datagram; called from C."""
+        code = errno_from_c(code)
         if kind == CLOSED:
             self._core._owner = None  # noqa: SLF001 - ours; ends the cycle
             if code and not self._conn_lost:
-                error = OSError(code, os.strerror(code))
+                error = OSError(code, text_of(code))
                 self._fatal_error(error, "Fatal read error on datagram transport")
         elif self._conn_lost:
             return
         elif kind == ERROR:
-            self._protocol.error_received(OSError(code, os.strerror(code)))
+            self._protocol.error_received(OSError(code, text_of(code)))
         elif kind == FULL:
             self._core._await_writable(bounded(self._low_water))  # noqa: SLF001 - ours
             self._maybe_pause_protocol()

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
 from asyncio import constants
 from typing import TYPE_CHECKING, cast
 
 from fdmux._delivery import TlsSession
 from fdmux._ffi import lib
 from fdmux._native import check
+from fdmux.errnos import errno_from_c, text_of
 from fdmux.hosts.asyncio.private import (
     LOST_WRITES_MAX,
     SENDFILE_FALLBACK,
@@ -304,6 +304,7 @@ class SSLTransport(StreamTransport):
         """Return the exception for the errno with which C has closed the stream."""
         import ssl  # noqa: PLC0415 - as above
 
+        code = errno_from_c(code)
         session = self._tls
         error, session._error = session._error, None  # noqa: SLF001 - ours
         if error is not None:
@@ -315,7 +316,7 @@ class SSLTransport(StreamTransport):
             return ssl.SSLEOFError(ssl.SSL_ERROR_EOF, text)
         if code == errno.EPROTO:
             return ssl.SSLError(ssl.SSL_ERROR_SSL, "TLS has failed")
-        return OSError(code, os.strerror(code))
+        return OSError(code, text_of(code))
 
     def _call_eof_received(self) -> None:
         """Call `eof_received`, once; what it returns has no effect."""

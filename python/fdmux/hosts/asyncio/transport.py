@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import logging
-import os
 import socket
 import warnings
 import weakref
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from fdmux._ffi import lib
 from fdmux._native import check
+from fdmux.errnos import errno_from_c, text_of
 from fdmux.hosts.asyncio.private import SENDFILE_MODE, SERVER_ARGUMENTS
 from fdmux.hosts.asyncio.reading import ReadingTransport
 
@@ -261,7 +261,8 @@ class StreamTransport(ReadingTransport):
         if kind == END:
             self._take_end()
         elif kind in (CLOSED, LOST):
-            error = OSError(detail, os.strerror(detail))
+            code = errno_from_c(detail)
+            error = OSError(code, text_of(code))
             self._fatal_error(error, "Fatal error on socket transport")
 
     # The end -----------------------------------------------------------------------
