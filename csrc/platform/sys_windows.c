@@ -559,8 +559,11 @@ void fdmux__sys_bell_close(struct fdmux__bell *bell)
 int fdmux__sys_bell_ring(const struct fdmux__bell *bell)
 {
     int errno_before = WSAGetLastError();
-    int r = fdmux__sys_write(bell->write_fd, "", 1);
+    int r;
 
+    do {
+        r = fdmux__sys_write(bell->write_fd, "", 1);
+    } while (r == -EINTR);
     WSASetLastError(errno_before);
     return r == -EAGAIN || r > 0 ? 0 : r;
 }
@@ -572,7 +575,7 @@ int fdmux__sys_bell_silence(const struct fdmux__bell *bell)
 
     do {
         r = fdmux__sys_read(bell->read_fd, buffer, sizeof buffer);
-    } while (r == (int)sizeof buffer);
+    } while (r == (int)sizeof buffer || r == -EINTR);
     return r == -EAGAIN || r > 0 ? 0 : r;
 }
 
