@@ -8,13 +8,16 @@ different length are subtracted, so that starting and connecting drop out.
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.availability import Unavailable
+from benchmarks.build import ROOT
 from benchmarks.contenders import ROUND_SECONDS, Program
 from benchmarks.processes import Failed, Load, Server
 
@@ -36,6 +39,28 @@ def instructions_per_message(name: str, command: Sequence[str], load: Load) -> f
     few_messages, few_instructions = _count(name, command, few)
     many_messages, many_instructions = _count(name, command, many)
     return (many_instructions - few_instructions) / (many_messages - few_messages)
+
+
+def instructions_of_program(command: Sequence[str]) -> int:
+    """Return all instructions of a program that runs by itself."""
+    if shutil.which("valgrind") is None:
+        raise Unavailable("counting instructions needs valgrind")
+    environment = {**os.environ, "PYTHONHASHSEED": "0"}
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder, "log")
+        try:
+            done = subprocess.run(
+                [*_valgrind(log), *command],
+                cwd=ROOT,
+                env=environment,
+                timeout=ROUND_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise Failed(str(error)) from None
+        if done.returncode != 0:
+            raise Failed(f"{' '.join(command)} ended with status {done.returncode}")
+        return _collected(log, command[0])
 
 
 def instructions_of(command: Sequence[str]) -> int:

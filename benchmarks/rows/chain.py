@@ -20,8 +20,9 @@ from benchmarks.build import build
 from benchmarks.contenders import build_on_fdmux, find, start
 from benchmarks.instructions import instructions_of
 from benchmarks.processes import cores
+from benchmarks.progress import progress
 from benchmarks.result import Table
-from benchmarks.rounds import interleave, progress
+from benchmarks.rounds import interleave
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -158,14 +159,19 @@ def _count_instructions(
     samples: dict[str, list[float]] = {}
     for name, command in found.items():
         progress(f"  instructions, {chain}: {name}")
-        words = [str(argument) for argument in _arguments(chain)]
-        counts = [
-            instructions_of([*command, *words, str(events)])
-            for events in (EVENTS_QUICK, 3 * EVENTS_QUICK)
-        ]
-        # A round ends with a whole run, of active + writes events.
-        run = chain.active + chain.writes
-        runs = math.ceil(3 * EVENTS_QUICK / run) - math.ceil(EVENTS_QUICK / run)
-        samples[name] = [(counts[1] - counts[0]) / (run * runs)]
+        samples[name] = [instructions_per_event(chain, command)]
     unit = "user-space instructions per event"
     return Table("chain", str(chain), unit, None, samples, left_out)
+
+
+def instructions_per_event(chain: Chain, command: Command) -> float:
+    """Return what one event costs a program in user space."""
+    words = [str(argument) for argument in _arguments(chain)]
+    counts = [
+        instructions_of([*command, *words, str(events)])
+        for events in (EVENTS_QUICK, 3 * EVENTS_QUICK)
+    ]
+    # A round ends with a whole run, of active + writes events.
+    run = chain.active + chain.writes
+    runs = math.ceil(3 * EVENTS_QUICK / run) - math.ceil(EVENTS_QUICK / run)
+    return (counts[1] - counts[0]) / (run * runs)
