@@ -7,23 +7,28 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
+import os
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.availability import Unavailable
+from benchmarks.availability import Unavailable, require
 from benchmarks.check import check_load_generators
 from benchmarks.check_programs import check_program_loads
 from benchmarks.machine import describe_machine
 from benchmarks.options import Options
 from benchmarks.processes import Failed
-from benchmarks.rounds import progress
+from benchmarks.progress import duration, progress
 from benchmarks.rows import ROWS, tls
 from benchmarks.rows.echo import CONNECTIONS, SERVERS, SITUATIONS, SIZE
+from benchmarks.saved import NotSaved, Run, differences
 
 if TYPE_CHECKING:
     from benchmarks.result import Table
+
+
+QUIET_LOAD = 0.5  # programs that run or wait for the processor
 
 
 def count(text: str) -> int:
@@ -54,6 +59,21 @@ def server_names(text: str) -> tuple[str, ...]:
     return names_among(list(SERVERS | tls.SERVERS), text)
 
 
+def saved_run(text: str) -> Run:
+    try:
+        return Run.read(Path(text))
+    except NotSaved as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def folder_of_pictures(text: str) -> Path:
+    try:
+        require("matplotlib")
+    except Unavailable as reason:
+        raise argparse.ArgumentTypeError(f"{reason}; it draws the pictures") from None
+    return Path(text)
+
+
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
@@ -77,6 +97,27 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--rounds", type=count, help="rounds per table")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
+    parser.add_argument(
+        "--svg",
+        type=folder_of_pictures,
+        metavar="FOLDER",
+        help="draw a picture of each row, for light and for dark pages (matplotlib)",
+    )
+    parser.add_argument(
+        "--markdown", type=Path, metavar="FILE", help="write the tables as Markdown"
+    )
+    parser.add_argument(
+        "--compare",
+        type=saved_run,
+        metavar="FILE",
+        help="compare with a run that --json has saved",
+    )
+    parser.add_argument(
+        "--saved",
+        type=saved_run,
+        metavar="FILE",
+        help="measure nothing; print, draw and compare the run in this file",
+    )
     add_echo_options(parser.add_argument_group("the echo row, and others of servers"))
     return parser
 
@@ -142,8 +183,11 @@ def run_rows(names: tuple[str, ...], options: Options) -> tuple[list[Table], boo
     """Measure and print each row; also tell whether all of them could run."""
     tables: list[Table] = []
     ran_all = True
-    for name in names:
-        progress(f"{name}:")
+    begin = time.monotonic()
+    for done, name in enumerate(names):
+        left = (time.monotonic() - begin) / done * (len(names) - done) if done else None
+        rest = "" if left is None else f", about {duration(left)} left if all are alike"
+        progress(f"{name} (row {done + 1} of {len(names)}{rest}):")
         try:
             for table in ROWS[name](options):
                 tables.append(table)
@@ -154,19 +198,50 @@ def run_rows(names: tuple[str, ...], options: Options) -> tuple[list[Table], boo
     return tables, ran_all
 
 
+def measure(arguments: argparse.Namespace) -> tuple[Run, bool]:
+    """Measure the rows that were asked for; also tell whether all could run."""
+    machine = describe_machine()
+    for key, value in machine.items():
+        progress(f"{key}: {value}")
+    if os.getloadavg()[0] > QUIET_LOAD:
+        progress("this machine is BUSY: other programs take part in the figures")
+    tables, ran_all = run_rows(arguments.rows, read_options(arguments))
+    return Run(machine, tables), ran_all
+
+
+def show(run: Run, arguments: argparse.Namespace) -> None:
+    """Save, compare and draw, as asked for."""
+    if arguments.json is not None:
+        run.write(arguments.json)
+    if arguments.markdown is not None:
+        tables = "\n\n".join(table.as_markdown() for table in run.tables)
+        arguments.markdown.write_text(tables + "\n")
+    if arguments.compare is not None:
+        for text in differences(arguments.compare, run):
+            print(text, end="\n\n", flush=True)
+    noisy = sum(table.is_too_noisy for table in run.tables)
+    if noisy:
+        progress(f"too noisy to conclude: {noisy} of {len(run.tables)} tables")
+    if arguments.svg is not None:
+        from benchmarks import pictures  # noqa: PLC0415 - needs matplotlib
+
+        for path in pictures.draw(run.tables, arguments.svg):
+            progress(f"drew {path}")
+
+
 def main() -> int:
     arguments = make_parser().parse_args()
     if arguments.check:
         results = [check_load_generators(), check_program_loads()]
         return 0 if all(results) else 1
-    machine = describe_machine()
-    for key, value in machine.items():
-        progress(f"{key}: {value}")
-    options = read_options(arguments)
-    tables, ran_all = run_rows(arguments.rows, options)
-    if arguments.json is not None:
-        content = {"machine": machine, "tables": [table.as_json() for table in tables]}
-        arguments.json.write_text(json.dumps(content, indent=1) + "\n")
+    ran_all = True
+    if arguments.saved is None:
+        run, ran_all = measure(arguments)
+    else:
+        run = arguments.saved
+        for table in run.tables:
+            print(table.as_text(), end="\n\n")
+    show(run, arguments)
     return 0 if ran_all else 1
 
 

@@ -19,7 +19,7 @@ from benchmarks.open_load import OpenLoad
 from benchmarks.processes import Failed, Load
 from benchmarks.programs.servers.announce import listen
 from benchmarks.programs.servers.asyncio_tls import make_context
-from benchmarks.rounds import progress
+from benchmarks.progress import progress
 from benchmarks.rows.tls import LIBRARIES, make_certificate
 
 Answer = Callable[[int, bytes], bytes]

@@ -11,7 +11,7 @@ from benchmarks.check import MESSAGE_SIZE, MESSAGES, WARMUP, LyingServer, check_
 from benchmarks.http_load import require_wrk, run_wrk
 from benchmarks.processes import Failed
 from benchmarks.programs.servers.announce import listen
-from benchmarks.rounds import progress
+from benchmarks.progress import progress
 from benchmarks.rows.programs import load_websockets
 from benchmarks.websocket_load import CLOSE_FRAME, accept_key, apply_mask, header
 

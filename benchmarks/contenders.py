@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Protocol, cast
 from benchmarks.availability import Unavailable, load_fdmux
 from benchmarks.build import build
 from benchmarks.processes import Child, Failed
-from benchmarks.rounds import interleave_figures, progress
+from benchmarks.progress import progress
+from benchmarks.rounds import interleave_figures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import functools
 import gc
-import sys
 import time
 from collections.abc import Callable, Mapping
+
+from benchmarks.progress import Countdown
 
 Sample = Callable[[], float]
 Repeat = Callable[[int], object]
@@ -20,22 +21,20 @@ Figures = dict[str, list[list[float]]]  # of each contender, of each round
 SAMPLE_SECONDS = 0.003
 
 
-def progress(text: str) -> None:
-    """Report progress on standard error."""
-    print(text, file=sys.stderr, flush=True)
-
-
 def interleave(contenders: Mapping[str, Sample], rounds: int) -> dict[str, list[float]]:
     """Take ``rounds`` samples of each contender, one of each in turn."""
     samples: dict[str, list[float]] = {name: [] for name in contenders}
+    countdown = Countdown("round", rounds)
     gc.collect()
     gc.disable()
     try:
         for _ in range(rounds):
             for name, sample in contenders.items():
                 samples[name].append(sample())
+            countdown.step()
     finally:
         gc.enable()
+        countdown.end()
     return samples
 
 

@@ -21,8 +21,9 @@ from benchmarks.build import build
 from benchmarks.contenders import build_on_fdmux, fdmux_include, find, start
 from benchmarks.processes import Server, cores
 from benchmarks.programs.servers.nginx import nginx_program
+from benchmarks.progress import progress
 from benchmarks.result import Limit, Table
-from benchmarks.rounds import interleave_figures, progress
+from benchmarks.rounds import interleave_figures
 from benchmarks.rows.program_peers import start_peer
 
 if TYPE_CHECKING:

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 from benchmarks.availability import Unavailable, load_fdmux, require
 from benchmarks.loop_calls import OPERATIONS
 from benchmarks.programs.servers.asyncio_protocol import LOOPS
+from benchmarks.progress import progress
 from benchmarks.result import Limit, Table
-from benchmarks.rounds import interleave, progress
+from benchmarks.rounds import interleave
 
 if TYPE_CHECKING:
     import asyncio

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 from benchmarks.availability import Unavailable, load_fdmux
 from benchmarks.build import build
 from benchmarks.processes import Load
+from benchmarks.progress import progress
 from benchmarks.result import Table
-from benchmarks.rounds import interleave, progress
+from benchmarks.rounds import interleave
 from benchmarks.rows.echo import start_servers
 
 if TYPE_CHECKING:

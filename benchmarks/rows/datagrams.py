@@ -15,8 +15,9 @@ from benchmarks.availability import Unavailable, load_fdmux, require
 from benchmarks.build import build
 from benchmarks.contenders import run_interleaved
 from benchmarks.processes import Failed, Load, cores
+from benchmarks.progress import progress
 from benchmarks.result import Limit, Table
-from benchmarks.rounds import interleave, progress
+from benchmarks.rounds import interleave
 from benchmarks.rows.echo import start_servers
 
 if TYPE_CHECKING:

@@ -15,8 +15,9 @@ from benchmarks.availability import Unavailable, load_fdmux, require
 from benchmarks.build import build
 from benchmarks.instructions import instructions_per_message
 from benchmarks.processes import Failed, Load, Server, cores
+from benchmarks.progress import progress
 from benchmarks.result import Limit, Table
-from benchmarks.rounds import interleave, progress
+from benchmarks.rounds import interleave
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

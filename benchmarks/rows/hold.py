@@ -17,8 +17,9 @@ from benchmarks.availability import load_fdmux
 from benchmarks.build import build
 from benchmarks.contenders import fdmux_include, run_interleaved
 from benchmarks.processes import cores
+from benchmarks.progress import progress
 from benchmarks.result import Limit, Table
-from benchmarks.rounds import column, progress
+from benchmarks.rounds import column
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,8 +16,9 @@ from benchmarks.availability import load_fdmux, require
 from benchmarks.contenders import run_interleaved
 from benchmarks.processes import cores
 from benchmarks.programs.hosted.extension import build_extension
+from benchmarks.progress import progress
 from benchmarks.result import Limit, Table
-from benchmarks.rounds import column, progress
+from benchmarks.rounds import column
 from benchmarks.rows.chain import SPARE_DESCRIPTORS, check_descriptors
 
 if TYPE_CHECKING:

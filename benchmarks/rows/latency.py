@@ -17,8 +17,9 @@ from benchmarks.contenders import find
 from benchmarks.open_load import OpenLoad
 from benchmarks.processes import Failed, cores
 from benchmarks.programs.servers.busy import BUSY_NS
+from benchmarks.progress import progress
 from benchmarks.result import Limit, Table
-from benchmarks.rounds import column, interleave_figures, progress
+from benchmarks.rounds import column, interleave_figures
 from benchmarks.rows.echo import on_asyncio, on_streams, start_servers
 
 if TYPE_CHECKING:

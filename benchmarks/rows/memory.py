@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 
 from benchmarks.contenders import find, start
 from benchmarks.processes import Failed
+from benchmarks.progress import progress
 from benchmarks.result import Table
-from benchmarks.rounds import progress
 from benchmarks.rows.chain import (
     BASELINE,
     PROGRAMS,

@@ -20,8 +20,9 @@ from benchmarks.build import ROOT, build
 from benchmarks.contenders import fdmux_include, find
 from benchmarks.instructions import instructions_per_message
 from benchmarks.processes import Server, cores
+from benchmarks.progress import progress
 from benchmarks.result import Table
-from benchmarks.rounds import interleave, progress
+from benchmarks.rounds import interleave
 from benchmarks.rows import echo
 
 if TYPE_CHECKING:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 from benchmarks.availability import Unavailable
 from benchmarks.instructions import instructions_per_message
 from benchmarks.processes import Failed, Load, Server, cores
+from benchmarks.progress import progress
 from benchmarks.result import Limit, Table
-from benchmarks.rounds import interleave, progress
+from benchmarks.rounds import interleave
 from benchmarks.rows.echo import (
     Command,
     loads,

@@ -18,8 +18,9 @@ from benchmarks.availability import load_fdmux, require
 from benchmarks.build import build
 from benchmarks.contenders import build_on_fdmux, find, start
 from benchmarks.processes import cores
+from benchmarks.progress import progress
 from benchmarks.result import Table
-from benchmarks.rounds import interleave, progress
+from benchmarks.rounds import interleave
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -18,8 +18,9 @@ from benchmarks.availability import Unavailable, require
 from benchmarks.contenders import Program, find, start
 from benchmarks.http_load import require_wrk, run_wrk
 from benchmarks.processes import Failed, cores
+from benchmarks.progress import progress
 from benchmarks.result import Limit, Table
-from benchmarks.rounds import column, interleave_figures, progress
+from benchmarks.rounds import column, interleave_figures
 from benchmarks.rows.echo import on_asyncio, start_servers
 from benchmarks.rows.program_peers import PEERS, start_peer
 

@@ -21,8 +21,9 @@ from benchmarks.availability import Unavailable, load_fdmux, require
 from benchmarks.build import ROOT, build
 from benchmarks.contenders import fdmux_include
 from benchmarks.processes import Child, Failed, Server, cores
+from benchmarks.progress import progress
 from benchmarks.result import Limit, Table
-from benchmarks.rounds import interleave, progress
+from benchmarks.rounds import interleave
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

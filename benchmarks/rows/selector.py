@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from benchmarks.availability import Unavailable, load_fdmux
 from benchmarks.epoll_calls import EpollCalls
+from benchmarks.progress import progress
 from benchmarks.ready_sockets import ready_sockets
 from benchmarks.result import Table
-from benchmarks.rounds import Repeat, calibrated, interleave, progress
+from benchmarks.rounds import Repeat, calibrated, interleave
 
 if TYPE_CHECKING:
     import socket

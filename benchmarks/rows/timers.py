@@ -15,8 +15,9 @@ from benchmarks.build import build
 from benchmarks.contenders import build_on_fdmux, find, start
 from benchmarks.native_timer import NativeTimer
 from benchmarks.processes import Failed, cores
+from benchmarks.progress import progress
 from benchmarks.result import Table
-from benchmarks.rounds import interleave, progress
+from benchmarks.rounds import interleave
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 from benchmarks.availability import load_fdmux, require
 from benchmarks.contenders import Program, find
 from benchmarks.processes import cores
+from benchmarks.progress import progress
 from benchmarks.result import Limit, Table
-from benchmarks.rounds import column, interleave_figures, progress
+from benchmarks.rounds import column, interleave_figures
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -21,8 +21,9 @@ from benchmarks.availability import Unavailable, load_fdmux, require
 from benchmarks.build import build
 from benchmarks.contenders import build_on_fdmux
 from benchmarks.processes import Failed, Load, LoadGenerator, Server, cores
+from benchmarks.progress import progress
 from benchmarks.result import Limit, Table
-from benchmarks.rounds import interleave, progress
+from benchmarks.rounds import interleave
 from benchmarks.rows import echo
 
 if TYPE_CHECKING:

@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol, cast
 
 from benchmarks.availability import Unavailable, load_fdmux
+from benchmarks.progress import progress
 from benchmarks.ready_sockets import ready_sockets
 from benchmarks.result import Table
-from benchmarks.rounds import Repeat, Sample, calibrated, interleave, progress
+from benchmarks.rounds import Repeat, Sample, calibrated, interleave
 
 if TYPE_CHECKING:
     from benchmarks.options import Options
