@@ -73,7 +73,7 @@ nitpick_ignore_regex = [
     ("py:class", r"SSLContext|SSLSession|SelectorKey|FileDescriptorLike"),
     (
         "py:class",
-        r"fdmux\..*\.(HasLoop|SocketView|StreamTransport)|Server|BaseSelector",
+        r"fdmux\..*\.(HasLoop|Observers|SocketView|StreamTransport)|Server|BaseSelector",
     ),
     (
         "py:obj",

@@ -196,16 +196,21 @@ static int traverse(PyObject *self, visitproc visit, void *arg)
     return delivery_visit(held, sizeof held / sizeof held[0], visit, arg);
 }
 
+static void forget_batch(struct aio_loop *loop)
+{
+    loop->batch = NULL;
+    Py_CLEAR(loop->batch_owner);
+    Py_CLEAR(loop->pairs);
+}
+
 static int clear(PyObject *self)
 {
     struct aio_loop *loop = (struct aio_loop *)self;
 
-    loop->batch = NULL;
     loop->is_deque = false;
+    forget_batch(loop);
     Py_CLEAR(loop->ready);
     Py_CLEAR(loop->selector);
-    Py_CLEAR(loop->batch_owner);
-    Py_CLEAR(loop->pairs);
     Py_CLEAR(loop->memory);
     Py_CLEAR(loop->delivery);
     Py_CLEAR(loop->probe);

@@ -222,9 +222,10 @@ PyObject *aio_call_at(PyObject *self, PyObject *const *args, Py_ssize_t count,
 static double clock_now(void)
 {
     int64_t now_ns = system_monotonic_ns();
+    int64_t seconds = now_ns / NS_PER_S;
 
-    if (now_ns % NS_PER_S == 0)
-        return (double)(now_ns / NS_PER_S);
+    if (seconds * NS_PER_S == now_ns)
+        return (double)seconds;
     return (double)now_ns / 1e9;
 }
 

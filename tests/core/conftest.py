@@ -195,25 +195,11 @@ class CItem(pytest.Item):
         self.found = found
 
     def runtest(self) -> None:
-        option = self.config.getoption
         target = TARGETS.get(self.found["target"])
         problem = target.why_not(self.found["case"]) if target else ""
         if problem:
             pytest.skip(f"{self.found['target']}: {problem}")
-        kqueue = option("--c-kqueue")
-        build = Build(
-            option("--c-sanitize"),
-            option("--c-werror"),
-            self.found["target"],
-            kqueue,
-        )
-        program = programs(build) / self.path.stem
-        if self.path.stem.startswith("test_tls") and not program.exists():
-            pytest.skip("no headers of OpenSSL for it (Debian, native: libssl-dev)")
-        if kqueue and kqueue not in MODELS:
-            need = needed(self.path.stem, self.found["case"])
-            if need is not None and need in lacking_once(program.parent):
-                pytest.skip(f"the emulation lacks {REASONS[need]}")
+        program = self.program()
         emulator = target.emulator if target else ()
         tries = TRIES_EMULATED if emulator else 1
         while True:
@@ -225,6 +211,21 @@ class CItem(pytest.Item):
                     raise
             else:
                 return
+
+    def program(self) -> Path:
+        """Build the program of this file; skip what cannot be in it."""
+        option = self.config.getoption
+        kqueue: str = option("--c-kqueue")
+        target = self.found["target"]
+        build = Build(option("--c-sanitize"), option("--c-werror"), target, kqueue)
+        program = programs(build) / self.path.stem
+        if self.path.stem.startswith("test_tls") and not program.exists():
+            pytest.skip("no headers of OpenSSL for it (Debian, native: libssl-dev)")
+        if kqueue and kqueue not in MODELS:
+            need = needed(self.path.stem, self.found["case"])
+            if need is not None and need in lacking_once(program.parent):
+                pytest.skip(f"the emulation lacks {REASONS[need]}")
+        return program
 
     def run_case(self, command: list[str]) -> None:
         """Run the program; raise with what it printed if it fails."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from fdmux._delivery import LoopBase
+    from fdmux._ffi import CStreamOptions
     from fdmux.hosts.asyncio.private import SelectorEventLoop
     from fdmux.selector import Pair
 

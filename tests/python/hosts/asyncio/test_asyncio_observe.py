@@ -258,7 +258,7 @@ def test_own_run_once_of_a_program_still_runs() -> None:
         run_once()
 
     with loop.observe(recorder, slow=0):
-        loop._run_once = counted  # type: ignore[method-assign]
+        loop._run_once = counted  # type: ignore[method-assign] # counts
         loop.call_soon(int)
         loop.call_soon(loop.stop)
         loop.run_forever()
@@ -279,5 +279,5 @@ def test_closed_loop_is_refused() -> None:
 def test_probe_takes_the_place_of_none_but_a_probe() -> None:
     loop = EventLoop()
     with pytest.raises(TypeError):
-        loop._observe(loop)  # type: ignore[arg-type]
+        loop._observe(loop)  # type: ignore[arg-type] # no probe
     loop.close()
