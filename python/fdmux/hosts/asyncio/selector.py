@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from fdmux._delivery import LoopBase
-    from fdmux._ffi import CStreamOptions
     from fdmux.hosts.asyncio.private import SelectorEventLoop
     from fdmux.selector import Pair
 
@@ -92,7 +91,7 @@ class StreamSelector(Selector):
     def __init__(self, backend: str | None = None) -> None:
         super().__init__(backend)
         self.streams: Delivery | None = None
-        self.options: CStreamOptions = transport_options()
+        self.options: bytes = transport_options()
         self._loop: SelectorEventLoop | None = None
         self._waiter: LoopBase | None = None
 
