@@ -158,12 +158,13 @@ KQUEUE_TEST(timer_and_wake_end_a_wait_beside_a_terminal)
     struct fdmux_loop *loop = check_open_loop();
     struct terminal terminal = open_terminal();
     struct calls calls = {0};
-    int64_t deadline_ns = fdmux_loop_now(loop) + 2 * MS;
+    int64_t deadline_ns;
 
     watch(loop, terminal.fd, FDMUX_READ, &calls);
-    CHECK_EQ(fdmux_timer_arm(loop, collect_timer(loop, 1), deadline_ns, 0), 0);
     CHECK_EQ(fdmux_loop_wake(loop), 0);
     CHECK_EQ(fdmux_loop_dispatch(loop, -1, NULL, 0), 0);
+    deadline_ns = fdmux_loop_now(loop) + 2 * MS;
+    CHECK_EQ(fdmux_timer_arm(loop, collect_timer(loop, 1), deadline_ns, 0), 0);
     CHECK_EQ(fdmux_loop_dispatch(loop, -1, NULL, 0), -ENOBUFS);
     CHECK(fdmux_loop_now(loop) >= deadline_ns);
     CHECK_EQ(calls.count, 0);
