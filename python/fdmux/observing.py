@@ -134,14 +134,15 @@ class Observation:
     def __init__(
         self, observers: Observers, observer: object, slow: float, interval: float
     ) -> None:
-        self.observers = observers
+        self.observers: Observers = observers
         self._on_slow = method_of(observer, "on_slow")
         self._on_report = method_of(observer, "on_report")
         self._interval = interval
         self._begin = observers.read()
         self._end: Report | None = None
-        self.slow = inf if self._on_slow is None else slow
-        self.due = inf if self._on_report is None else self._begin.elapsed + interval
+        self.slow: float = inf if self._on_slow is None else slow
+        due = self._begin.elapsed + interval
+        self.due: float = inf if self._on_report is None else due
 
     def report(self) -> Report:
         """Return what the loop has done so far, or until `end`.
@@ -192,7 +193,7 @@ class Observers:
 
     def __init__(self, loop: Measured) -> None:
         self._loop = loop
-        self.probe = Probe(self.tell_slow, self.tell_due)
+        self.probe: Probe = Probe(self.tell_slow, self.tell_due)
         self._observations: tuple[Observation, ...] = ()
 
     @property

@@ -59,7 +59,7 @@ USUAL_TIMEOUTS = ((), (None, None), DEFAULT_TIMEOUTS)
 class AcceptingLoop(LoopBase, ObservedLoop, SelectorEventLoop):
     """The part of `EventLoop` that accepts connections for servers."""
 
-    _has_own_accepting = True
+    _has_own_accepting: bool = True
 
     def note_accepting(self, standard: type[AcceptingLoop]) -> None:
         """Compare the methods of this loop with those of ``standard``, `EventLoop`."""
