@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pty
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import sysconfig
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -19,6 +21,9 @@ from fdmux import EchoServer
 from fdmux.__main__ import main
 from fdmux.commands import tour
 from fdmux.commands.tour.expect import UnexpectedError
+
+if TYPE_CHECKING:
+    import io
 
 LONG = 60.0
 HOST = "127.0.0.1"
@@ -96,7 +101,21 @@ def demo_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> str:
         with os.fdopen(theirs, "w", encoding="utf-8") as shown:
             monkeypatch.setattr(sys, "stdout", shown)
             assert main(["demo"]) == 1
-        return terminal.read(65536).decode()
+        return read_to_the_end(terminal).decode()
+
+
+def read_to_the_end(terminal: io.RawIOBase) -> bytes:
+    """Return all that was shown; each read has a part of it only."""
+    parts = []
+    while True:
+        try:
+            part = terminal.read(65536)
+        except OSError as error:  # Linux: nobody has the other side any more
+            assert error.errno == errno.EIO
+            part = b""
+        if not part:
+            return b"".join(parts)
+        parts.append(part)
 
 
 def test_terminal_gets_colours(monkeypatch: pytest.MonkeyPatch) -> None:
