@@ -191,6 +191,8 @@ static void append(struct msghdr *header, int level, int type, const void *data,
 static void append_local(struct msghdr *header, const union fdmux__local *local)
 {
     if (local->inet.sin_family == AF_INET) {
+        if (IN_MULTICAST(ntohl(local->inet.sin_addr.s_addr)))
+            return;
 #if defined(IP_PKTINFO) && defined(__NetBSD__)
         struct in_pktinfo info = {.ipi_addr = local->inet.sin_addr};
 

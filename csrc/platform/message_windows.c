@@ -58,19 +58,6 @@ int fdmux__sys_send_one(fdmux_fd fd, const struct fdmux__message *message)
     return (int)sent;
 }
 
-int fdmux__sys_receive_many(fdmux_fd fd, struct fdmux__message *messages,
-                            unsigned count)
-{
-    (void)fd, (void)messages, (void)count;
-    return -ENOSYS;
-}
-
-int fdmux__sys_send_many(fdmux_fd fd, struct fdmux__message *messages, unsigned count)
-{
-    (void)fd, (void)messages, (void)count;
-    return -ENOSYS;
-}
-
 void fdmux__sys_read_aside(struct fdmux__message *message, struct fdmux__aside *aside)
 {
     (void)message, (void)aside;

@@ -1,4 +1,4 @@
-/* sys_macos.c: what macOS has beside sys_posix.c.
+/* sys_macos.c: what macOS has beside sys_posix.c and sys_bsd.c.
  *
  * It has none of accept4(2), ppoll(2), SOCK_CLOEXEC and MSG_NOSIGNAL, and pipe2(2) only
  * since macOS 27, so the flags are set after the call: a thread that runs a program
@@ -13,12 +13,6 @@
 
 #include "message.h"
 #include "testing.h"
-
-/* The backend kqueue wakes loops itself; the bell of a queue is a pipe. */
-int fdmux__posix_bell(void)
-{
-    return -ENOSYS;
-}
 
 int fdmux__sys_pipe(fdmux_fd ret_fds[2])
 {
@@ -94,35 +88,5 @@ int fdmux__sys_accept(fdmux_fd fd, fdmux_fd *ret_fd, void *peer, unsigned *peer_
         return r;
     *peer_size = fdmux__posix_internet_size(&address, size, *peer_size);
     memcpy(peer, &address, *peer_size);
-    return 0;
-}
-
-/* There is no option that tells the protocol. tcp(4): only TCP knows this one. */
-bool fdmux__sys_is_tcp(fdmux_fd fd)
-{
-    int value = 0;
-    socklen_t size = sizeof value;
-
-    return getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &value, &size) == 0;
-}
-
-/* ---- datagrams ------------------------------------------------------------------- */
-
-int fdmux__sys_receive_many(fdmux_fd fd, struct fdmux__message *messages,
-                            unsigned count)
-{
-    (void)fd, (void)messages, (void)count;
-    return -ENOSYS;
-}
-
-int fdmux__sys_send_many(fdmux_fd fd, struct fdmux__message *messages, unsigned count)
-{
-    (void)fd, (void)messages, (void)count;
-    return -ENOSYS;
-}
-
-uint64_t fdmux__sys_socket_drops(fdmux_fd fd)
-{
-    (void)fd;
     return 0;
 }

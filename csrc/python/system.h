@@ -95,7 +95,7 @@ static inline int system_available(fdmux_fd fd)
 /* accept(2); the result does not block, and is closed on exec. -1: errno tells. */
 static inline int system_accept(int listener, void *address, socklen_t *size)
 {
-#if defined(__linux__)
+#if !defined(__APPLE__)
     return accept4(listener, address, size, SOCK_CLOEXEC | SOCK_NONBLOCK);
 #else
     int fd = accept(listener, address, size);
