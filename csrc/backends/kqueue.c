@@ -39,6 +39,7 @@ static int watch_device(struct fdmux_loop *loop, struct fdmux__node *node,
                         uint32_t mask, int error)
 {
     struct fdmux__kqueue *data = data_of(loop);
+    uint32_t index;
     int r;
 
     if ((mask & FDMUX_EDGE) != 0)
@@ -49,10 +50,14 @@ static int watch_device(struct fdmux_loop *loop, struct fdmux__node *node,
     r = open_devices(data);
     if (r < 0)
         return r;
-    if (node->mask != 0)
-        fdmux__kqueue_restore(loop, node, 0);
+    index = node->backend_index;
     node->backend_index = 0;
-    return fdmux__polled_update(loop, &data->devices, node, mask);
+    r = fdmux__polled_update(loop, &data->devices, node, mask);
+    if (r < 0)
+        node->backend_index = index;
+    else if (node->mask != 0)
+        fdmux__kqueue_restore(loop, node, 0);
+    return r;
 }
 
 static int update_device(struct fdmux_loop *loop, struct fdmux__node *node,

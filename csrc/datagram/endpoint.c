@@ -74,8 +74,8 @@ static int ready(struct fdmux_loop *loop, uint64_t io, uint32_t events, void *us
     }
     if ((events & FDMUX_ERROR) != 0)
         r = fdmux__endpoint_read_errors(loop, endpoint);
-    if (r >= 0 && (events & FDMUX_WRITE) != 0 &&
-        (endpoint->interest & FDMUX_WRITE) != 0)
+    /* What is wanted now: the interest may be an older one, if it cannot be changed. */
+    if (r >= 0 && (events & wanted(endpoint) & FDMUX_WRITE) != 0)
         r = fdmux__endpoint_flush(loop, endpoint);
     if (r < 0 || (events & FDMUX_READ) == 0 ||
         !fdmux__endpoint_is_reading(loop, endpoint))

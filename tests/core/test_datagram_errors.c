@@ -49,6 +49,39 @@ TEST(the_error_queue_tells_which_peer_has_refused)
     end_with(loop, listener, 1);
 }
 
+static int drop_without_a_system(struct listener *listener,
+                                 const struct fdmux_datagram_event *event)
+{
+    if (event->kind == FDMUX_DATAGRAM_ERROR) {
+        fdmux_testing_fail(FDMUX_CALL_EPOLL_CTL, 1, ENOMEM, 1);
+        CHECK_EQ(
+            fdmux_datagram_close(listener->loop, event->endpoint, FDMUX_DATAGRAM_DROP),
+            0);
+    }
+    return 0;
+}
+
+EPOLL_TEST(what_was_dropped_is_not_sent_though_the_interest_could_not_be_changed)
+{
+    struct fdmux_loop *loop = check_open_loop();
+    struct listener *listener = open_listener(loop);
+    uint16_t own, good;
+    uint64_t endpoint = bind_loopback(listener, FDMUX_DATAGRAM_ERRORS, &own);
+    int fd = open_receiver(&good);
+
+    listener->reaction = drop_without_a_system;
+    CHECK_EQ(send_text(loop, endpoint, closed_port(), "anybody?"), 0);
+    fdmux_testing_fail(FDMUX_CALL_SEND | FDMUX_CALL_SENDMMSG, 1, EAGAIN, 0);
+    CHECK_EQ(send_text(loop, endpoint, good, "you"), 0);
+    CHECK_EQ(datagram_stats(loop, endpoint).queued > 0, true);
+    (void)run_once(loop); /* the error, and room to send: in one event */
+    fdmux_testing_fail(0, 0, 0, 0);
+    CHECK_EQ(listener->counts[FDMUX_DATAGRAM_ERROR], 1);
+    CHECK(!has_datagram(fd));
+    CHECK_EQ(close(fd), 0);
+    end_with(loop, listener, 1);
+}
+
 TEST(many_refusals_are_told_over_several_batches)
 {
     enum { COUNT = 40 };
