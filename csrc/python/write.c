@@ -14,13 +14,15 @@
 
 /* ---- sending ------------------------------------------------------------------- */
 
+/* A failed send ends the stream; its CLOSED event, which has the error, comes later. */
 static void check_flow(struct stream_object *stream, int result)
 {
     if (stream->is_transport)
         aio_transport_sent(stream, result);
+    else if (result < 0)
+        stream->is_open = stream->can_write = false;
 }
 
-/* A failed send ends the stream; its CLOSED event has the error. */
 static void send_now(struct stream_object *stream, const void *data, size_t size)
 {
     check_flow(stream,

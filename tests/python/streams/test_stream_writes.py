@@ -150,6 +150,8 @@ def test_more_than_queue_max_ends_the_stream(
             break
         stream.write(b"x" * 10_000)
     stream.write(b"x" * 100_000)
+    assert stream.is_closing
+    stream.write(b"more")  # ignored, as after every end
     loop.run_once(0)
     assert handler.calls == ["close"]
     error = handler.errors[0]
