@@ -8,6 +8,7 @@
 #include "system.h"
 
 #include <errno.h>
+#include <limits.h>
 
 /* (fd, family, peername, sockname); names of other families than the internet's are
  * None. */
@@ -41,14 +42,18 @@ PyObject *aio_accept(PyObject *module, PyObject *number)
 {
     struct sockaddr_storage peer = {0};
     socklen_t size = sizeof peer;
-    int listener = PyLong_AsLong(number) < 0 ? -1 : (int)PyLong_AsLong(number);
+    long listener = PyLong_AsLong(number);
     PyObject *all;
     int fd;
 
     (void)module;
     if (PyErr_Occurred() != NULL)
         return NULL;
-    fd = system_accept(listener, &peer, &size);
+    if (listener < 0 || listener > INT_MAX) {
+        errno = EBADF;
+        return PyErr_SetFromErrno(PyExc_OSError);
+    }
+    fd = system_accept((int)listener, &peer, &size);
     if (fd < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR ||
                    errno == ECONNABORTED))
         return delivery_new_ref(Py_None);

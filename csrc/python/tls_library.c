@@ -74,9 +74,9 @@ static void *find_symbol(void *handle, const char *name)
 {
     static const wchar_t *const names[2] = {L"libcrypto-3-x64.dll", L"libcrypto-3.dll"};
     FARPROC found = GetProcAddress((HMODULE)handle, name);
-    HMODULE crypto = find_module(names);
+    HMODULE crypto = found == NULL ? find_module(names) : NULL;
 
-    if (found == NULL && crypto != NULL)
+    if (crypto != NULL)
         found = GetProcAddress(crypto, name);
     return (void *)(uintptr_t)found;
 }

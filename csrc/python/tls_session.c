@@ -18,10 +18,25 @@ static struct tls_session *first_direct; /* sessions that call OpenSSL directly 
 
 /* ---- exceptions ---------------------------------------------------------------- */
 
+/* An OSError of a callback of the program has an errno, too. */
+static bool is_of_ssl(PyObject *error)
+{
+    PyObject *module = PyImport_ImportModule("_ssl");
+    PyObject *type =
+        module == NULL ? NULL : PyObject_GetAttrString(module, "SSLError");
+    int is_one = type == NULL ? -1 : PyObject_IsInstance(error, type);
+
+    Py_XDECREF(module);
+    Py_XDECREF(type);
+    if (is_one < 0)
+        PyErr_Clear();
+    return is_one > 0;
+}
+
 /* The number of SSL_get_error(3), which an ssl.SSLError has as its errno; else 1. */
 static int number_of(PyObject *error)
 {
-    PyObject *number = PyObject_GetAttrString(error, "errno");
+    PyObject *number = is_of_ssl(error) ? PyObject_GetAttrString(error, "errno") : NULL;
     long value = 1;
 
     if (number != NULL && PyLong_Check(number))
@@ -205,19 +220,19 @@ static PyObject *facts(PyObject *self, PyObject *unused)
 
 /* ---- the type ------------------------------------------------------------------ */
 
-/* TlsSession(object, incoming, outgoing, is_direct, has_own_handshake=False): a class
- * of the program may have another `do_handshake`. */
+/* TlsSession(object, incoming, outgoing, is_direct, must_call_python=False): a class of
+ * the program may have another `do_handshake`, or a callback of its own. */
 static PyObject *make(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
     PyObject *object, *incoming, *outgoing;
     struct tls_session *session;
-    int has_own_handshake = 0;
+    int must_call_python = 0;
     int is_direct;
 
     (void)kwargs;
     if (!PyArg_ParseTuple(args, "OOOp|p:TlsSession", &object, &incoming, &outgoing,
-                          &is_direct, &has_own_handshake))
+                          &is_direct, &must_call_python))
         return NULL;
     if (is_direct && !tls_library.is_loaded)
         return PyErr_Format(PyExc_ImportError, "OpenSSL's functions are not loaded");
@@ -232,7 +247,7 @@ static PyObject *make(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         PyErr_Clear(); /* another implementation of Python */
         session->raw = delivery_new_ref(object);
     }
-    session->is_stepped = is_direct && !has_own_handshake;
+    session->is_stepped = is_direct && !must_call_python;
     if (!is_direct)
         use_methods(session);
     else if (use_library(session) < 0)

@@ -68,14 +68,9 @@ static int call_python(struct fdmux_loop *loop, struct stream_object *stream)
     delivery = stream->delivery;
     Py_INCREF((PyObject *)stream); /* as in delivery_on_event */
     Py_INCREF((PyObject *)delivery);
-    delivery->depth++;
-    delivery->call_count++;
-    if (delivery->is_one_batch)
-        (void)fdmux_loop_wake(loop); /* inside a function of the loop it cannot fail */
+    delivery_begin_call(delivery, loop);
     r = step(stream, (struct tls_session *)session);
-    delivery->depth--;
-    if (delivery_has_unsent(delivery) && delivery->depth == 0)
-        delivery_flush(delivery);
+    delivery_end_call(delivery);
     Py_DECREF(session);
     Py_DECREF((PyObject *)delivery);
     Py_DECREF((PyObject *)stream);

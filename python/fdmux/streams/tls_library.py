@@ -90,6 +90,7 @@ def make_session(
         context.sslobject_class is not ssl.SSLObject
         or type(context).wrap_bio is not ssl.SSLContext.wrap_bio
     )
+    must_call_python = has_own_methods or calls_python(context)
     if can_be_direct and not has_own_methods:
         incoming, outgoing = NO_INCOMING, NO_OUTGOING
     else:
@@ -99,7 +100,19 @@ def make_session(
     )
     raw: object = getattr(sslobject, "_sslobj", None)
     is_direct = can_be_direct and type(raw) is RAW_TYPE
-    return kind(sslobject, incoming, outgoing, is_direct, has_own_methods)
+    return kind(sslobject, incoming, outgoing, is_direct, must_call_python)
+
+
+def calls_python(context: ssl.SSLContext) -> bool:
+    """Whether OpenSSL tells Python of each step of a handshake.
+
+    `_ssl` keeps what such a callback raises until one of its own methods returns. If
+    that was the last one of the handshake, an error of the first step would end it.
+    """
+    return (
+        context.keylog_filename is not None
+        or getattr(context, "_msg_callback", None) is not None
+    )
 
 
 def check_environment() -> None:

@@ -285,6 +285,24 @@ def test_keys_are_logged(
     assert any(line.startswith("SERVER_TRAFFIC_SECRET_0 ") for line in secrets[0])
 
 
+def test_callback_that_raises_in_an_early_step_ends_nothing(
+    pair: Pair, server_context: ssl.SSLContext, client_context: ssl.SSLContext
+) -> None:
+    """As with `ssl` alone, which drops it with the SSLWantReadError of that step."""
+    raised = iter([LookupError("no")])
+
+    def fail_once(*_args: object) -> None:
+        for error in raised:
+            raise error
+
+    server_context._msg_callback = fail_once  # type: ignore[attr-defined] # not in typeshed
+    client_context.maximum_version = ssl.TLSVersion.TLSv1_2  # two steps of the server
+    _, handler = pair.ask(client_context)
+    assert handler.data == b"hello"
+    assert next(raised, None) is None
+    assert pair.handler.errors == []
+
+
 def test_a_reloaded_certificate_is_for_new_clients(
     pair: Pair, client_context: ssl.SSLContext, certificates: Certificates
 ) -> None:
