@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     Factory = Callable[[], asyncio.BaseProtocol]
     Accepted = tuple[int, int, object, object]
 
-# The methods that asyncio's own transports call. If a subclass of socket overrides one,
-# C must not bypass it.
-SOCKET_METHODS = ("recv", "recv_into", "send", "sendmsg")
 CAN_SERVE = HAS_TRANSPORTS
 
 # What asyncio calls for a connection that it has accepted. If a loop has its own, it is
@@ -53,7 +50,6 @@ ACCEPT = socket.socket.accept
 # The types without the enum that the module socket makes of them each time.
 TYPE_OF = socket.SocketType.type.__get__
 DEFAULT_TIMEOUTS = checked_timeouts(None, None)
-USUAL_TIMEOUTS = ((), (None, None), DEFAULT_TIMEOUTS)
 
 
 class AcceptingLoop(LoopBase, ObservedLoop, SelectorEventLoop):
@@ -101,6 +97,8 @@ class AcceptingLoop(LoopBase, ObservedLoop, SelectorEventLoop):
             context.run(
                 begin, accepted, proto, protocol_factory, sslcontext, server, seconds
             )
+            if sock.fileno() != fd:  # closed meanwhile; the number may be another's
+                return
 
     def _accepts_for(
         self,
@@ -120,7 +118,7 @@ class AcceptingLoop(LoopBase, ObservedLoop, SelectorEventLoop):
             and (
                 not sslcontext or isinstance(sslcontext, sys.modules["ssl"].SSLContext)
             )
-            and (timeouts in USUAL_TIMEOUTS or are_timeouts(*timeouts))
+            and (not timeouts or are_timeouts(*timeouts))
         )
 
     def _begin_accepted(
@@ -191,16 +189,3 @@ def ask_names(sock: socket.socket) -> tuple[object, object]:
         return sock.getpeername(), sock.getsockname()
     except OSError:
         return None, None
-
-
-def is_carried(sock: socket.socket) -> bool:
-    """Whether our transport can carry it: a plain socket of type SOCK_STREAM."""
-    return (
-        CAN_SERVE
-        and isinstance(sock, socket.socket)
-        and sock.type == socket.SOCK_STREAM
-        and all(
-            getattr(type(sock), name, None) is getattr(socket.socket, name, None)
-            for name in SOCKET_METHODS
-        )
-    )

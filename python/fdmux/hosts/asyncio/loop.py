@@ -15,7 +15,7 @@ import weakref
 from typing import IO, TYPE_CHECKING, TypeGuard, TypeVar, cast
 
 from fdmux.checks import check_selector
-from fdmux.hosts.asyncio.accepting import CAN_SERVE, AcceptingLoop, is_carried
+from fdmux.hosts.asyncio.accepting import CAN_SERVE, AcceptingLoop
 from fdmux.hosts.asyncio.datagrams import DatagramTransport
 from fdmux.hosts.asyncio.private import (
     HAS_DATAGRAMS,
@@ -39,6 +39,10 @@ if TYPE_CHECKING:
     from fdmux.hosts.asyncio.private import ProtocolT
 
 TransportT = TypeVar("TransportT", bound=StreamTransport)
+
+# The methods that asyncio's own transports call. If a subclass of socket overrides one,
+# C must not bypass it.
+SOCKET_METHODS = ("recv", "recv_into", "send", "sendmsg")
 
 
 class EventLoop(AcceptingLoop):
@@ -481,3 +485,16 @@ def cancel_all_tasks(loop: asyncio.AbstractEventLoop) -> None:
                     "task": task,
                 }
             )
+
+
+def is_carried(sock: socket.socket) -> bool:
+    """Whether our transport can carry it: a plain socket of type SOCK_STREAM."""
+    return (
+        CAN_SERVE
+        and isinstance(sock, socket.socket)
+        and sock.type == socket.SOCK_STREAM
+        and all(
+            getattr(type(sock), name, None) is getattr(socket.socket, name, None)
+            for name in SOCKET_METHODS
+        )
+    )

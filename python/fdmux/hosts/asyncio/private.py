@@ -304,11 +304,15 @@ def has_what_transports_need() -> bool:
     """Whether this asyncio has the names by which 3.11 to 3.13 make transports."""
     loop = selector_events.BaseSelectorEventLoop
     makers = ("_make_socket_transport", "_make_ssl_transport")
+    accepting = ("_accept_connection", "_accept_connection2")
     return (
         None not in {SENDFILE_MODE, SENDFILE_FALLBACK, FallbackProtocol}
         and hasattr(sslproto, "_create_transport_context")
         and hasattr(TransportBase, "_open_stream")
-        and all(hasattr(loop, name) for name in (*makers, "_ensure_fd_no_transport"))
+        and all(
+            hasattr(loop, name)
+            for name in (*makers, *accepting, "_ensure_fd_no_transport")
+        )
         and hasattr(base_events.Server, "_attach")
     )
 

@@ -170,9 +170,9 @@ class StreamTransport(ReadingTransport):
     def register(self, server: Server | None) -> None:
         """Let the loop and the server know of the transport."""
         loop = self._loop
-        self._server = server
         if server is not None:
             server._attach(*(self,) * SERVER_ARGUMENTS)  # noqa: SLF001 - see private.py
+        self._server = server
         transports = loop._transports.data  # noqa: SLF001 - the same
         # Without the callback that would remove it: the next transport takes its place.
         transports[self._sock_fd] = weakref.ref(self)

@@ -221,6 +221,47 @@ def test_a_factory_that_raises_ends_its_connection_alone(
     run(kind(), main())
 
 
+@pytest.mark.filterwarnings("ignore:unclosed transport:ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_factory_that_closes_its_server_takes_no_client_of_another() -> None:
+    """The number of the closed listener is that of the next one at once."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        firsts: list[Client] = []
+        other = socket.socket()
+        stolen: list[int] = []
+
+        def make() -> Client:
+            if not firsts:
+                number = server.sockets[0].fileno()
+                server.close()
+                os.dup2(other.fileno(), number)
+                stolen.append(number)
+            return Client(firsts)
+
+        server = await serve(make)
+        address = server.sockets[0].getsockname()
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        with (
+            other,
+            socket.create_connection(address),
+            socket.create_connection(address),
+            socket.create_connection(other.getsockname()),
+        ):
+            while not firsts:  # noqa: ASYNC110 - an event would need another factory
+                await asyncio.sleep(0)
+            other.setblocking(False)
+            peer, _ = await asyncio.wait_for(loop.sock_accept(other), LONG)
+            peer.close()
+            assert len(firsts) == 1
+            os.close(stolen[0])
+
+    run(EventLoop(), main())
+    gc.collect()  # of the client of a server that was closed meanwhile
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
 @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 def test_an_interrupt_in_a_factory_leaves_the_loop(

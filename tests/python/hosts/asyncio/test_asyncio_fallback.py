@@ -160,12 +160,14 @@ run(main())
 # A later Python may lack a private name: then asyncio's own parts do the work.
 MISSING = """
 import asyncio
-from asyncio import base_events, constants, sslproto
+from asyncio import base_events, constants, selector_events, sslproto
 module, name = {module}, "{name}"
 delattr(module, name)
 from fdmux.hosts.asyncio import EventLoop, private, run
 assert private.HAS_ITERATION == {has_iteration}
 assert not private.HAS_TRANSPORTS
+"""
+SERVE = """
 async def main():
     assert type(asyncio.get_running_loop()) is EventLoop
     async def echo(reader, writer):
@@ -217,7 +219,18 @@ def test_transports_without_c_are_asyncio_s() -> None:
 def test_missing_private_name_leaves_asyncio_s_own_parts(
     module: str, name: str, has_iteration: bool
 ) -> None:
-    run_program(MISSING.format(module=module, name=name, has_iteration=has_iteration))
+    missing = MISSING.format(module=module, name=name, has_iteration=has_iteration)
+    run_program(missing + SERVE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["_accept_connection2", "_ensure_fd_no_transport"])
+def test_missing_method_of_asyncio_s_loop_leaves_its_own_transports(name: str) -> None:
+    """Without it asyncio of today cannot serve: a later one has another way."""
+    missing = MISSING.format(
+        module="selector_events.BaseSelectorEventLoop", name=name, has_iteration=True
+    )
+    run_program(missing + "\nrun(asyncio.sleep(0))")
 
 
 @pytest.mark.slow
