@@ -146,12 +146,18 @@ class Table:
 
     @classmethod
     def of_json(cls, entry: Json) -> Table:
-        """Read what `as_json` has written; KeyError: it has not."""
+        """Read what `as_json` has written.
+
+        Raises:
+            KeyError, TypeError, ValueError: It has not.
+        """
         results = cast("Mapping[str, Json]", entry["results"])
         samples = {
             name: cast("list[float]", result["samples"])
             for name, result in results.items()
         }
+        if not all(samples.values()):
+            raise ValueError("a contender without samples")
         limits = cast("list[Json]", entry["limits"])
         return cls(
             cast("str", entry["row"]),

@@ -39,7 +39,7 @@ class Run:
         try:
             content = json.loads(path.read_text())
             tables = [Table.of_json(table) for table in content["tables"]]
-            return cls(content["machine"], tables)
+            return cls(dict(content["machine"]), tables)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise NotSaved(f"{path} is not a saved run: {error!r}") from None
 
@@ -70,25 +70,28 @@ def _difference(old: Table, new: Table) -> str:
         f"{new.row}: {new.situation}, compared with the saved run",
         f"  {what:26}{'before':>10}{'now':>10}",
     ]
-    lines += [
-        _line(name, _figure(old, name), _figure(new, name))
-        for name in new.samples
-        if name != new.baseline and name in old.samples
-    ]
+    for name in new.samples:
+        was, now = _figure(old, name), _figure(new, name)
+        if name != new.baseline and was is not None and now is not None:
+            lines.append(_line(name, was, now))
     if old.is_too_noisy or new.is_too_noisy:
         which = "the saved run" if old.is_too_noisy else "this run"
         lines.append(f"  TOO NOISY to conclude: {which}")
     return "\n".join(lines)
 
 
-def _figure(table: Table, name: str) -> Spread:
-    return table.ratios(name) or Spread.of(table.samples[name])
+def _figure(table: Table, name: str) -> Spread | None:
+    """Return what is compared; None: it was not measured, or its baseline was not."""
+    if table.baseline is not None:
+        return table.ratios(name)
+    return Spread.of(table.samples[name]) if name in table.samples else None
 
 
 def _line(name: str, old: Spread, new: Spread) -> str:
+    change = new.median - old.median
     if old.overlaps(new):
         verdict = "same"
     else:
-        change = new.median / old.median - 1 if old.median else 0.0
-        verdict = f"{abs(change):.0%} {'more' if change > 0 else 'less'}"
+        share = f"{abs(change / old.median):.0%} " if old.median else ""
+        verdict = f"{share}{'more' if change > 0 else 'less'}"
     return f"  {name:26}{old.median:>10.2f}{new.median:>10.2f}   {verdict}"

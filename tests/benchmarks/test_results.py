@@ -87,7 +87,22 @@ def test_saved_run_is_read_back(tmp_path: Path) -> None:
     assert Run.read(tmp_path / "run.json") == saved
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"machine": {}, "tables": [1]}'])
+EMPTY = json.dumps(
+    {"machine": {}, "tables": [Table("r", "s", "u", None, {"a": [1.0]}).as_json()]}
+).replace('"samples": [1.0]', '"samples": []')
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"machine": {}, "tables": [1]}',
+        '{"machine": 5, "tables": []}',
+        EMPTY,
+    ],
+)
 def test_other_file_is_refused_by_name(text: str, tmp_path: Path) -> None:
     path = tmp_path / "other.json"
     path.write_text(text)
@@ -113,6 +128,24 @@ def test_runs_differ_if_their_middle_halves_lie_apart(
 ) -> None:
     (text,) = differences(run(STEADY), run(own))
     assert text.splitlines()[-1].endswith(f"   {verdict}")
+
+
+def test_ratios_are_not_compared_with_values() -> None:
+    """In one of the runs the baseline was left out: there is no ratio."""
+    alone = Table("echo", "100 connections", "CPU us", "base", {"fdmux": [9.0] * 5})
+    machine = run(STEADY).machine
+    for old, new in ((run(STEADY), Run(machine, [alone])), (Run(machine, [alone]),) * 2):
+        (text,) = differences(old, new)
+        assert "fdmux" not in text
+
+
+def test_change_from_zero_has_no_share() -> None:
+    runs = [
+        Run({}, [Table("r", "s", "u", None, {"fdmux": [value] * 5})])
+        for value in (0.0, 4.0)
+    ]
+    (text,) = differences(*runs)
+    assert text.splitlines()[-1].endswith("   more")
 
 
 def test_comparison_names_another_machine() -> None:
