@@ -11,7 +11,10 @@ import errno
 import os
 import sys
 
-__all__ = ["errno_from_c", "text_of"]
+__all__ = ["IN_PROGRESS", "errno_from_c", "text_of"]
+
+# What connect(2) of a socket says that does not block.
+IN_PROGRESS = errno.EWOULDBLOCK if sys.platform == "win32" else errno.EINPROGRESS
 
 # The numbers of Microsoft's errno.h, from 100 on, by the names that Python has.
 NAMES_IN_C = {

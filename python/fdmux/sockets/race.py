@@ -9,9 +9,9 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import sys
 from typing import TYPE_CHECKING
 
+from fdmux.errnos import IN_PROGRESS
 from fdmux.sockets.schedule import Address, Schedule
 
 if TYPE_CHECKING:
@@ -19,12 +19,7 @@ if TYPE_CHECKING:
     Failure = tuple[Address, OSError]
 
 # connect(2): the attempt continues; a second call would fail.
-# EWOULDBLOCK is what Windows says for EINPROGRESS.
-UNDER_WAY = frozenset(
-    {errno.EINPROGRESS, errno.EINTR, errno.EALREADY, errno.EWOULDBLOCK}
-    if sys.platform == "win32"
-    else {errno.EINPROGRESS, errno.EINTR, errno.EALREADY}
-)
+UNDER_WAY = frozenset({IN_PROGRESS, errno.EINTR, errno.EALREADY})
 
 # These are errors of this machine (no such protocol, no route), not of the host.
 LESS_TELLING = frozenset(

@@ -11,11 +11,11 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import sys
 from math import inf
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from fdmux.checks import checked_timeout
+from fdmux.errnos import IN_PROGRESS
 from fdmux.loop.event_loop import check_loop, delivery_of
 from fdmux.sockets.poll import POLLIN, poll
 from fdmux.streams.address import parse_address
@@ -42,10 +42,7 @@ if TYPE_CHECKING:
 Data = TypeVar("Data")
 
 # connect(2): after EINTR the attempt continues, as after EINPROGRESS.
-# Windows says EWOULDBLOCK for EINPROGRESS.
-CONNECTING = frozenset(
-    {errno.EWOULDBLOCK if sys.platform == "win32" else errno.EINPROGRESS, errno.EINTR}
-)
+CONNECTING = frozenset({IN_PROGRESS, errno.EINTR})
 # As the idle timeout of servers. Linux itself gives up after 127 s (tcp(7)).
 CONNECT_TIMEOUT = 60.0
 
