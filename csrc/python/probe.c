@@ -106,9 +106,9 @@ static void count_row(struct probe *probe)
 {
     if (probe->row_calls > 0)
         probe_add_batch(probe, probe->row_calls,
-                        probe->call_began_ns - probe->row_began_ns);
+                        probe->call_began_ns - probe->row_counted_ns);
     probe->row_calls = 0;
-    probe->row_began_ns = probe->call_began_ns;
+    probe->row_counted_ns = probe->call_began_ns;
 }
 
 /* begin(): Python makes a row of calls from now on. */
@@ -118,7 +118,8 @@ static PyObject *begin_row(PyObject *self, PyObject *unused)
 
     (void)unused;
     count_row(probe);
-    probe->row_began_ns = probe->call_began_ns = system_monotonic_ns();
+    probe->call_began_ns = system_monotonic_ns();
+    probe->row_began_ns = probe->row_counted_ns = probe->call_began_ns;
     return delivery_new_ref(Py_None);
 }
 
@@ -153,6 +154,7 @@ static PyObject *skip(PyObject *self, PyObject *unused)
 
     (void)unused;
     probe->row_began_ns += now_ns - probe->call_began_ns;
+    probe->row_counted_ns += now_ns - probe->call_began_ns;
     probe->call_began_ns = now_ns;
     return delivery_new_ref(Py_None);
 }

@@ -32,6 +32,7 @@ struct probe {
     /* The row of calls that Python makes, one after the other. */
     uint32_t row_calls;
     int64_t row_began_ns;
+    int64_t row_counted_ns; /* until then its time is in busy_ns */
     int64_t call_began_ns;
     int64_t took_ns; /* the last call of it */
     /* Since it was made. */

@@ -158,6 +158,8 @@ class Observation:
         """
         if self._end is None:
             self._end = self.report()
+            # If that happens while the observers are told, this one is told no more.
+            self.slow = self.due = inf
             self.observers.remove(self)
             tell(self._on_report, self._end)
 
@@ -212,10 +214,8 @@ class Observers:
             ValueError: ``slow`` is negative or NaN, or ``interval`` is not above 0.
         """
         check_observer(observer)
-        slow = checked_seconds(slow, "slow")
+        slow = checked_slow(slow, "slow")
         interval = checked_seconds(interval, "interval")
-        if slow < 0:
-            raise ValueError(refusal("slow", slow, "0 or more seconds"))
         if interval <= 0:
             raise ValueError(refusal("interval", interval, "more than 0 seconds"))
         return self.add(Observation(self, observer, slow, interval))
@@ -279,7 +279,9 @@ def tell(method: Callable[..., object] | None, *args: object) -> None:  # type: 
         return
     try:
         method(*args)
-    except Exception:
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:
         logger.exception("an observer raised in %r", method)
 
 
@@ -289,6 +291,19 @@ def method_of(observer: object, name: str) -> Callable[..., object] | None:  # t
     if getattr(method, "__func__", None) is vars(Observer)[name]:
         return None
     return method
+
+
+def checked_slow(value: Seconds, name: str) -> float:
+    """Return from how many seconds on a callback is slow.
+
+    Raises:
+        TypeError: It is not a number.
+        ValueError: It is negative, or NaN.
+    """
+    slow = checked_seconds(value, name)
+    if slow < 0:
+        raise ValueError(refusal(name, slow, "0 or more seconds"))
+    return slow
 
 
 def check_observer(observer: object) -> None:
@@ -310,12 +325,24 @@ def check_observer(observer: object) -> None:
 
 
 def describe(target: object, what: str) -> str:
-    """Return the name of what was called.
+    """Return the name of what was called; the type's, where the object refuses its own.
+
+    It reads attributes of the program's objects, which may raise anything.
 
     Args:
         target: A stream, an endpoint or a transport, if ``what`` is the method of its
             handler or protocol; otherwise the callback itself.
     """
+    try:
+        return name_of(target, what)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:  # noqa: BLE001 - as said above
+        return type(target).__qualname__
+
+
+def name_of(target: object, what: str) -> str:
+    """Return the name of what was called; see `describe`."""
     if what:
         return f"{type(owner_of(target)).__qualname__}.{what}"
     while isinstance(target, functools.partial):

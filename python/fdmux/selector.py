@@ -144,8 +144,6 @@ class Selector(BaseSelector):
         also while another thread is in `select`. One thread at a time may `select`.
     """
 
-    _may_debug = True
-
     def __init__(self, backend: str | None = None) -> None:
         self.native: NativeLoop = NativeLoop(backend)
         self._c_loop = c_loop_of(self.native)
@@ -158,8 +156,9 @@ class Selector(BaseSelector):
         self._batch: CBatch
         self._indices: memoryview
         self._reserve(1)
-        if self._may_debug and is_debug():
-            self.__class__ = debug_class(type(self))
+        # A subclass stays as it is: it may compare its type, or override __del__.
+        if type(self) is Selector and is_debug():
+            self.__class__ = debug_class(Selector)
             cast("DebugSelector", self).begin_debug()
 
     def __fdmux_loop__(self) -> object:

@@ -80,9 +80,9 @@ class DebugTable(InterestTable):
         return extended
 
     def _forget(self, interest: Interest) -> None:
+        super()._forget(interest)  # first: the program may turn warnings into errors
         if interest.is_closed():
             warn_closed(interest)
-        super()._forget(interest)
 
     def _move(self, key: WatchedKey, fresh: selectors.EpollSelector) -> None:
         super()._move(key, fresh)
@@ -114,6 +114,18 @@ def warn_closed(interest: Interest) -> None:
         warn_misuse(closed_text(interest), None)
 
 
+class DebugTimerHandle(TimerHandle):
+    """A timer, which refuses to be cancelled in another thread than the loop's."""
+
+    __slots__ = ()
+
+    def cancel(self) -> None:
+        """Check the thread, then cancel."""
+        if isinstance(self.queue, DebugTimers):
+            self.queue.check_thread("cancel a timer")
+        super().cancel()
+
+
 class DebugTimers(TimerQueue):
     """Timers, with the places where they were made."""
 
@@ -123,17 +135,16 @@ class DebugTimers(TimerQueue):
         self, deadline: float, call: Callable[[], object], source: object
     ) -> TimerHandle:
         """Arm, and remember where."""
-        if self.iteration is not None:
-            self.iteration.check_thread("add a timer")
+        self.check_thread("add a timer")
         handle = super().add(deadline, call, source)
         handle.place = place_of_caller()
+        handle.__class__ = DebugTimerHandle
         return handle
 
-    def note_cancelled(self) -> None:
-        """Count a cancelled entry."""
+    def check_thread(self, attempted: str) -> None:
+        """Refuse a call in another thread than the one that runs the loop."""
         if self.iteration is not None:
-            self.iteration.check_thread("cancel a timer")
-        super().note_cancelled()
+            self.iteration.check_thread(attempted)
 
 
 class PlacedCalls(collections.deque[Handle]):

@@ -27,7 +27,7 @@ from fdmux.loop.iteration import Iteration, wait_limit
 from fdmux.loop.observed import observers_of
 from fdmux.loop.running import close_in_turn, run_in_turn
 from fdmux.loop.timers import Handle, TimerHandle
-from fdmux.observing import INTERVAL, SLOW
+from fdmux.observing import INTERVAL, SLOW, checked_slow
 from fdmux.selector import Selector
 
 if TYPE_CHECKING:
@@ -330,9 +330,7 @@ class SelectorEventLoop:
 
     @slow_callback_duration.setter
     def slow_callback_duration(self, duration: Seconds) -> None:
-        seconds = checked_seconds(duration, "slow_callback_duration")
-        if seconds < 0:
-            raise ValueError(refusal("slow_callback_duration", seconds, ">= 0"))
+        seconds = checked_slow(duration, "slow_callback_duration")
         self._iteration.slow_callback_duration = seconds
         self._iteration.note_slow_callback_duration()
 

@@ -7,11 +7,12 @@ this file. What C calls is measured there.
 
 from __future__ import annotations
 
+from selectors import EVENT_READ, EVENT_WRITE
 from typing import TYPE_CHECKING, cast
 
 from fdmux._ffi import lib
 from fdmux._native import c_loop_of
-from fdmux.loop.iteration import Iteration, call_both
+from fdmux.loop.iteration import Iteration
 from fdmux.loop.timers import TimerHandle
 from fdmux.observing import Observers
 
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
     import collections
     from collections.abc import Sequence
 
+    from _typeshed import FileDescriptorLike
+
     from fdmux._delivery import Delivery, Probe
-    from fdmux.loop.interest import Interest, WatchedKey
+    from fdmux.loop.interest import Interest, ReadyCallback, WatchedKey
     from fdmux.loop.timers import Handle
 
 
@@ -65,49 +68,54 @@ class ObservedIteration(Iteration):
             delivery.observe(self.observers.probe)
         return delivery
 
-    def _deliver(  # noqa: C901 - the hot path stays one frame
-        self, ready: Sequence[tuple[WatchedKey, int]]
-    ) -> int:
+    def _deliver(self, ready: Sequence[tuple[WatchedKey, int]]) -> int:
         """Call the callbacks of one batch, as `Iteration` does."""
-        probe = self.observers.probe
-        lap = probe.lap
-        wakes = self._wakes_seen
-        count = len(ready)
-        events_left = iter(ready)
-        probe.begin()
-        while True:
-            interest: Interest | None = None
-            events = 0
-            callback: object = None
+        self.observers.probe.begin()
+        count = 0
+        for key, events in ready:
+            interest = key.data
+            fileno = interest.fileno
+            if fileno is not None and fileno() != interest.fd:
+                self.table.drop(interest)
+                continue
             try:
-                for key, events in events_left:
-                    interest = key.data
-                    fileno = interest.fileno
-                    if fileno is not None and fileno() != interest.fd:
-                        self.table.drop(interest)
-                        count -= 1
-                        continue
-                    if events == 1:
-                        callback = interest.on_read
-                        if callback is not None:
-                            callback(interest.reader)
-                        else:
-                            count -= 1
-                    else:
-                        callback = interest.on_read or interest.on_write
-                        count += call_both(interest, events) - 1
-                    if self._wakes_seen != wakes:  # no callback of the user's
-                        wakes = self._wakes_seen
-                        probe.skip()
-                    elif lap():
-                        self._tell(interest, callback)
-                return count  # noqa: TRY300 - the loop ends here, not the try
+                if events == EVENT_READ and interest.on_read is not None:  # as most are
+                    self._measure(interest, interest.on_read, interest.reader)
+                    count += 1
+                else:
+                    count += self._call(interest, events)
             except Exception as error:
-                if lap():
-                    self._tell(interest, callback)
                 if self._error_hook is None:
                     raise
-                self._error_hook(error, interest and interest.source_of(events))
+                count += 1
+                self._error_hook(error, interest.source_of(events))
+        return count
+
+    def _call(self, interest: Interest, events: int) -> int:
+        """Call the callbacks of a descriptor; return how many were called."""
+        count = 0
+        if events & EVENT_READ and interest.on_read is not None:
+            self._measure(interest, interest.on_read, interest.reader)
+            count = 1
+        # Read only now: `on_read` may have removed it.
+        if events & EVENT_WRITE and interest.on_write is not None:
+            self._measure(interest, interest.on_write, interest.writer)
+            count += 1
+        return count
+
+    def _measure(
+        self, interest: Interest, callback: ReadyCallback, fileobj: FileDescriptorLike
+    ) -> None:
+        """Make one call."""
+        probe = self.observers.probe
+        wakes = self._wakes_seen
+        try:
+            callback(fileobj)
+        finally:
+            if self._wakes_seen != wakes:  # no callback of the user's
+                probe.skip()
+            elif probe.lap():
+                self._tell(interest, callback)
 
     def _make_calls(self, calls: collections.deque[Handle]) -> int:
         """Make the calls that wait now, as `Iteration` does."""

@@ -180,6 +180,19 @@ def test_call_in_wrong_thread_raises_while_the_loop_runs(
     assert re.search(rf"made at {HERE}; use call_soon_threadsafe", text)
 
 
+def test_timer_goes_on_that_a_wrong_thread_has_tried_to_cancel(
+    loop: fdmux.SelectorEventLoop,
+) -> None:
+    called: list[object] = []
+    handle = loop.call_later(0.02, called.append, "timer")
+    loop.call_soon_threadsafe(lambda: called.append(in_thread(handle.cancel)))
+    while len(called) < 2:
+        loop.run_once()
+    refusal, timer = called
+    assert isinstance(refusal, RuntimeError)
+    assert timer == "timer"
+
+
 def test_other_thread_may_use_a_loop_that_does_not_run(
     loop: fdmux.SelectorEventLoop,
 ) -> None:
@@ -226,6 +239,17 @@ def test_closed_descriptor_is_told_when_it_is_unregistered(
     with pytest.warns(RuntimeWarning, match=text) as warned:
         loop.unregister(pair[0])
     assert len(warned) == 1
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_warning_that_is_an_error_leaves_nothing_registered(
+    loop: fdmux.SelectorEventLoop, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    loop.register_read(pair[0], read)
+    pair[0].close()
+    with pytest.raises(RuntimeWarning):
+        loop.unregister(pair[0])
+    loop.unregister(pair[0])  # there is nothing left to warn of
 
 
 def test_closed_descriptor_is_told_when_its_number_is_used_again(
@@ -385,8 +409,7 @@ def test_subclass_of_a_selector_stays_one() -> None:
         pass
 
     with Own() as selector:
-        assert isinstance(selector, Own)
-        assert type(selector).__name__ == "Own"
+        assert type(selector) is Own
 
 
 # ---- switching it on -----------------------------------------------------------------

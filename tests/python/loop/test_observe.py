@@ -230,6 +230,30 @@ def test_largest_batches_have_a_count_of_their_own(
     assert sizes(observation.report()) == {0: 1}
 
 
+def test_reading_a_report_does_not_move_what_lag_is_counted_from(
+    loop: fdmux.SelectorEventLoop,
+) -> None:
+    """The second call is as late as the first was long, whoever reads in between."""
+    lags: list[float] = []
+    took: list[float] = []
+
+    def read_and_be_slow() -> None:
+        before = loop.time()
+        while loop.time() - before < 0.01:
+            pass
+        took.append(loop.time() - before)
+        lags.append(observation.report().lag)
+
+    with loop.observe(Recorder()) as observation:
+        for _ in range(3):
+            loop.call_soon_threadsafe(read_and_be_slow)
+        loop.run_once(0)
+        report = observation.report()
+    assert report.calls == 3
+    assert report.lag >= 2 * took[0] + took[1]
+    assert report.busy >= sum(took)
+
+
 # ---- reports -------------------------------------------------------------------------
 
 
@@ -338,17 +362,75 @@ class Broken:
         raise self.error
 
 
+@pytest.mark.parametrize("error", [ZeroDivisionError, GeneratorExit])
 def test_error_of_an_observer_is_logged(
-    loop: fdmux.SelectorEventLoop, caplog: pytest.LogCaptureFixture
+    loop: fdmux.SelectorEventLoop,
+    error: type[BaseException],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     with (
         caplog.at_level(logging.ERROR, "fdmux.observing"),
-        loop.observe(Broken(ZeroDivisionError), slow=0, interval=1e-9),
+        loop.observe(Broken(error), slow=0, interval=1e-9),
     ):
         loop.call_soon_threadsafe(int)
         assert loop.run_once(0) == 1
     assert len(caplog.records) == 3  # on_slow, on_report, and the last report
     assert all("an observer raised" in record.message for record in caplog.records)
+
+
+class Nameless:
+    """A callback that refuses to tell its name."""
+
+    def __call__(self) -> None:
+        pass
+
+    def __getattribute__(self, name: str) -> object:
+        raise GeneratorExit(name)
+
+
+def test_callback_without_a_name_is_told_by_its_type(
+    loop: fdmux.SelectorEventLoop,
+) -> None:
+    recorder = Recorder()
+    with loop.observe(recorder, slow=0):
+        loop.call_soon_threadsafe(Nameless())
+        assert loop.run_once(0) == 1
+    assert recorder.slow == ["Nameless"]
+
+
+def test_observer_that_was_ended_by_another_is_told_no_more(
+    loop: fdmux.SelectorEventLoop,
+) -> None:
+    recorder = Recorder()
+    observations: list[fdmux.Observation] = []
+
+    class Ending(fdmux.Observer):
+        def on_slow(self, _what: str, _duration: float) -> None:
+            observations[0].end()
+
+    loop.observe(Ending(), slow=0)
+    observations.append(loop.observe(recorder, slow=0))
+    loop.call_soon_threadsafe(int)
+    loop.run_once(0)
+    assert recorder.slow == []
+    assert len(recorder.reports) == 1
+
+
+def test_each_direction_is_a_call_with_its_own_name(
+    loop: fdmux.SelectorEventLoop, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    def write_once(sock: socket.socket) -> None:
+        loop.unregister_write(sock)
+
+    recorder = Recorder()
+    loop.register_read(pair[0], read_all)
+    loop.register_write(pair[0], write_once)
+    pair[1].send(b"x")
+    with loop.observe(recorder, slow=0) as observation:
+        while observation.report().calls < 2:
+            loop.run_once()
+    names = [name.rpartition(".")[2] for name in recorder.slow]
+    assert names == ["read_all", "write_once"]
 
 
 def test_keyboard_interrupt_of_an_observer_leaves_the_loop(

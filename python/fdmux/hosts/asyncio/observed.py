@@ -33,9 +33,8 @@ class MeasuredEventLoop:
 
     def attach(self, probe: Probe | None) -> None:
         """Measure from now on, or no longer."""
-        if HAS_ITERATION:
-            cast("LoopBase", self._loop)._observe(probe)  # noqa: SLF001 - ours
-        streams = self._loop._delivery if HAS_ITERATION else None  # noqa: SLF001 - ours
+        cast("LoopBase", self._loop)._observe(probe)  # noqa: SLF001 - ours
+        streams = self._loop._delivery  # noqa: SLF001 - ours
         if streams is not None:
             streams.observe(probe)
 
@@ -60,10 +59,16 @@ class ObservedLoop(SelectorEventLoop):
         Raises:
             TypeError, ValueError: An argument is wrong.
             LoopClosed: After `close`.
+            NotImplementedError: The loop of this interpreter is asyncio's own.
         Threads: Loop thread only.
         """
         if self.is_closed():
             raise LoopClosed("observe the loop: it is closed")
+        if not HAS_ITERATION:
+            raise NotImplementedError(
+                "observe the loop: asyncio itself runs it in this interpreter, so C "
+                "cannot measure it"
+            )
         return self._make_observers().observe(observer, slow, interval)
 
     def call_exception_handler(self, context: dict[str, object]) -> None:

@@ -86,8 +86,6 @@ class StreamSelector(Selector):
         options: The options of their streams.
     """
 
-    _may_debug = False  # debug mode of this loop is asyncio's
-
     def __init__(self, backend: str | None = None) -> None:
         super().__init__(backend)
         self.streams: Delivery | None = None
