@@ -10,6 +10,7 @@ check runs, even if one before it failed; the exit code is 1 if any of them fail
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
 import os
 import shutil
 import subprocess
@@ -39,6 +40,7 @@ OTHER_FLAGS = {
     # PyModuleDef_Slot wants functions as void *; no PyInit_ function has a prototype.
     "examples": C_FLAGS,
 }
+FILES = "FILES"  # see run_split
 # Folders that tools have built, and released headers that must not change.
 FROZEN_OR_BUILT = {"build", *(path.name for path in ROOT.glob("tests/abi/[0-9]*"))}
 # Files that include one of these are skipped where it is not installed.
@@ -71,8 +73,30 @@ class Checks:
             print(f"FAILED  {name}: no {command[0]}; pip install '.[test,lint]'")
             self.failed.append(name)
             return False
-        done = subprocess.run(
-            [tool, *command[1:]],
+        return self._report(name, [self._start(tool, *command[1:])])
+
+    def run_split(self, name: str, sources: list[str], *command: str) -> None:
+        """Run a tool on ``sources``, in as many processes as there are processors.
+
+        In the command, the argument FILES stands for them.
+        """
+        tool = shutil.which(command[0], path=self._path)
+        if tool is None:
+            self.run(name, *command)  # says so
+            return
+        place = command.index(FILES)
+        before, after = command[1:place], command[place + 1 :]
+        count = os.cpu_count() or 1
+        parts = [part for part in (sources[i::count] for i in range(count)) if part]
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            done = pool.map(
+                lambda part: self._start(tool, *before, *part, *after), parts
+            )
+        self._report(name, list(done))
+
+    def _start(self, tool: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [tool, *arguments],
             cwd=ROOT,
             env={**os.environ, "PATH": self._path},
             stdin=subprocess.DEVNULL,
@@ -81,10 +105,19 @@ class Checks:
             encoding="utf-8",
             check=False,
         )
-        if done.returncode == 0:
+
+    def _report(
+        self, name: str, all_done: list[subprocess.CompletedProcess[str]]
+    ) -> bool:
+        failed = [done for done in all_done if done.returncode != 0]
+        if not failed:
             print(f"ok      {name}", flush=True)
             return True
-        print(f"FAILED  {name}: exit code {done.returncode}\n{done.stdout}", flush=True)
+        for done in failed:
+            print(
+                f"FAILED  {name}: exit code {done.returncode}\n{done.stdout}",
+                flush=True,
+            )
         self.failed.append(name)
         return False
 
@@ -155,7 +188,8 @@ def check_core(checks: Checks) -> None:
             if checks.run(f"configure, {name}", "cmake", "-S.", f"-B{build}", *options):
                 checks.run(f"build, {name}", "cmake", "--build", build, "-j2")
         sources = compiled_sources(Path(build) / "compile_commands.json")
-        checks.run("clang-tidy core", "clang-tidy", "--quiet", "-p", build, *sources)
+        tidy = ["clang-tidy", "--quiet", "-p", build, FILES]
+        checks.run_split("clang-tidy core", sources, *tidy)
 
 
 def compiled_sources(commands: Path) -> list[str]:
@@ -182,9 +216,8 @@ def check_others(checks: Checks, folder: str, flags: list[str]) -> None:
     sources = [name for name in files_in([folder], ".c") if has_headers(name, flags)]
     if sources:
         checks.run(f"compile {folder}", "gcc", "-fsyntax-only", *flags, *sources)
-        checks.run(
-            f"clang-tidy {folder}", "clang-tidy", "--quiet", *sources, "--", *flags
-        )
+        tidy = ["clang-tidy", "--quiet", FILES, "--", *flags]
+        checks.run_split(f"clang-tidy {folder}", sources, *tidy)
 
 
 def include_flags() -> list[str]:
