@@ -1,4 +1,5 @@
-/* sys_bsd.c: what FreeBSD, OpenBSD, NetBSD and macOS have in common, beside sys_posix.c.
+/* sys_bsd.c: what FreeBSD, OpenBSD, NetBSD and macOS have in common, beside
+ * sys_posix.c.
  */
 #include <errno.h>
 #include <netinet/tcp.h>

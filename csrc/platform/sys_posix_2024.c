@@ -1,8 +1,9 @@
 /* sys_posix_2024.c: what Linux and the BSDs have beside sys_posix.c, and macOS lacks.
  *
- * POSIX.1-2024 has these calls: they make descriptors that are closed on exec and do not
- * block, and wait to the nanosecond. Sources: pipe2(2), ppoll(2), socket(2), accept4(2)
- * of Linux, FreeBSD 11, OpenBSD 5.7 and NetBSD 10, which are the oldest for this file. */
+ * POSIX.1-2024 has these calls: they make descriptors that are closed on exec and do
+ * not block, and wait to the nanosecond. Sources: pipe2(2), ppoll(2), socket(2),
+ * accept4(2) of Linux, FreeBSD 11, OpenBSD 5.7 and NetBSD 10, which are the oldest for
+ * this file. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <string.h>

@@ -22,8 +22,7 @@ static struct tls_session *first_direct; /* sessions that call OpenSSL directly 
 static bool is_of_ssl(PyObject *error)
 {
     PyObject *module = PyImport_ImportModule("_ssl");
-    PyObject *type =
-        module == NULL ? NULL : PyObject_GetAttrString(module, "SSLError");
+    PyObject *type = module == NULL ? NULL : PyObject_GetAttrString(module, "SSLError");
     int is_one = type == NULL ? -1 : PyObject_IsInstance(error, type);
 
     Py_XDECREF(module);

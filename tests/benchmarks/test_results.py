@@ -134,7 +134,10 @@ def test_ratios_are_not_compared_with_values() -> None:
     """In one of the runs the baseline was left out: there is no ratio."""
     alone = Table("echo", "100 connections", "CPU us", "base", {"fdmux": [9.0] * 5})
     machine = run(STEADY).machine
-    for old, new in ((run(STEADY), Run(machine, [alone])), (Run(machine, [alone]),) * 2):
+    for old, new in (
+        (run(STEADY), Run(machine, [alone])),
+        (Run(machine, [alone]),) * 2,
+    ):
         (text,) = differences(old, new)
         assert "fdmux" not in text
 

@@ -9,6 +9,7 @@ runs each case for other systems instead (targets.py): ``...[epoll-musl]``.
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import functools
 import itertools
 import os
@@ -84,9 +85,13 @@ class Build:
         )
 
     def make(self) -> None:
-        if not (self.directory / "CMakeCache.txt").exists():
-            self.configure()
-        run_tool([tool("cmake"), "--build", str(self.directory), "--parallel", "2"])
+        """Build; other processes of this run wait, and then find it built."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with (self.directory / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (self.directory / "CMakeCache.txt").exists():
+                self.configure()
+            run_tool([tool("cmake"), "--build", str(self.directory), "--parallel", "2"])
 
 
 @functools.cache

@@ -54,6 +54,7 @@ def test_sdist_has_every_part_and_no_litter(source: Path) -> None:
     assert not [path for path in source.rglob("*") if path.suffix in built]
 
 
+@pytest.mark.builds
 def test_wheel_from_the_sdist_is_the_same_to_the_byte(
     source: Path, installation: Installation, tmp_path: Path
 ) -> None:
@@ -63,6 +64,7 @@ def test_wheel_from_the_sdist_is_the_same_to_the_byte(
     assert digest(wheel) == digest(installation.wheel)
 
 
+@pytest.mark.builds
 def test_sdist_from_the_sdist_is_the_same_to_the_byte(
     source: Path, sdist: Path, tmp_path: Path
 ) -> None:

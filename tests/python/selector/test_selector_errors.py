@@ -57,6 +57,9 @@ class Silent:
     def __init__(self, answer: object) -> None:
         self._answer = answer
 
+    def __repr__(self) -> str:
+        return f"Silent({self._answer!r})"
+
     def fileno(self) -> int:
         if isinstance(self._answer, Exception):
             raise self._answer
@@ -70,7 +73,7 @@ class Silent:
         "stdin",
         None,
         1.5,
-        object(),
+        1j,
         Silent(-1),
         Silent("x"),
         Silent(None),
