@@ -75,47 +75,20 @@ class ObservedIteration(Iteration):
         for key, events in ready:
             interest = key.data
             fileno = interest.fileno
-            if fileno is not None and fileno() != interest.fd:
-                self.table.drop(interest)
-                continue
             try:
-                if events == EVENT_READ and interest.on_read is not None:  # as most are
-                    self._measure(interest, interest.on_read, interest.reader)
+                if fileno is not None and fileno() != interest.fd:
+                    self.table.drop(interest)
+                elif events == EVENT_READ and interest.on_read is not None:
+                    measure(self, interest, interest.on_read, interest.reader)
                     count += 1
                 else:
-                    count += self._call(interest, events)
+                    count += call_each(self, interest, events)
             except Exception as error:
                 if self._error_hook is None:
                     raise
                 count += 1
                 self._error_hook(error, interest.source_of(events))
         return count
-
-    def _call(self, interest: Interest, events: int) -> int:
-        """Call the callbacks of a descriptor; return how many were called."""
-        count = 0
-        if events & EVENT_READ and interest.on_read is not None:
-            self._measure(interest, interest.on_read, interest.reader)
-            count = 1
-        # Read only now: `on_read` may have removed it.
-        if events & EVENT_WRITE and interest.on_write is not None:
-            self._measure(interest, interest.on_write, interest.writer)
-            count += 1
-        return count
-
-    def _measure(
-        self, interest: Interest, callback: ReadyCallback, fileobj: FileDescriptorLike
-    ) -> None:
-        """Make one call."""
-        probe = self.observers.probe
-        wakes = self._wakes_seen
-        try:
-            callback(fileobj)
-        finally:
-            if self._wakes_seen != wakes:  # no callback of the user's
-                probe.skip()
-            elif probe.lap():
-                self._tell(interest, callback)
 
     def _make_calls(self, calls: collections.deque[Handle]) -> int:
         """Make the calls that wait now, as `Iteration` does."""
@@ -146,6 +119,39 @@ class ObservedIteration(Iteration):
     def _tell(self, _holder: Interest | Handle | None, callback: object) -> None:
         """Tell of a callback of Python; ``_holder`` is what it was kept in."""
         self.observers.probe.tell(callback)
+
+
+# Functions, not methods: a callback may end the observation, and then the iteration is
+# of the other class for the rest of the batch.
+def call_each(iteration: ObservedIteration, interest: Interest, events: int) -> int:
+    """Call the callbacks of a descriptor; return how many were called."""
+    count = 0
+    if events & EVENT_READ and interest.on_read is not None:
+        measure(iteration, interest, interest.on_read, interest.reader)
+        count = 1
+    # Read only now: `on_read` may have removed it.
+    if events & EVENT_WRITE and interest.on_write is not None:
+        measure(iteration, interest, interest.on_write, interest.writer)
+        count += 1
+    return count
+
+
+def measure(
+    iteration: ObservedIteration,
+    interest: Interest,
+    callback: ReadyCallback,
+    fileobj: FileDescriptorLike,
+) -> None:
+    """Make one call."""
+    wakes = iteration._wakes_seen  # noqa: SLF001 - a method but for the class
+    try:
+        callback(fileobj)
+    finally:
+        probe = iteration.observers.probe
+        if iteration._wakes_seen != wakes:  # noqa: SLF001 - no callback of the user's
+            probe.skip()
+        elif probe.lap():
+            iteration._tell(interest, callback)  # noqa: SLF001 - as above
 
 
 def observers_of(iteration: Iteration) -> Observers:

@@ -294,6 +294,23 @@ def test_closed_descriptor_is_told_when_it_is_reported(
             loop.run_once(0)
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_warning_that_is_an_error_goes_to_the_error_hook(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    told: list[type[Exception]] = []
+
+    def note(error: Exception, _source: object) -> None:
+        told.append(type(error))
+
+    with fdmux.SelectorEventLoop(error_hook=note) as loop, pair[0].dup():
+        loop.register_read(pair[0], read)
+        pair[0].close()
+        pair[1].send(b"x")
+        loop.run_once(0)
+    assert told == [RuntimeWarning]
+
+
 def test_closed_descriptor_is_told_when_the_loop_closes(
     pair: tuple[socket.socket, socket.socket],
 ) -> None:

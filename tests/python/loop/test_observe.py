@@ -5,6 +5,7 @@ Tests call everything slow (``slow=0``), so that none has to wait.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 import logging
@@ -234,7 +235,6 @@ def test_reading_a_report_does_not_move_what_lag_is_counted_from(
     loop: fdmux.SelectorEventLoop,
 ) -> None:
     """The second call is as late as the first was long, whoever reads in between."""
-    lags: list[float] = []
     took: list[float] = []
 
     def read_and_be_slow() -> None:
@@ -242,7 +242,7 @@ def test_reading_a_report_does_not_move_what_lag_is_counted_from(
         while loop.time() - before < 0.01:
             pass
         took.append(loop.time() - before)
-        lags.append(observation.report().lag)
+        observation.report()
 
     with loop.observe(Recorder()) as observation:
         for _ in range(3):
@@ -324,6 +324,38 @@ def test_observation_may_begin_and_end_in_a_callback(
     loop.run_once(0)
     assert "int" in recorder.slow
     assert observations[0].report().calls >= 1
+
+
+@pytest.mark.parametrize("who", ["callback", "observer"])
+def test_observation_may_end_while_descriptors_are_served(
+    selector_factory: SelectorFactory, who: str
+) -> None:
+    """The rest of the batch is called, as without an observer."""
+    called: list[socket.socket] = []
+    pairs = [socket.socketpair() for _ in range(3)]
+
+    class Ending(fdmux.Observer):
+        def on_slow(self, _what: str, _duration: float) -> None:
+            if who == "observer":
+                observation.end()
+
+    def read(sock: socket.socket) -> None:
+        called.append(sock)
+        sock.recv(1)
+        if who == "callback":
+            observation.end()
+
+    with contextlib.ExitStack() as stack:
+        loop = stack.enter_context(fdmux.SelectorEventLoop(selector_factory()))
+        observation = loop.observe(Ending(), slow=0)
+        for ours, theirs in pairs:
+            stack.enter_context(ours)
+            stack.enter_context(theirs)
+            theirs.send(b"x")
+            loop.register_read(ours, read)
+            loop.register_write(ours, loop.unregister_write)
+        while len(called) < 3:
+            loop.run_once(0)
 
 
 def test_report_is_read_from_another_thread(loop: fdmux.SelectorEventLoop) -> None:

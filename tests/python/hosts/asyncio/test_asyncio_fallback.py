@@ -74,6 +74,12 @@ run(main(), debug=True)
 loop = EventLoop()
 loop.call_soon(loop.stop)
 loop.run_forever()
+try:
+    loop.observe(type("Observer", (), {"on_slow": print})())
+except NotImplementedError as error:
+    assert str(error).startswith("observe the loop: asyncio itself runs it")
+else:
+    raise AssertionError
 assert loop._run_once.__func__.__qualname__ == "BaseEventLoop._run_once"
 loop.stop()
 loop.close()
