@@ -88,6 +88,10 @@ class Checks:
         before, after = command[1:place], command[place + 1 :]
         count = os.cpu_count() or 1
         parts = [part for part in (sources[i::count] for i in range(count)) if part]
+        if not parts:
+            print(f"FAILED  {name}: no files")
+            self.failed.append(name)
+            return
         with concurrent.futures.ThreadPoolExecutor() as pool:
             done = pool.map(
                 lambda part: self._start(tool, *before, *part, *after), parts
