@@ -20,7 +20,7 @@ bool fdmux__is_peer_error(int error)
     case EHOSTUNREACH:
     case EMSGSIZE: /* longer than the path allows, ip(7) IP_MTU_DISCOVER */
     case ENETDOWN:
-    case ENETRESET: /* FreeBSD, Windows: the hop limit was reached on the way */
+    case ENETRESET: /* recvfrom of Windows: the time to live has expired */
     case ENETUNREACH:
 #if defined(ENONET)
     case ENONET:

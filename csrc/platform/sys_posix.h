@@ -134,11 +134,13 @@ static inline bool fdmux__message_has_aside(const struct fdmux__message *message
     return message->header.msg_control != NULL && message->header.msg_controllen > 0;
 }
 
-/* ---- what a file of one Unix provides -------------------------------------------- */
+/* ---- what not every Unix has ------------------------------------------------------
+ */
 
-/* Beside these: fdmux__sys_pipe, fdmux__sys_socket, fdmux__sys_accept, fdmux__sys_poll,
- * fdmux__sys_poll_is_exact and fdmux__sys_is_tcp of sys.h, and fdmux__sys_receive_many,
- * fdmux__sys_send_many and fdmux__sys_socket_drops of message.h. */
+/* sys_posix_2024.c, or a file of the system: fdmux__sys_pipe, fdmux__sys_socket,
+ * fdmux__sys_accept, fdmux__sys_poll and fdmux__sys_poll_is_exact.
+ * message_many.c or message_single.c: fdmux__sys_receive_many and fdmux__sys_send_many.
+ * sys_linux.c, sys_bsd.c: fdmux__sys_is_tcp, fdmux__sys_socket_drops and this: */
 
 /* One descriptor that serves as both ends of a bell, or -ENOSYS: then it is a pipe. */
 int fdmux__posix_bell(void);

@@ -14,7 +14,8 @@
 
 /* ---- sending ------------------------------------------------------------------- */
 
-/* A failed send ends the stream; its CLOSED event, which has the error, comes later. */
+/* Less than 0: the rest could not be queued, or the stream is over; CLOSED follows. An
+ * error of the kernel comes only with CLOSED. */
 static void check_flow(struct stream_object *stream, int result)
 {
     if (stream->is_transport)

@@ -92,6 +92,29 @@ TEST(local_address_and_ecn_are_told_on_request)
     end_with(loop, listener, 1);
 }
 
+/* What was sent to a group came to the address of the group, which is no sender. */
+TEST(a_group_is_not_taken_for_the_sender)
+{
+    struct fdmux_loop *loop = check_open_loop();
+    struct listener *listener = open_listener(loop);
+    struct sockaddr_in group = {.sin_family = AF_INET,
+                                .sin_addr.s_addr = htonl(INADDR_ALLHOSTS_GROUP)};
+    struct sockaddr_in where;
+    struct fdmux_datagram datagram;
+    uint16_t own, port;
+    uint64_t endpoint = bind_loopback(listener, 0, &own);
+    int fd = open_receiver(&port);
+
+    where = loopback(port);
+    datagram = datagram_to(&where, "to you", 6);
+    datagram.local = &group;
+    datagram.local_size = sizeof group;
+    CHECK_EQ(fdmux_datagram_send(loop, endpoint, &datagram), 0);
+    expect_text(fd, "to you");
+    CHECK_EQ(close(fd), 0);
+    end_with(loop, listener, 1);
+}
+
 static void check_inet6(const char *host, const char *expected_host)
 {
     struct fdmux_loop *loop = check_open_loop();

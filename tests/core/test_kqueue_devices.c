@@ -263,4 +263,33 @@ KQUEUE_TEST(urgent_data_is_watched_beside_a_kqueue_without_the_filter)
     close(fds[0]);
     close(fds[1]);
 }
+
+KQUEUE_TEST(socket_stays_in_the_kqueue_if_poll_cannot_take_it)
+{
+    for (int64_t nth = 1; nth <= 4; nth++) {
+        struct fdmux_loop *loop = check_open_loop();
+        struct calls calls = {0};
+        uint64_t io;
+        int fds[2], r;
+
+#if defined(EVFILT_EXCEPT)
+        kqueue_model_refuse(EVFILT_EXCEPT, EINVAL);
+#endif
+        open_tcp_sockets(fds);
+        io = watch(loop, fds[1], FDMUX_READ, &calls);
+        fdmux_testing_fail(FDMUX_CALL_MEMORY, nth, ENOMEM, 0);
+        r = fdmux_io_update(loop, io, FDMUX_READ | FDMUX_PRIORITY);
+        CHECK(r == -ENOMEM || (r == 0 && fdmux_testing_calls() < nth));
+        fdmux_testing_fail(0, 0, 0, 0);
+        VERIFY(loop);
+        CHECK_EQ(send(fds[0], "a", 1, 0), 1);
+        wait_until_readable(fds[1]);
+        CHECK_EQ(poll_once(loop), 0);
+        CHECK_EQ(calls.events, FDMUX_READ);
+        kqueue_model_refuse(0, 0);
+        fdmux_loop_destroy(loop);
+        close(fds[0]);
+        close(fds[1]);
+    }
+}
 #endif
