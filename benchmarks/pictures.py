@@ -112,22 +112,26 @@ def _panels(figure: Figure, heights: list[float]) -> Iterator[Axes]:
 def _draw_table(axes: Axes, table: Table, theme: Theme) -> None:
     names = _names(table)
     spreads = [_ratio(table, name) for name in names]
+    limits = {
+        limit.name: limit.at_most
+        for limit in table.limits
+        if limit.of == table.baseline and limit.name in names
+    }
     for place, (name, spread) in enumerate(zip(names, spreads, strict=True)):
         colour = theme.own if name.startswith("fdmux") else theme.peer
         axes.plot([spread.lower, spread.upper], [place, place], color=colour, lw=3)
         axes.plot([spread.median], [place], "o", color=colour, ms=6)
+        limit = limits.get(name, 0.0)
         axes.annotate(
             f"{spread.median:.2f}",
-            (max(spread.upper, spread.median), place),
+            (max(spread.upper, spread.median, limit), place),
             xytext=(7, 0),
             textcoords="offset points",
             va="center",
             color=colour,
         )
-    for limit in table.limits:
-        if limit.of == table.baseline and limit.name in names:
-            place = names.index(limit.name)
-            axes.plot([limit.at_most], [place], "|", color=theme.ink, ms=10)
+    for name, limit in limits.items():
+        axes.plot([limit], [names.index(name)], "|", color=theme.ink, ms=10)
     axes.axvline(1.0, color=theme.ink, lw=0.8, ls=":")
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)

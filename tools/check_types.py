@@ -26,13 +26,15 @@ from pathlib import Path
 from typing import TypedDict
 
 import fdmux
+import fdmux.aio
 import fdmux.framing
 import fdmux.hosts.asyncio
+import fdmux.testing
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "tests" / "packaging" / "typed_sample.py"
 ALLOWED = ROOT / "tools" / "stubtest_allowed.txt"
-PUBLIC = (fdmux, fdmux.framing, fdmux.hosts.asyncio)
+PUBLIC = (fdmux, fdmux.aio, fdmux.framing, fdmux.hosts.asyncio, fdmux.testing)
 
 
 class Message(TypedDict):

@@ -94,7 +94,8 @@ def _measure_echo(
     clients: int,
     size: int,
 ) -> Table:
-    situation = f"{clients} clients, datagrams of {size} bytes"
+    number = "1 client" if clients == 1 else f"{clients} clients"
+    situation = f"{number}, datagrams of {size} bytes"
     progress(f"  {situation}")
     messages = MESSAGES_QUICK if options.is_quick else MESSAGES
     if clients == 1:

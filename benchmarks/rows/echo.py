@@ -197,7 +197,10 @@ def _count_instructions(
 
 
 def situation(load: Load) -> str:
-    return f"{load.connections} connections, messages of {load.message_size} bytes"
+    connections = (
+        "1 connection" if load.connections == 1 else f"{load.connections} connections"
+    )
+    return f"{connections}, messages of {load.message_size} bytes"
 
 
 def _messages(connections: int, size: int) -> int:

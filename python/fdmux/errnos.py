@@ -13,7 +13,7 @@ import sys
 
 __all__ = ["IN_PROGRESS", "errno_from_c", "text_of"]
 
-# What connect(2) of a socket says that does not block.
+# What connect(2) returns while a non-blocking socket is connecting.
 IN_PROGRESS = errno.EWOULDBLOCK if sys.platform == "win32" else errno.EINPROGRESS
 
 # The numbers of Microsoft's errno.h, from 100 on, by the names that Python has.

@@ -9,6 +9,7 @@ Each block of C has a name.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shutil
 import signal
@@ -20,12 +21,15 @@ import sysconfig
 import threading
 import time
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import pytest
 from tests.tree import ROOT
 
 import fdmux
+
+if TYPE_CHECKING:
+    from tests.certificates import Certificates
 
 DOCS = ROOT / "docs"
 DOCUMENTS = [
@@ -162,6 +166,21 @@ def test_server_of_the_documents_serves_several_clients_and_ends_by_ctrl_c(
 
 
 @pytest.mark.slow
+def test_tls_server_of_the_readme_serves(
+    tmp_path: Path, certificates: Certificates
+) -> None:
+    shutil.copytree(certificates.server.parent, tmp_path, dirs_exist_ok=True)
+    context = certificates.client_context()
+    with (
+        Server(named("server-tls"), tmp_path) as server,
+        server.connect() as sock,
+        context.wrap_socket(sock, server_hostname="localhost") as encrypted,
+    ):
+        assert is_answered(encrypted)
+        assert is_answered(encrypted, b"again")
+
+
+@pytest.mark.slow
 @SERVERS
 def test_client_that_resets_harms_no_other(name: str, tmp_path: Path) -> None:
     with Server(named(name), tmp_path) as server:
@@ -231,8 +250,20 @@ def compile_extension(name: str, text: str, folder: Path) -> None:
 
 @pytest.mark.slow
 def test_native_extension_of_the_readme_counts_bytes(tmp_path: Path) -> None:
-    source = ROOT / "examples" / "minimal-extension" / "counter.c"
-    compile_extension("counter", source.read_text(encoding="utf-8"), tmp_path)
+    """Compiled by the line that stands there."""
+    shutil.copy(ROOT / "examples" / "minimal-extension" / "counter.c", tmp_path)
+    # fdmux is in one of these folders, python3-config in the other.
+    folders = [sysconfig.get_path("scripts"), sysconfig.get_config_var("BINDIR")]
+    path = os.pathsep.join([*folders, os.environ["PATH"]])
+    compiled = subprocess.run(
+        ["sh", "-e", "-c", named("counter.sh")],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert compiled.returncode == 0, compiled.stderr
     done = run_python(named("counter.py"), tmp_path)
     assert done.returncode == 0, done.stderr
 
@@ -358,6 +389,24 @@ def test_readme_answers_four_questions_from_its_first_lines() -> None:
     assert re.findall(r"\]\(#([\w-]+)\)", beginning) == QUESTIONS
     assert set(QUESTIONS) <= anchors(ROOT / "README.md")
     assert len(text.splitlines()) < 320
+
+
+def rows_of(text: str) -> set[tuple[str, ...]]:
+    """Return the figures of each row of the tables in ``text``."""
+    rows = re.findall(r"^\| [^|]+ \|(.*)\|$", text, re.MULTILINE)
+    return {tuple(cell.strip() for cell in row.split("|")) for row in rows}
+
+
+def test_figures_of_the_readme_are_on_the_page_of_figures() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    _, _, rest = readme.partition("### Compared with C")
+    shown = rows_of(rest.partition("<!-- measured:end -->")[0])
+    assert len(shown) > 4
+    assert shown <= rows_of((DOCS / "performance.md").read_text(encoding="utf-8"))
+    _, _, rest = readme.partition("### Compared with uvloop")
+    programs = rows_of(rest.partition("### Compared with C")[0])
+    page = rows_of((DOCS / "performance.md").read_text(encoding="utf-8"))
+    assert len(programs & page) >= 5  # of programs; the other rows are ratios of two
 
 
 def mapped_files() -> list[str]:

@@ -39,7 +39,9 @@ TLS = {
 
 EXAMPLE = """\
 example:
-  $ fdmux info --json | python -c 'import json, sys; print(json.load(sys.stdin))'"""
+  $ fdmux info --json | python -c 'import json, sys; print(json.load(sys.stdin))'
+
+exit status: 0"""
 
 
 @dataclasses.dataclass(frozen=True)

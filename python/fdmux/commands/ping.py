@@ -29,7 +29,9 @@ SIZE_MAX = 64 * 1024
 EXAMPLE = """\
 example:
   $ fdmux ping 127.0.0.1 9200 --count 3 --size 1024
-  $ fdmux ping 127.0.0.1 9200 --json"""
+  $ fdmux ping 127.0.0.1 9200 --json
+
+exit status: 0 if every echo came, 1 if it cannot connect or one does not come"""
 
 
 def add_parser(commands: Subparsers) -> None:

@@ -67,6 +67,7 @@ def test_help_of_a_command_has_an_example(
     text = capsys.readouterr().out
     assert text.startswith(f"usage: fdmux {command} ")
     assert f"example:\n  $ fdmux {command}" in text
+    assert "exit status: " in text
 
 
 def test_help_names_every_command_and_the_exit_codes() -> None:

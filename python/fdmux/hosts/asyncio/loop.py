@@ -434,7 +434,7 @@ class EventLoop(AcceptingLoop):
         return upgraded
 
 
-# As SOCKET_METHODS of accepting.py.
+# As SOCKET_METHODS.
 DATAGRAM_METHODS = ("recvfrom", "send", "sendto")
 
 
