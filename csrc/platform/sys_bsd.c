@@ -1,11 +1,10 @@
-/* sys_bsd.c: what FreeBSD, OpenBSD, NetBSD and macOS have in common, beside
- * sys_posix.c.
- */
+/* sys_bsd.c: what FreeBSD, OpenBSD, NetBSD and macOS share, beside sys_posix.c. */
+#include "sys.h" /* first: <netinet/tcp.h> of OpenBSD takes its types from others */
+
 #include <errno.h>
 #include <netinet/tcp.h>
 
 #include "message.h"
-#include "sys.h"
 
 /* The backend kqueue wakes loops itself; the bell of a queue is a pipe. */
 int fdmux__posix_bell(void)

@@ -1,7 +1,7 @@
 /* sys_posix_2024.c: what Linux and the BSDs have beside sys_posix.c, and macOS lacks.
  *
  * POSIX.1-2024 has these calls: they make descriptors that are closed on exec and do
- * not block, and wait to the nanosecond. Sources: pipe2(2), ppoll(2), socket(2),
+ * not block, and wait to the nanosecond. Sources: pipe2(2), ppoll(2), socket(2) and
  * accept4(2) of Linux, FreeBSD 11, OpenBSD 5.7 and NetBSD 10, which are the oldest for
  * this file. */
 #define _GNU_SOURCE
@@ -29,7 +29,7 @@ int fdmux__sys_poll(fdmux__pollfd *fds, size_t count, int64_t timeout_ns)
     if (fault != 0)
         return fault;
     return fdmux__posix_result(
-        ppoll(fds, count, timeout_ns < 0 ? NULL : &timeout, NULL));
+        ppoll(fds, (nfds_t)count, timeout_ns < 0 ? NULL : &timeout, NULL));
 }
 
 bool fdmux__sys_poll_is_exact(void)

@@ -25,6 +25,7 @@
 
 #include "choose.h"
 #include "fdmux_datagram.h"
+#include "macos.h"
 #include "testing.h"
 
 #define MUST(condition)                                                                \
