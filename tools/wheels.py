@@ -66,8 +66,6 @@ def build(target: Target, folder: Path, to: Path) -> Path:
     }
     # A system's own strip knows no other's files; the linker leaves symbols out itself.
     settings |= {"CMAKE_C_FLAGS": "-g0", "CMAKE_MODULE_LINKER_FLAGS": "-s"}
-    if target.name.endswith("-musl"):  # its CMSG_NXTHDR mixes signs
-        settings["CMAKE_C_FLAGS"] += " -Wno-sign-compare -Wno-sign-conversion"
     settings["FDMUX_WERROR"] = "ON"
     defines = [f"-Ccmake.define.{name}={value}" for name, value in settings.items()]
     made = folder / "wheel"

@@ -54,6 +54,17 @@ int fdmux__sys_send_one(fdmux_fd fd, const struct fdmux__message *message)
 
 /* ---- reading --------------------------------------------------------------------- */
 
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wsign-compare" /* musl: the macro mixes signs */
+#pragma GCC diagnostic ignored "-Wsign-conversion"
+
+static struct cmsghdr *next_item(struct msghdr *header, struct cmsghdr *item)
+{
+    return CMSG_NXTHDR(header, item);
+}
+
+#pragma GCC diagnostic pop
+
 /* A number of one, two or four bytes: which one depends on the option and the kernel.
  */
 static uint32_t number_in(struct cmsghdr *item)
@@ -160,7 +171,7 @@ static void read_item(struct cmsghdr *item, struct fdmux__aside *aside)
 void fdmux__sys_read_aside(struct fdmux__message *message, struct fdmux__aside *aside)
 {
     for (struct cmsghdr *item = CMSG_FIRSTHDR(&message->header); item != NULL;
-         item = CMSG_NXTHDR(&message->header, item))
+         item = next_item(&message->header, item))
         read_item(item, aside);
 }
 
@@ -310,7 +321,7 @@ int fdmux__sys_want_joined(fdmux_fd fd)
 static int error_in(struct msghdr *header)
 {
     for (struct cmsghdr *item = CMSG_FIRSTHDR(header); item != NULL;
-         item = CMSG_NXTHDR(header, item)) {
+         item = next_item(header, item)) {
         struct sock_extended_err report;
 
         if ((item->cmsg_level != IPPROTO_IP || item->cmsg_type != IP_RECVERR) &&
