@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 import socket
 import struct
 from typing import TYPE_CHECKING
@@ -25,6 +26,20 @@ def reset(sock: socket.socket) -> None:
     """Close with RST instead of FIN (a Unix socket: at once)."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     sock.close()
+
+
+def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
+    """Choose a port for a program that cannot be told to let the kernel choose.
+
+    Below those that the kernel gives to whoever asks for any (ip(7),
+    ip_local_port_range), and not by `random`, which is seeded alike in each process
+    of a test run: so nobody else is likely to take it meanwhile.
+    """
+    while True:
+        port = 20000 + secrets.randbelow(12000)
+        with contextlib.suppress(OSError), socket.socket(type=kind) as sock:
+            sock.bind(("127.0.0.1", port))
+            return port
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.peers import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -69,13 +70,6 @@ def make_certificate(folder: Path) -> Certificate:
     command += ["-keyout", str(made.key), "-out", str(made.path)]
     subprocess.run(command, check=True, capture_output=True)
     return made
-
-
-def free_port() -> int:
-    """Choose a port for a program that cannot be told to let the kernel choose."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def answers(port: int, hello: tuple[bytes, bytes]) -> bool:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.peers import free_port
 from tests.python.hosts.asyncio import program_servers
 
 from fdmux.hosts.asyncio import EventLoop
@@ -89,13 +90,6 @@ def examples() -> Path:
     return Path(folder)
 
 
-def free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
-
-
 class Examples:
     """The server on one loop, and clients on another, in a folder for this pair."""
 
@@ -103,7 +97,7 @@ class Examples:
         self.examples = examples
         self.certificate = certificate
         self.folder = folder
-        self.port = free_port()
+        self.port = free_port(socket.SOCK_DGRAM)
 
     def command(self, loop: str, name: str, *arguments: str) -> list[str]:
         example = str(self.examples / name)

@@ -8,6 +8,7 @@ from asyncio import subprocess
 from typing import TYPE_CHECKING, cast
 
 import pytest
+from tests.peers import free_port
 from tests.python.hosts.asyncio.asyncio_ends import Loop, run
 from tests.python.hosts.asyncio.asyncio_tls_ends import (
     KINDS,
@@ -15,7 +16,7 @@ from tests.python.hosts.asyncio.asyncio_tls_ends import (
     make_contexts,
     make_tls_loop,
 )
-from tests.python.hosts.asyncio.program_servers import free_port, program
+from tests.python.hosts.asyncio.program_servers import program
 
 if TYPE_CHECKING:
     from tests.certificates import Certificates
