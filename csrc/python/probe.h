@@ -2,8 +2,8 @@
  *
  * The streams, endpoints and handles of an observed loop are called through functions
  * of probe.c, which measure and then do as usual. A loop that is not observed has no
- * probe, and its streams and endpoints have the usual functions: so a callback costs not
- * one instruction more. */
+ * probe, and its streams and endpoints have the usual functions: so a callback costs
+ * not one instruction more. */
 #ifndef FDMUX_PROBE_H
 #define FDMUX_PROBE_H
 
