@@ -16,7 +16,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
-from tests.core.conftest import CASE, backends_of, run_tool, tool
+from tests.core.building import run_tool, tool
+from tests.core.conftest import CASE, backends_of
 from tests.tree import ROOT
 from tools.coverage_reached import Reached
 

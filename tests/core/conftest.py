@@ -2,37 +2,37 @@
 
 ``tests/core/test_timer.c::order_is_deadline_then_arming[epoll]``: names come from the
 source by a regular expression, so collecting builds nothing. The programs are built
-once a session, incrementally, into ``build/ctests-<configuration>``. ``--c-target``
-runs each case for other systems instead (targets.py): ``...[epoll-musl]``.
+while others run, incrementally, into ``build/ctests-<configuration>`` (building.py).
+``--c-target`` runs each case for other systems instead (targets.py): ``[epoll-musl]``.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import fcntl
 import functools
 import itertools
 import os
 import re
 import shutil
 import subprocess
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 import pytest
+from tests.core.building import Build, Builder, CaseError, programs
 from tests.core.emulated import REASONS, lacking, needed
 from tests.core.targets import TARGETS
 from tests.tree import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from _pytest._code.code import TerminalRepr, TracebackStyle
 
 CASE = re.compile(
     r"^(|SET_|EDGE_|BELL_|EPOLL_|KQUEUE_|POLL_|SLOW_|UNIT_)TEST\((\w+)\)", re.MULTILINE
 )
+BUILDER = pytest.StashKey[Builder]()
+PROBE = "kqueue_probe"
 BACKENDS = ROOT / "csrc" / "backends" / "list.def"
 MODELS = {"model", "oldest"}  # values of --c-kqueue beside a prefix
 CASE_TIMEOUT = 90.0  # above the alarm of the program itself (check.c)
@@ -44,54 +44,6 @@ SANITIZER_ENVIRONMENT = {
     "UBSAN_OPTIONS": "print_stacktrace=1",
     "TSAN_OPTIONS": "second_deadlock_stack=1",
 }
-
-
-class CaseError(Exception):
-    """A C case failed; the text is what it and its tools printed."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Build:
-    """One configuration of the C tests, built on first use."""
-
-    sanitize: str
-    werror: bool
-    target: str = ""
-    kqueue: str = ""
-
-    @property
-    def directory(self) -> Path:
-        werror = "werror" if self.werror else ""
-        words = [self.target, *self.sanitize.split(","), werror]
-        if self.kqueue:
-            words.append(f"kqueue-{Path(self.kqueue).name}")
-        return ROOT / "build" / "-".join(["ctests", *filter(None, words)])
-
-    def configure(self) -> None:
-        cmake = tool("cmake")
-        generator = ["-G", "Ninja"] if shutil.which("ninja") else []
-        options = {
-            "FDMUX_BUILD_TESTS": "ON",
-            "FDMUX_TESTING": "ON",
-            "FDMUX_SANITIZE": self.sanitize,
-            "FDMUX_WERROR": "ON" if self.werror else "OFF",
-            "FDMUX_KQUEUE": self.kqueue,
-        }
-        if self.target:
-            options |= TARGETS[self.target].cmake_options()
-        run_tool(
-            [cmake, "-S", str(ROOT), "-B", str(self.directory), *generator]
-            + [f"-D{name}={value}" for name, value in options.items()]
-        )
-
-    def make(self) -> None:
-        """Build; other processes of this run wait, and then find it built."""
-        self.directory.mkdir(parents=True, exist_ok=True)
-        with (self.directory / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not (self.directory / "CMakeCache.txt").exists():
-                self.configure()
-            run_tool([tool("cmake"), "--build", str(self.directory), "--parallel", "2"])
 
 
 @functools.cache
@@ -126,41 +78,8 @@ def backends_of(kind: str, kqueue: str = "") -> list[str]:
 
 
 @functools.cache
-def build_once(build: Build) -> str:
-    """Build the test programs; return what failed, or an empty text."""
-    try:
-        build.make()
-    except CaseError as error:
-        return str(error)
-    return ""
-
-
-def programs(build: Build) -> Path:
-    """Return the folder of the test programs, after building them."""
-    problem = build_once(build)
-    if problem:
-        raise CaseError(problem)
-    return build.directory / "tests" / "core"
-
-
-@functools.cache
 def lacking_once(programs: Path) -> set[str]:
     return lacking(programs)
-
-
-def tool(name: str) -> str:
-    """Find a program on the PATH, or beside this Python, where pip puts it."""
-    beside = str(Path(sys.executable).parent)
-    found = shutil.which(name) or shutil.which(name, path=beside)
-    if found is None:
-        raise CaseError(f"the C tests need {name}: pip install {name}")
-    return found
-
-
-def run_tool(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise CaseError(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
 
 
 class Found(TypedDict):
@@ -199,13 +118,28 @@ class CItem(pytest.Item):
         super().__init__(name, parent)
         self.found = found
 
-    def runtest(self) -> None:
+    @property
+    def build(self) -> Build:
+        option = self.config.getoption
+        return Build(
+            option("--c-sanitize"),
+            option("--c-werror"),
+            self.found["target"],
+            option("--c-kqueue"),
+        )
+
+    @property
+    def cannot_run(self) -> str:
+        """Return why the case cannot run on its target here, or an empty text."""
         target = TARGETS.get(self.found["target"])
-        problem = target.why_not(self.found["case"]) if target else ""
-        if problem:
-            pytest.skip(f"{self.found['target']}: {problem}")
-        program = self.program()
+        return target.why_not(self.found["case"]) if target else ""
+
+    def runtest(self) -> None:
+        if self.cannot_run:
+            pytest.skip(f"{self.found['target']}: {self.cannot_run}")
+        target = TARGETS.get(self.found["target"])
         emulator = target.emulator if target else ()
+        program = self.program()
         tries = TRIES_EMULATED if emulator else 1
         while True:
             tries -= 1
@@ -218,19 +152,22 @@ class CItem(pytest.Item):
                 return
 
     def program(self) -> Path:
-        """Build the program of this file; skip what cannot be in it."""
-        option = self.config.getoption
-        kqueue: str = option("--c-kqueue")
-        target = self.found["target"]
-        build = Build(option("--c-sanitize"), option("--c-werror"), target, kqueue)
-        program = programs(build) / self.path.stem
+        """Wait for the program of this file; skip what cannot be in it."""
+        program = self.built(self.path.stem)
         if self.path.stem.startswith("test_tls") and not program.exists():
             pytest.skip("no headers of OpenSSL for it (Debian, native: libssl-dev)")
+        kqueue = self.build.kqueue
         if kqueue and kqueue not in MODELS:
             need = needed(self.path.stem, self.found["case"])
-            if need is not None and need in lacking_once(program.parent):
+            if need is not None and need in lacking_once(self.built(PROBE).parent):
                 pytest.skip(f"the emulation lacks {REASONS[need]}")
         return program
+
+    def built(self, program: str) -> Path:
+        builder = self.config.stash.get(BUILDER, None)
+        if builder is None:
+            return programs(self.build) / program
+        return builder.wait(self.build, program)
 
     def run_case(self, command: list[str]) -> None:
         """Run the program; raise with what it printed if it fails."""
@@ -270,3 +207,35 @@ def pytest_collect_file(parent: pytest.Collector, file_path: Path) -> CFile | No
         return None
     collected: CFile = CFile.from_parent(parent, path=file_path)
     return collected
+
+
+@pytest.hookimpl(trylast=True)  # after the order was made random
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """Put the C cases last, one target after the other; what Builder needs."""
+    targets: list[str] = config.getoption("--c-target") or [""]
+    items.sort(
+        key=lambda item: (
+            targets.index(item.found["target"]) if isinstance(item, CItem) else -1
+        )
+    )
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Note which programs will be needed, in which order."""
+    # A worker of pytest-xdist is handed the items in an order of its own.
+    if session.config.option.collectonly or hasattr(session.config, "workerinput"):
+        return
+    wanted: dict[tuple[Build, str], None] = {}
+    for item in session.items:
+        if isinstance(item, CItem) and not item.cannot_run:
+            if item.build.kqueue and item.build.kqueue not in MODELS:
+                wanted[item.build, PROBE] = None
+            wanted[item.build, item.path.stem] = None
+    session.config.stash[BUILDER] = Builder(list(wanted))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if BUILDER in session.config.stash:
+        session.config.stash[BUILDER].close()

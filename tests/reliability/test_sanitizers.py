@@ -18,14 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.core.conftest import (
-    CASE,
-    SANITIZER_ENVIRONMENT,
-    Build,
-    CaseError,
-    backends_of,
-    programs,
-)
+from tests.core.building import Build, CaseError, programs
+from tests.core.conftest import CASE, SANITIZER_ENVIRONMENT, backends_of
 from tests.tree import ROOT
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.core.conftest import Build, CaseError, backends_of, programs
+from tests.core.building import Build, CaseError, programs
+from tests.core.conftest import backends_of
 from tests.reliability.faults import fault_scenarios, fault_streams
 from tests.reliability.faults.fault_plans import (
     ERRORS,
