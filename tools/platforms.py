@@ -34,10 +34,21 @@ class Row:
     target: str = ""  # of tools/targets.py
     c_tests: str = ""  # of tests/core/targets.py
     python: str = "not run"
+    by_hand: str = ""  # a compiler that no list names
 
 
 ROWS = (
     Row("Linux x86-64, glibc", NATIVE, python="CPython 3.11, 3.12, 3.13: in CI"),
+    Row(
+        "the same, newer CPython",
+        NATIVE,
+        python="CPython 3.14.8, 3.15.0: the wheel ran the demo; by hand, 2026-11-30",
+    ),
+    Row(
+        "the same, PyPy",
+        by_hand="gcc",
+        python="PyPy 7.3.19 (3.11): a build for it ran the demo; by hand, 2026-11-30",
+    ),
     Row(
         "Linux arm64, glibc",
         "aarch64-linux-gnu",
@@ -48,7 +59,7 @@ ROWS = (
         "Linux x86-64, musl",
         "x86_64-linux-musl",
         "musl",
-        "CPython 3.13.5: fdmux 0.2.0 ran the demo; by hand, 2026-11-29",
+        "CPython 3.13.5: the wheel ran the demo; by hand, 2026-11-30",
     ),
     Row("Linux arm64, musl", "aarch64-linux-musl"),
     Row("Linux i386, 32-bit time", c_tests="m32"),
@@ -64,7 +75,7 @@ ROWS = (
 
 def compiled(row: Row) -> str:
     """Return which compilers take it, and what runs them."""
-    found = []
+    found = [f"{row.by_hand}, by hand"] if row.by_hand else []
     if row.target == NATIVE:
         found.append("gcc, in CI")
     if row.c_tests:
@@ -80,6 +91,8 @@ def c_tests(row: Row) -> str:
     """Return how the C tests run on it."""
     if row.target == NATIVE:
         return "in CI, also under ASan and UBSan"
+    if row.by_hand:
+        return "need no Python"
     if not row.c_tests:
         return (
             "linked, not run" if row.target and "linux" not in row.target else "not run"
