@@ -2,6 +2,7 @@
 
     python tools/cross.py x86_64-macos aarch64-macos    some targets
     python tools/cross.py                             all systems but Linux
+    python tools/cross.py --one-of-each               one processor a system, as CI does
     python tools/cross.py --to DIR x86_64-openbsd         keep what was built
 
 The compiler is zig's, from PyPI (``pip install ziglang``), with the headers and the
@@ -30,6 +31,8 @@ sys.path.insert(0, str(ROOT))
 from tools.targets import ALL, BY_NAME  # noqa: E402 - after the change of sys.path
 
 OTHERS = tuple(target.name for target in ALL if target.system != "Linux")
+# The first of each system. Its other processors have the same headers and libraries.
+ONE_OF_EACH = tuple({BY_NAME[name].system: name for name in OTHERS[::-1]}.values())
 # The headers of Python are those of this machine, whose pyconfig.h hides from OpenBSD's
 # libc what POSIX does not have.
 FLAGS = {"OpenBSD": "-D_BSD_SOURCE"}
@@ -159,14 +162,16 @@ def main() -> int:
     """Do what the command line says."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(BY_NAME))
+    parser.add_argument("--one-of-each", action="store_true", help="a few of them")
     parser.add_argument("--to", type=Path, help="a folder for what is built")
     arguments = parser.parse_args()
     unknown = set(arguments.targets) - BY_NAME.keys()
     if unknown or find_zig() is None:
         parser.error(f"unknown: {unknown}" if unknown else "needs ziglang, of PyPI")
+    chosen = ONE_OF_EACH if arguments.one_of_each else OTHERS
     failed = 0
     with tempfile.TemporaryDirectory() as temporary:
-        for target in arguments.targets or OTHERS:
+        for target in arguments.targets or chosen:
             folder = (arguments.to or Path(temporary)) / target
             try:
                 built = compile_for(target, folder)

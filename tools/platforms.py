@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from tests.core.targets import TARGETS  # noqa: E402 - after the change of sys.path
+from tools.cross import ONE_OF_EACH, OTHERS  # noqa: E402 - as above
 from tools.targets import ALL, BY_NAME  # noqa: E402 - after the change of sys.path
 
 PAGE = ROOT / "docs" / "platforms.md"
@@ -82,8 +83,9 @@ def compiled(row: Row) -> str:
         found.append(f"{TARGETS[row.c_tests].compiler}, in CI")
     if row.target and BY_NAME[row.target].wheel:
         found.append("zig, `tools/wheels.py`")
-    if row.target and BY_NAME[row.target].system != "Linux":
-        found.append("zig, `tools/cross.py`")
+    if row.target in OTHERS:
+        is_in_ci = row.target in ONE_OF_EACH
+        found.append("zig, in CI" if is_in_ci else "zig, `tools/cross.py`")
     return "; ".join(found)
 
 
