@@ -51,6 +51,11 @@ ROWS = (
         python="PyPy 7.3.19 (3.11): a build for it ran the demo; by hand, 2026-11-30",
     ),
     Row(
+        "the same, CPython without the GIL",
+        by_hand="gcc",
+        python="CPython 3.13.5: a build for it ran the demo; by hand, 2026-11-30",
+    ),
+    Row(
         "Linux arm64, glibc",
         "aarch64-linux-gnu",
         "aarch64",

@@ -2,8 +2,8 @@
  *
  * Objects of a loop belong to the thread that runs it. Beyond them there are two lists
  * of objects of all loops, under a lock of their own, and caches, which are not used
- * without the GIL. FDMUX_FREE_THREADING (CMakeLists.txt) compiles this; nothing is run
- * without the GIL yet. */
+ * without the GIL. FDMUX_FREE_THREADING (CMakeLists.txt) compiles this; what has run so
+ * is in docs/platforms.md. */
 #ifndef FDMUX_PYTHON_GIL_H
 #define FDMUX_PYTHON_GIL_H
 
