@@ -489,7 +489,7 @@ def test_frames_have_a_bound(
 # Logs ---------------------------------------------------------------------------------
 
 
-@states("lines in the log for a want of descriptors, per second")
+@states("lines in the log for a shortage of descriptors, per second")
 def test_want_of_descriptors_does_not_fill_the_log(
     stated: int,
     clock: FakeClock,
