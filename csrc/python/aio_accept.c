@@ -25,8 +25,8 @@ static PyObject *describe(int fd, const struct sockaddr_storage *peer,
     family = own.ss_family;
     system_no_delay(fd, family);
     if (family == AF_INET || family == AF_INET6) {
-        peer_name = delivery_address_object(peer, peer_size);
-        own_name = delivery_address_object(&own, own_size);
+        peer_name = delivery_address_object(peer, (size_t)peer_size);
+        own_name = delivery_address_object(&own, (size_t)own_size);
     } else {
         peer_name = delivery_new_ref(Py_None);
         own_name = delivery_new_ref(Py_None);

@@ -159,8 +159,9 @@ static PyObject *skip(PyObject *self, PyObject *unused)
     return delivery_new_ref(Py_None);
 }
 
-/* tell(callback): call on_slow and on_due for the last call of the row, as is due. */
-static PyObject *tell(PyObject *self, PyObject *callback)
+/* tell(callback): call on_slow and on_due for the last call of the row, as is due. Not
+ * named tell, which is a function of <io.h> on Windows. */
+static PyObject *tell_last(PyObject *self, PyObject *callback)
 {
     struct probe *probe = (struct probe *)self;
 
@@ -230,7 +231,7 @@ static PyMethodDef methods[] = {
     {"begin", begin_row, METH_NOARGS, NULL},
     {"lap", (PyCFunction)(void (*)(void))lap, METH_FASTCALL, NULL},
     {"skip", skip, METH_NOARGS, NULL},
-    {"tell", tell, METH_O, NULL},
+    {"tell", tell_last, METH_O, NULL},
     {"set", set, METH_VARARGS, NULL},
     {"read", read_all, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
