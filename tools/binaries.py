@@ -1,6 +1,6 @@
-"""Read what a shared object of Linux or macOS needs, on any machine.
+"""Read what a shared object of Linux, macOS or Windows needs, on any machine.
 
-Knows the two file formats, elf(5) and <mach-o/loader.h>, as far as these questions go:
+Knows the file formats, elf(5), <mach-o/loader.h> and PE, as far as these questions go:
 which processor, which libraries, which versions of symbols, and which symbols no named
 library has. It knows nothing of wheels. 64 bits and little-endian only.
 """
@@ -10,9 +10,11 @@ from __future__ import annotations
 import dataclasses
 import struct
 
-ELF, MACHO = b"\x7fELF\x02\x01", b"\xcf\xfa\xed\xfe"
+ELF, MACHO, PE = b"\x7fELF\x02\x01", b"\xcf\xfa\xed\xfe", b"MZ"
 ELF_PROCESSORS = {62: "x86_64", 183: "aarch64"}
 MACHO_PROCESSORS = {0x01000007: "x86_64", 0x0100000C: "arm64"}
+PE_PROCESSORS = {0x8664: "AMD64", 0xAA64: "ARM64"}
+PE_SIGNATURE, PE_64_BITS = b"PE\0\0", 0x20B
 PT_LOAD, PT_DYNAMIC = 1, 2
 DT_NEEDED, DT_STRTAB, DT_VERNEED, DT_VERNEEDNUM = 1, 5, 0x6FFFFFFE, 0x6FFFFFFF
 LC_SYMTAB, LC_LOAD_DYLIB, LC_BUILD_VERSION = 2, 0xC, 0x32
@@ -42,9 +44,11 @@ def read_binary(data: bytes) -> Binary:
             return read_elf(data)
         if data.startswith(MACHO):
             return read_macho(data)
-    except (struct.error, KeyError, IndexError) as error:
+        if data.startswith(PE):
+            return read_pe(data)
+    except (struct.error, KeyError, IndexError, StopIteration) as error:
         raise BinaryFormatError(f"damaged, or of an unknown kind: {error!r}") from None
-    raise BinaryFormatError(f"neither ELF nor Mach-O: {data[:4].hex()}")
+    raise BinaryFormatError(f"neither ELF, Mach-O nor PE: {data[:4].hex()}")
 
 
 def text_at(data: bytes, offset: int) -> str:
@@ -143,3 +147,38 @@ def macho_unbound(data: bytes, table: int, count: int, strings: int) -> list[str
         if flags >> 8 == DYNAMIC_LOOKUP:
             found.append(text_at(data, strings + name).removeprefix("_"))
     return found
+
+
+# ---- PE --------------------------------------------------------------------------
+
+
+def read_pe(data: bytes) -> Binary:
+    """Read the import table (PE Format, "The .idata Section")."""
+    (header,) = struct.unpack_from("<I", data, 0x3C)
+    if data[header : header + 4] != PE_SIGNATURE:
+        raise BinaryFormatError("a program of DOS")
+    machine, section_count = struct.unpack_from("<HH", data, header + 4)
+    size, _, magic = struct.unpack_from("<HHH", data, header + 20)
+    if magic != PE_64_BITS:
+        raise BinaryFormatError(f"not of 64 bits: {magic:#x}")
+    optional = header + 24
+    # VirtualSize, VirtualAddress, SizeOfRawData, PointerToRawData
+    sections: list[tuple[int, int, int, int]] = [
+        struct.unpack_from("<IIII", data, optional + size + i * 40 + 8)
+        for i in range(section_count)
+    ]
+    (imports,) = struct.unpack_from("<I", data, optional + 112 + 8)
+    libraries, offset = [], pe_offset(sections, imports)
+    # The fourth number leads to the name; the table ends with an entry without one.
+    while name := struct.unpack_from("<IIIII", data, offset)[3]:
+        libraries.append(text_at(data, pe_offset(sections, name)))
+        offset += 20
+    return Binary(PE_PROCESSORS[machine], tuple(libraries))
+
+
+def pe_offset(sections: list[tuple[int, int, int, int]], address: int) -> int:
+    """Return where in the file an address is."""
+    _, begin, _, place = next(
+        each for each in sections if each[1] <= address < each[1] + each[2]
+    )
+    return address - begin + place

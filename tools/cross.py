@@ -28,11 +28,18 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tools.targets import ALL, BY_NAME  # noqa: E402 - after the change of sys.path
+from tools.targets import ALL, BY_NAME, Target  # noqa: E402 - after the change of sys.path
+from tools.windows_python import write_root  # noqa: E402 - after the change of sys.path
 
 OTHERS = tuple(target.name for target in ALL if target.system != "Linux")
-# The first of each system. Its other processors have the same headers and libraries.
-ONE_OF_EACH = tuple({BY_NAME[name].system: name for name in OTHERS[::-1]}.values())
+# The first of each Unix. Its other processors have the same headers and libraries.
+ONE_OF_EACH = tuple(
+    {
+        BY_NAME[name].system: name
+        for name in OTHERS[::-1]
+        if BY_NAME[name].system != "Windows"  # tools/wine_python.py builds for it
+    }.values()
+)
 # The headers of Python are those of this machine, whose pyconfig.h hides from OpenBSD's
 # libc what POSIX does not have.
 FLAGS = {"OpenBSD": "-D_BSD_SOURCE"}
@@ -87,7 +94,7 @@ def write_tools(target: str, folder: Path) -> dict[str, Path]:
 def settings(target: str, folder: Path) -> dict[str, str]:
     """Return the variables of CMake for a target; the tools are written to `folder`."""
     tools = write_tools(target, folder)
-    return {
+    return python_settings(BY_NAME[target], folder) | {
         "CMAKE_SYSTEM_NAME": BY_NAME[target].system,
         "CMAKE_SYSTEM_PROCESSOR": BY_NAME[target].processor,
         "CMAKE_C_COMPILER": str(tools["CC"]),
@@ -103,7 +110,20 @@ def settings(target: str, folder: Path) -> dict[str, str]:
         "CMAKE_DISABLE_FIND_PACKAGE_OpenSSL": "ON",
         # CMake asks for it before it runs the Python that writes a C source.
         "CMAKE_CROSSCOMPILING_EMULATOR": shutil.which("env") or "env",
-        # The modules use the limited API, whose headers are the same everywhere.
+    }
+
+
+def python_settings(target: Target, folder: Path) -> dict[str, str]:
+    """Return the variables that tell CMake of Python.
+
+    The modules use the limited API, whose headers are the same everywhere but on
+    Windows, where an import library is needed, too.
+    """
+    zig = find_zig()
+    if target.system == "Windows" and zig is not None:
+        root = write_root(folder, target.processor, zig)
+        return {"FDMUX_PYTHON_ROOT": str(root), "FDMUX_BUILD_PYTHON": sys.executable}
+    return {
         "SKBUILD_SABI_COMPONENT": "Development.SABIModule",
         "SKBUILD_SABI_VERSION": "3.11",
         "Python_EXECUTABLE": sys.executable,
@@ -142,7 +162,8 @@ def compile_for(target: str, folder: Path, **options: str) -> Built:
     begun = time.monotonic()
     variables = {
         **settings(target, folder / "tools"),
-        "FDMUX_BUILD_TESTS": "ON",
+        # tools/wine.py compiles those for Windows.
+        "FDMUX_BUILD_TESTS": "OFF" if BY_NAME[target].system == "Windows" else "ON",
         "FDMUX_PYTHON": "ON",
         "FDMUX_TESTING": "ON",
         "FDMUX_WERROR": "ON",
@@ -154,7 +175,8 @@ def compile_for(target: str, folder: Path, **options: str) -> Built:
     programs = [
         path for path in (folder / "tests" / "core").glob("test_*") if path.is_file()
     ]
-    modules = list((folder / "csrc" / "python").glob("_*.so"))
+    built = (folder / "csrc" / "python").glob("_*")
+    modules = [path for path in built if path.suffix in {".so", ".pyd"}]
     return Built(target, time.monotonic() - begun, len(programs), len(modules))
 
 

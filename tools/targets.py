@@ -39,5 +39,7 @@ ALL = (
     Target("aarch64-freebsd", "FreeBSD", "aarch64"),
     Target("x86_64-openbsd", "OpenBSD", "amd64"),
     Target("x86_64-netbsd", "NetBSD", "amd64", release=".11.0"),
+    Target("x86_64-windows-gnu", "Windows", "AMD64", "win_amd64"),
+    Target("aarch64-windows-gnu", "Windows", "ARM64", "win_arm64"),
 )
 BY_NAME = {target.name: target for target in ALL}

@@ -1,8 +1,8 @@
 """Check a wheel for any system on any machine: its tag, its modules, what they need.
 
-The tools that repair wheels read the files of their own system alone, so this reads ELF
-and Mach-O itself (`tools/binaries.py`), and calls the auditors that know them all:
-abi3audit, check-wheel-contents and twine. A check that fails raises `CheckError`.
+The tools that repair wheels read the files of their own system alone, so this reads
+ELF, Mach-O and PE itself (`tools/binaries.py`), and calls the auditors that know them
+all: abi3audit, check-wheel-contents and twine. A check that fails raises `CheckError`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tools.targets import Target
 
 MODULES = {"_ffi", "_delivery"}
+SUFFIXES = {".so", ".pyd", ".dll", ".dylib"}
 PYTHON_TAG = "cp311-abi3"
 # What every system of the tag has. zig names libraries of glibc that the functions came
 # from before glibc 2.34 put them into libc.so.6.
@@ -35,6 +36,14 @@ LIBRARIES = {
     },
     "musllinux": {"libc.so"},
     "macosx": {"/usr/lib/libSystem.B.dylib"},
+    # python3.dll comes with every CPython, and the others with Windows 10.
+    "win": {
+        *("python3.dll", "KERNEL32.dll", "WS2_32.dll"),
+        *(
+            f"api-ms-win-crt-{part}-l1-1-0.dll"
+            for part in ("heap", "private", "runtime", "stdio", "string")
+        ),
+    },
 }
 GLIBC = re.compile(r"GLIBC_(\d+)\.(\d+)(?:\.\d+)?$")
 PYTHON_NAME = re.compile(r"_?Py")
@@ -55,8 +64,8 @@ def check(wheel: Path, target: Target) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(wheel) as archive:
         archive.extractall(folder)
         yield check_contents(Path(folder), target)
-        for name in sorted(MODULES):
-            path = Path(folder, "fdmux", f"{name}.abi3.so")
+        for name in sorted(module_names(target)):
+            path = Path(folder, "fdmux", name)
             yield f"{path.name}: {check_module(path, target)}"
     yield check_with_auditors(wheel)
 
@@ -67,13 +76,19 @@ def expect(is_right: bool, what: str) -> None:
         raise CheckError(what)
 
 
+def module_names(target: Target) -> set[str]:
+    """Return the names of the files that the modules are in."""
+    suffix = ".pyd" if target.system == "Windows" else ".abi3.so"
+    return {name + suffix for name in MODULES}
+
+
 def check_contents(folder: Path, target: Target) -> str:
     """Check that the modules, the tag and the list of parts are inside."""
     (info,) = folder.glob("*.dist-info")
     tag = f"Tag: {PYTHON_TAG}-{target.wheel}"
     expect(tag in (info / "WHEEL").read_text().splitlines(), f"WHEEL lacks {tag}")
-    found = {path.name for path in folder.rglob("*.so")}
-    expect(found == {f"{name}.abi3.so" for name in MODULES}, f"modules {found}")
+    found = {path.name for path in folder.rglob("*") if path.suffix in SUFFIXES}
+    expect(found == module_names(target), f"modules {found}")
     expect((info / "sboms" / "fdmux.cdx.json").is_file(), "no sboms/fdmux.cdx.json")
     return f"tag, modules, SBOM: {PYTHON_TAG}-{target.wheel}"
 
@@ -95,6 +110,8 @@ def check_module(path: Path, target: Target) -> str:
 
 def check_release(binary: Binary, target: Target) -> str:
     """Check that the oldest release of the system that the tag promises will do."""
+    if target.system == "Windows":
+        return "the universal C runtime"
     family, major, minor = target.wheel.split("_")[:3]
     promised = (int(major), int(minor))
     if family == "macosx":
