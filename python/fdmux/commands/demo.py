@@ -1,6 +1,7 @@
 """``fdmux demo``: a tour of fdmux on loopback, each step checked.
 
-After a step that fails the tour goes on, and the exit code is 1.
+After a step that fails the tour goes on, and the exit code is 1. A step that shows what
+this system does not have is skipped.
 The steps are in tour/; each is short enough to be read as an example.
 """
 
@@ -14,6 +15,7 @@ import time
 import traceback
 from typing import TYPE_CHECKING
 
+from fdmux.commands.failure import NotHereError
 from fdmux.commands.output import painted, write, write_json
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ example:
   $ fdmux demo && echo this install works
   $ fdmux demo --json
 
-exit status: 0 if every step passed, 1 if one failed"""
+exit status: 0 if no step failed, 1 if one did"""
 
 
 def add_parser(commands: Subparsers) -> None:
@@ -71,14 +73,16 @@ def run(arguments: argparse.Namespace) -> int:
     finally:
         faulthandler.cancel_dump_traceback_later()
     took = time.monotonic() - began
-    failed_count = sum(not one.passed for one in taken)
+    skipped_count = sum(one.skipped for one in taken)
+    failed_count = sum(not one.passed for one in taken) - skipped_count
     if arguments.json:
         steps = [dataclasses.asdict(one) for one in taken]
         write_json({"steps": steps, "failed": failed_count, "seconds": round(took, 3)})
     else:
         bad = painted(f"{failed_count} FAILED", "bad")
         verdict = bad if failed_count else painted("all ok", "good")
-        write(f"{len(taken)} steps, {verdict}, {took:.1f} s\n")
+        skipped = f", {skipped_count} skipped" if skipped_count else ""
+        write(f"{len(taken)} steps, {verdict}{skipped}, {took:.1f} s\n")
     return 1 if failed_count else 0
 
 
@@ -87,18 +91,22 @@ class Taken:
     """How one step ended; the fields are the names in the JSON.
 
     Attributes:
-        seen: What the step says, or the error.
+        seen: What the step says, the error, or why it was skipped.
+        skipped: Whether it shows what this system does not have; it did not pass then.
     """
 
     title: str
     passed: bool
     seen: str
+    skipped: bool = False
 
 
 def take(title: str, step: Step, *, with_traceback: bool) -> Taken:
     """Run one step."""
     try:
         return Taken(title, passed=True, seen=step())
+    except NotHereError as reason:
+        return Taken(title, passed=False, seen=str(reason), skipped=True)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the result
         if with_traceback:
             traceback.print_exc()
@@ -107,6 +115,8 @@ def take(title: str, step: Step, *, with_traceback: bool) -> Taken:
 
 def line_of(taken: Taken) -> str:
     """Return the line for people; the colour does not move its columns."""
-    mark = painted("ok", "good") if taken.passed else painted("FAILED", "bad")
-    gap = " " * (6 if taken.passed else 2)
-    return f"{mark}{gap}{taken.title:<28}{taken.seen}\n"
+    word, style = ("ok", "good") if taken.passed else ("FAILED", "bad")
+    if taken.skipped:
+        word, style = "skipped", "left out"
+    gap = " " * (8 - len(word))
+    return f"{painted(word, style)}{gap}{taken.title:<28}{taken.seen}\n"

@@ -14,3 +14,7 @@ class Failure(Exception):  # noqa: N818 - a result one reports, not a mistake
 def reason(error: OSError) -> str:
     """Return the text of an error without its number."""
     return error.strerror or str(error)
+
+
+class NotHereError(Exception):
+    """A step of the demo shows what this system does not have."""

@@ -13,7 +13,7 @@ import sys
 
 from fdmux.commands.failure import Failure, reason
 
-COLOURS = {"good": 32, "bad": 31}  # green and red of the terminal's own palette
+COLOURS = {"good": 32, "bad": 31, "left out": 33}  # the terminal's
 
 
 def write(text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import json
 import os
 import re
@@ -14,11 +15,13 @@ from pathlib import Path
 import pytest
 
 import fdmux
-from fdmux import sdk
+from fdmux import NativeLoop, sdk
 from fdmux.__main__ import main
 from fdmux._ffi import lib
 from fdmux.commands import demo, tour
-from fdmux.commands.tour.expect import UnexpectedError
+from fdmux.commands.failure import NotHereError
+from fdmux.commands.tour import expect
+from fdmux.commands.tour.expect import UnexpectedError, need_descriptor
 
 LONG = 60.0
 COMMANDS = ("demo", "echo", "ping", "info", "completion")
@@ -296,6 +299,31 @@ def test_demo_goes_on_after_a_failed_step_and_exits_with_1(
     assert second.split() == ["ok", "second", "seen"]
     assert summary.startswith("2 steps, 1 FAILED, ")
     assert "in fail" in captured.err
+
+
+def test_demo_skips_a_step_that_shows_what_is_not_here(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def leave() -> str:
+        raise NotHereError("no such thing on this system")
+
+    monkeypatch.setattr(tour, "STEPS", (("first", leave), ("second", lambda: "seen")))
+    assert main(["demo"]) == 0
+    first, _, summary = capsys.readouterr().out.splitlines()
+    assert first.split(maxsplit=2) == [
+        "skipped",
+        "first",
+        "no such thing on this system",
+    ]
+    assert summary.startswith("2 steps, all ok, 1 skipped, ")
+
+
+def test_step_that_needs_a_descriptor_of_the_loop_is_left_without_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(expect, "NativeLoop", functools.partial(NativeLoop, "poll"))
+    with pytest.raises(NotHereError, match=r"no descriptor .* on poll"):
+        need_descriptor()
 
 
 def test_demo_shows_no_traceback_unless_asked(

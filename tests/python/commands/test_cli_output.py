@@ -60,8 +60,13 @@ def test_demo_prints_its_steps_as_json(
     assert facts.pop("seconds") >= 0
     assert facts == {
         "steps": [
-            {"title": "good", "passed": True, "seen": "seen"},
-            {"title": "bad", "passed": False, "seen": "UnexpectedError: no"},
+            {"title": "good", "passed": True, "seen": "seen", "skipped": False},
+            {
+                "title": "bad",
+                "passed": False,
+                "seen": "UnexpectedError: no",
+                "skipped": False,
+            },
         ],
         "failed": 1,
     }

@@ -8,6 +8,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from fdmux._native import NativeLoop
+from fdmux.commands.failure import NotHereError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -19,6 +22,17 @@ PATIENCE = 10.0
 
 class UnexpectedError(Exception):
     """A step saw a wrong result."""
+
+
+def need_descriptor() -> None:
+    """Leave the step unless a descriptor can stand for a loop: on Windows none can."""
+    with NativeLoop() as loop:
+        try:
+            loop.fileno()
+        except OSError as error:
+            raise NotHereError(
+                f"no descriptor can stand for a loop on {loop.backend}"
+            ) from error
 
 
 def expect(is_so: bool, otherwise: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from fdmux import Guest, current, mount
 from fdmux.commands.tour.c_source import CSource
-from fdmux.commands.tour.expect import PATIENCE, expect
+from fdmux.commands.tour.expect import PATIENCE, expect, need_descriptor
 from fdmux.commands.tour.native import asyncio_exchange
 from fdmux.hosts.asyncio import EventLoop
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 def mounted_on_asyncio() -> str:
     """A stock asyncio loop serves C code through one descriptor."""
+    need_descriptor()
 
     async def main(source: CSource) -> bytes:
         with mount() as mounted:
@@ -44,6 +45,7 @@ def asyncio_on_the_core() -> str:
 
 def guest() -> str:
     """A host that is not Python's waits for a loop of Python: here it is poll(2)."""
+    need_descriptor()
     left, right = socket.socketpair()
     seen: list[bytes] = []
     with left, right, CSource() as source:

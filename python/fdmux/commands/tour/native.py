@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING
 
 from fdmux import NativeLoop, Selector, SelectorEventLoop, current
 from fdmux.commands.tour.c_source import CSource
-from fdmux.commands.tour.expect import PATIENCE, UnexpectedError, expect, run_until
+from fdmux.commands.tour.expect import (
+    PATIENCE,
+    UnexpectedError,
+    expect,
+    need_descriptor,
+    run_until,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +30,7 @@ def beside_sockets() -> str:
 
 def on_stdlib_selector() -> str:
     """The same on a selector of the standard library, through one descriptor."""
+    need_descriptor()
     return share(lambda: SelectorEventLoop(selectors.DefaultSelector()))
 
 
@@ -44,6 +51,7 @@ def share(make_loop: Callable[[], SelectorEventLoop]) -> str:
 
 def behind_one_fd() -> str:
     """poll(2) hosts the loop: it watches one descriptor and calls dispatch."""
+    need_descriptor()
     with CSource() as source:
         turn_count = 0
         with NativeLoop() as native:
