@@ -55,9 +55,10 @@ if sys.platform != "win32":
         return os.strerror(code)
 
 else:
-    import ctypes
+    import socket
 
     NUMBERS = {code: getattr(errno, name) for code, name in NAMES_IN_C.items()}
+    WINSOCK = range(10000, 12000)  # os.strerror knows none of them
 
     def errno_from_c(code: int) -> int:
         """Return the number that `errno` has for ``code``."""
@@ -65,5 +66,6 @@ else:
 
     def text_of(code: int) -> str:
         """Return what an error of `errno` means, for people."""
-        is_winsock = code >= min(NUMBERS.values())
-        return ctypes.FormatError(code) if is_winsock else os.strerror(code)
+        if code not in WINSOCK:
+            return os.strerror(code)
+        return socket.errorTab.get(code, f"Winsock error {code}").rstrip(".")

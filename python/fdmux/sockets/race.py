@@ -7,11 +7,10 @@ closes what is left. schedule.py decides which address is tried when.
 from __future__ import annotations
 
 import errno
-import os
 import socket
 from typing import TYPE_CHECKING
 
-from fdmux.errnos import IN_PROGRESS
+from fdmux.errnos import IN_PROGRESS, text_of
 from fdmux.sockets.schedule import Address, Schedule
 
 if TYPE_CHECKING:
@@ -137,7 +136,7 @@ class Race:
 def check_connected(sock: socket.socket, status: int) -> None:
     """Raise unless the attempt that ended with errno ``status`` has connected."""
     if status not in {0, errno.EISCONN}:
-        raise OSError(status, os.strerror(status))
+        raise OSError(status, text_of(status))
     try:
         peer = sock.getpeername()
     except OSError as error:

@@ -9,13 +9,12 @@ was given.
 from __future__ import annotations
 
 import errno
-import os
 import socket
 from math import inf
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from fdmux.checks import checked_timeout
-from fdmux.errnos import IN_PROGRESS
+from fdmux.errnos import IN_PROGRESS, text_of
 from fdmux.loop.event_loop import check_loop, delivery_of
 from fdmux.sockets.poll import POLLIN, poll
 from fdmux.streams.address import parse_address
@@ -229,5 +228,5 @@ def start_to_connect(sock: socket.socket, where: SocketAddress, attempt: str) ->
         code = error.errno or errno.ENAMETOOLONG
         raise OSError(code, f"{attempt}: {error}") from None
     if code and code not in CONNECTING:
-        raise OSError(code, f"{attempt}: {os.strerror(code)}")
+        raise OSError(code, f"{attempt}: {text_of(code)}")
     return not code

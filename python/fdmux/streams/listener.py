@@ -10,13 +10,13 @@ import dataclasses
 import errno
 import logging
 import math
-import os
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from fdmux._ffi import ffi, lib
 from fdmux._native import check, finish_streams
 from fdmux.debugging import place_of_caller, state
+from fdmux.errnos import errno_from_c, text_of
 from fdmux.streams.stream import CLOSED, SocketStream, Stream, taker_of
 from fdmux.streams.tls import make_tls
 
@@ -290,9 +290,8 @@ class Listener(SocketStream):
             self._warn(detail)
         elif kind == CLOSED and not self._is_ended:
             self._is_ended = True
-            self.failure = OSError(
-                detail, f"accept on {self._name}: {os.strerror(detail)}"
-            )
+            code = errno_from_c(detail)
+            self.failure = OSError(code, f"accept on {self._name}: {text_of(code)}")
             logger.error("%s; no new clients", self.failure)
             self._on_change()
 
@@ -319,7 +318,7 @@ class Listener(SocketStream):
         logger.warning(
             "accept on %s: %s; trying again until it works",
             self._name,
-            os.strerror(code),
+            text_of(errno_from_c(code)),
         )
 
     def abort(self, error: Exception | None = None) -> None:
