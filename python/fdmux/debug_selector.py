@@ -7,10 +7,10 @@ has keys is no mistake: programs do that with the standard library's selectors t
 from __future__ import annotations
 
 import functools
-import os
 from typing import TYPE_CHECKING
 
 from fdmux.debugging import place_of_caller, warn_misuse, warn_unclosed
+from fdmux.descriptor import check_open
 
 if TYPE_CHECKING:
     from selectors import BaseSelector, SelectorKey
@@ -80,7 +80,7 @@ class DebugSelector(Watching):
 def is_closed(key: SelectorKey) -> bool:
     """Whether the registered file is closed; a system call."""
     try:
-        os.fstat(key.fd)
+        check_open(key.fd)
         return not isinstance(key.fileobj, int) and key.fileobj.fileno() != key.fd
     except (OSError, ValueError):
         return True

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 from fdmux._native import check
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from _typeshed import FileDescriptorLike
+
+
+# Raises OSError unless a file is open under the number; on Windows, a handle.
+check_open: Callable[[int], object] = getattr(os, "get_handle_inheritable", os.fstat)
 
 
 def check_watchable(result: int, fd: int) -> None:

@@ -17,7 +17,6 @@ from __future__ import annotations
 import errno
 import math
 import operator
-import os
 import struct
 from collections.abc import Mapping
 from selectors import EVENT_READ, EVENT_WRITE, BaseSelector, SelectorKey
@@ -35,7 +34,7 @@ from fdmux._native import (
 )
 from fdmux.debug_selector import debug_class
 from fdmux.debugging import is_debug
-from fdmux.descriptor import check_watchable, fd_of
+from fdmux.descriptor import check_open, check_watchable, fd_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -70,9 +69,6 @@ UNPACK: dict[int, Callable[[memoryview], tuple[int, ...]]] = {}
 UNPACK_MAX = 4096
 # The batch of a closed selector; it has no loop.
 CLOSED = ffi.new("struct fdmux_py_batch *")
-
-# Raises OSError unless a file is open under the number; on Windows, a handle.
-check_number: Callable[[int], object] = getattr(os, "get_handle_inheritable", os.fstat)
 
 
 def pairs_of(key: SelectorKey) -> tuple[Pair | None, Pair | None, Pair | None]:
@@ -422,7 +418,7 @@ class Selector(BaseSelector):
                 not cost a list of its size.
         """
         try:
-            check_number(key.fd)
+            check_open(key.fd)
             end = 1 << max((key.fd << 2).bit_length(), PAIRS_MIN_BITS)
             self._pairs.extend([None] * (end - len(self._pairs)))
         except OSError as error:

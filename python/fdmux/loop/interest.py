@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import selectors
 import socket
 from selectors import EVENT_READ, EVENT_WRITE
 from typing import TYPE_CHECKING
 
 from fdmux.checks import check_callable
-from fdmux.descriptor import fd_of, is_path_only, path_only_error
+from fdmux.descriptor import check_open, fd_of, is_path_only, path_only_error
+
+# The only selector whose entries outlive a close; not on every system.
+EPOLL: type[selectors.BaseSelector] | None = getattr(selectors, "EpollSelector", None)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,7 +95,7 @@ class Interest:
     def is_closed(self) -> bool:
         """Whether the descriptor is closed, or not the object's; a system call."""
         try:
-            os.fstat(self.fd)
+            check_open(self.fd)
         except OSError:
             return True
         return self.is_stale()
@@ -244,7 +246,7 @@ class InterestTable:
         with contextlib.suppress(KeyError):
             self.selector.unregister(interest.fd)
         if interest.is_stale():
-            self.has_ghosts = isinstance(self.selector, selectors.EpollSelector)
+            self.has_ghosts = EPOLL is not None and isinstance(self.selector, EPOLL)
 
     def replace_selector(self) -> None:
         """Start over with an empty epoll set. O(n), once for all closes of a batch.

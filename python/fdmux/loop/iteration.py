@@ -43,6 +43,8 @@ TURN = "turn"
 # poll(2) and epoll_wait(2) take an int of milliseconds, at most 24.8 days. A longer
 # wait ends early, as an iteration with nothing to do, and `run` waits again.
 WAIT_MAX = 24 * 24 * 3600.0
+# Of select(2) for a number that is not open; Windows says that it is no socket.
+NOT_OPEN = (errno.EBADF, errno.ENOTSOCK)
 
 
 class Iteration:
@@ -222,8 +224,8 @@ class Iteration:
         except OSError as error:
             if self._took_error_of_native(error):
                 return ()
-            # select(2) fails as a whole with EBADF for one closed descriptor.
-            if error.errno == errno.EBADF and table.drop_closed():
+            # select(2) fails as a whole for one closed descriptor.
+            if error.errno in NOT_OPEN and table.drop_closed():
                 return ()
             raise
         except LoopClosed:
