@@ -9,10 +9,11 @@ import contextlib
 import errno
 import os
 import socket
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, cast
 
 from fdmux.checks import checked_port, refusal
-from fdmux.streams.address import SocketFile
+from fdmux.streams.address import SocketFile, share_port, unix_family
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +36,7 @@ def family_of(name: str, address: Address) -> int:
         if not address:
             wanted = "the path of a Unix socket, which is not empty"
             raise ValueError(refusal(name, address, wanted))
-        return socket.AF_UNIX
+        return unix_family(address)
     if not isinstance(address, tuple) or len(address) not in {2, 4}:
         raise TypeError(refusal(name, address, WANTED))
     host, port = address[:2]
@@ -71,9 +72,9 @@ def open_socket(
         sock.setblocking(False)
         file = None
         if address is not None:
-            if reuse_port:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             with named(f"bind to {address!r}"):
+                if reuse_port:
+                    share_port(sock)
                 sock.bind(address)
             file = file_of(address)
             if file is not None:
@@ -83,6 +84,18 @@ def open_socket(
                 sock.connect(peer)
         on_failure.pop_all()
     return sock, file
+
+
+def own_address(sock: socket.socket) -> Address:
+    """Return the own address of a socket.
+
+    Windows neither tells it nor receives before a socket is bound. So one that is not
+    gets there what its first datagram would give it: a port that the kernel chooses.
+    """
+    if sys.platform == "win32":
+        with contextlib.suppress(OSError):  # WSAEINVAL: it is bound
+            sock.bind(("", 0))
+    return cast("Address", sock.getsockname())
 
 
 def file_of(address: Address) -> SocketFile | None:

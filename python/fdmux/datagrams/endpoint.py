@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from fdmux._delivery import Endpoint as CoreEndpoint
 from fdmux._ffi import ffi, lib
 from fdmux._native import check
 from fdmux.checks import refusal
-from fdmux.datagrams.address import check_given, open_socket
+from fdmux.datagrams.address import check_given, open_socket, own_address
 from fdmux.datagrams.limits import DATAGRAM_LIMITS, DatagramLimits, c_options
 from fdmux.datagrams.socket_view import SocketView
 from fdmux.debugging import place_of_caller, state
@@ -190,10 +191,13 @@ class DatagramEndpoint(CoreEndpoint):
         check_handler(handler)
         if not isinstance(limits, DatagramLimits):
             raise TypeError(refusal("limits", limits, "a fdmux.DatagramLimits"))
-        flags = lib.FDMUX_DATAGRAM_ERRORS
+        flags = 0 if sys.platform == "win32" else lib.FDMUX_DATAGRAM_ERRORS
         flags |= lib.FDMUX_DATAGRAM_LOCAL if local_address else 0
         flags |= lib.FDMUX_DATAGRAM_ECN if ecn else 0
         flags |= lib.FDMUX_DATAGRAM_GRO if gro else 0
+        # Not every system has them, so the message of an error names them.
+        asked = {"local_address": local_address, "ecn": ecn}
+        wished = "".join(f" with {name}" for name, is_on in asked.items() if is_on)
         self._handler = handler
         self._file: SocketFile | None = None
         self._place = place_of_caller() if state.is_used else None
@@ -201,19 +205,19 @@ class DatagramEndpoint(CoreEndpoint):
         options = ffi.buffer(c_options(limits, flags))
         if sock is not None:
             check_given(sock, address, peer)
-            self._take_over(sock, options)
+            self._take_over(sock, options, wished)
             return
         with contextlib.ExitStack() as on_failure:
             own, self._file = open_socket(address, peer, reuse_port=reuse_port)
             on_failure.callback(own.close)
             if self._file is not None:
                 on_failure.callback(self._file.remove)
-            self._take_over(own, options)
+            self._take_over(own, options, wished)
             on_failure.pop_all()
 
-    def _take_over(self, sock: socket.socket, options: Buffer) -> None:
+    def _take_over(self, sock: socket.socket, options: Buffer, wished: str) -> None:
         """Give ``sock`` to C, which owns it from then on."""
-        sockname = sock.getsockname()
+        sockname = own_address(sock)
         try:
             peer = sock.getpeername()
         except OSError:  # ENOTCONN
@@ -222,7 +226,7 @@ class DatagramEndpoint(CoreEndpoint):
         sock.setblocking(False)
         try:
             result = self._open(sock.fileno(), sock.family, options)
-            check(result, f"make an endpoint of fd {sock.fileno()}")
+            check(result, f"make an endpoint of fd {sock.fileno()}{wished}")
         except BaseException:
             sock.settimeout(timeout)
             raise

@@ -6,7 +6,6 @@ Its one rule: it cannot close the socket, nor use another one that has its numbe
 from __future__ import annotations
 
 import errno
-import os
 import socket
 from typing import TYPE_CHECKING
 
@@ -38,7 +37,7 @@ class SocketView:
         fd = self._fileno()
         if fd < 0:
             raise OSError(errno.EBADF, "the endpoint has ended")
-        return socket.socket(fileno=os.dup(fd))
+        return socket.socket(fileno=socket.dup(fd))
 
     def setsockopt(self, level: int, option: int, value: int | bytes) -> None:
         """Set an option, such as ``IP_ADD_MEMBERSHIP``."""

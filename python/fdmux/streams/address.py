@@ -10,6 +10,7 @@ import errno
 import logging
 import os
 import socket
+import sys
 from typing import TYPE_CHECKING, cast
 
 from fdmux.checks import check_host, checked_port, refusal
@@ -36,7 +37,7 @@ def parse_address(
     if isinstance(address, str):
         if not address:
             raise ValueError("address is '', which is not the path of a Unix socket")
-        return socket.AF_UNIX, address
+        return unix_family(address), address
     if not isinstance(address, tuple) or len(address) != 2:
         wanted = "(host, port), or the path of a Unix socket as a str"
         raise TypeError(refusal("address", address, wanted))
@@ -97,10 +98,11 @@ def listen(
         )[0]
         with contextlib.ExitStack() as on_failure:
             sock = on_failure.enter_context(socket.socket(family, kind, protocol))
-            # Bind although old connections of this port are in TIME_WAIT.
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if sys.platform != "win32":  # there it would let strangers take the port
+                # Bind although old connections of this port are in TIME_WAIT.
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if reuse_port:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                share_port(sock)
             sock.setblocking(False)
             sock.bind(address)
             sock.listen(backlog)
@@ -114,6 +116,32 @@ def listen(
     return sock
 
 
+def share_port(sock: socket.socket) -> None:
+    """Let other sockets that ask for it have the port of ``sock``, too.
+
+    Raises:
+        OSError: EOPNOTSUPP: this system has no SO_REUSEPORT.
+    """
+    option = getattr(socket, "SO_REUSEPORT", None)
+    if option is None:
+        raise OSError(errno.EOPNOTSUPP, "reuse_port: this system has no SO_REUSEPORT")
+    sock.setsockopt(socket.SOL_SOCKET, option, 1)
+
+
+def unix_family(path: str | bytes) -> int:
+    """Return the family of Unix sockets, for the address ``path``.
+
+    Raises:
+        OSError: EAFNOSUPPORT: Python has none on this system.
+    """
+    family = getattr(socket, "AF_UNIX", None)
+    if family is None:
+        raise OSError(
+            errno.EAFNOSUPPORT, f"{path!r}: Python has no Unix sockets on this system"
+        )
+    return int(family)
+
+
 def listen_at_path(path: str, backlog: int) -> tuple[socket.socket, SocketFile | None]:
     """Return a non-blocking Unix socket that listens at ``path``, and its file.
 
@@ -124,7 +152,7 @@ def listen_at_path(path: str, backlog: int) -> tuple[socket.socket, SocketFile |
     """
     try:
         with contextlib.ExitStack() as on_failure:
-            sock = on_failure.enter_context(socket.socket(socket.AF_UNIX))
+            sock = on_failure.enter_context(socket.socket(unix_family(path)))
             sock.setblocking(False)
             sock.bind(path)
             file = None if path.startswith("\0") else SocketFile(path)

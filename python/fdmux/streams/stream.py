@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import socket
 import struct
 from typing import TYPE_CHECKING, Generic, Literal, cast
@@ -224,7 +223,7 @@ class Stream(SocketStream, Generic[Data_co]):
             return
         with (
             contextlib.suppress(OSError),  # reset, or out of descriptors
-            socket.socket(fileno=os.dup(fd)) as sock,
+            socket.socket(fileno=socket.dup(fd)) as sock,
         ):
             self._keep("peername", sock.getpeername())
 

@@ -246,7 +246,7 @@ def options_for(sock: socket.socket) -> CDatagramOptions:
     """Return the options in C for a socket that the transport owns."""
     options = ffi.new("struct fdmux_datagram_options *")
     options.struct_size = ffi.sizeof("struct fdmux_datagram_options")
-    is_unix = sock.family == socket.AF_UNIX
+    is_unix = sock.family == getattr(socket, "AF_UNIX", None)  # Windows has none
     options.size_max = DatagramTransport.max_size if is_unix else UDP_SIZE_MAX
     options.queue_max = QUEUE_MAX
     options.flags = lib.FDMUX_DATAGRAM_BORROW
