@@ -168,14 +168,23 @@ def _receive(sock: socket.socket, size: int) -> bytes | int:
     # CPython waits before it receives from a socket with a timeout, whatever the flags
     # are. Such a socket is polled first, and read through its descriptor.
     try:
-        if sys.platform == "win32":  # os.read takes no sockets there
-            return sock.recv(size) if wait_readable([sock], 0) else EVENT_READ
+        if sys.platform == "win32":
+            return _receive_on_windows(sock, size)
         if not sock.gettimeout():
             return sock.recv(size, socket.MSG_DONTWAIT)
         fd = _descriptor(sock)
         return os.read(fd, size) if wait_readable([fd], 0) else EVENT_READ
     except BlockingIOError:
         return EVENT_READ
+
+
+def _receive_on_windows(sock: socket.socket, size: int) -> bytes | int:
+    """Receive where os.read takes no sockets, and no flag keeps recv from waiting."""
+    if sock.gettimeout() == 0 or wait_readable([sock], 0):
+        return sock.recv(size)
+    if sock.type == socket.SOCK_STREAM:
+        sock.getpeername()  # raises for one without a peer, of which no wait tells
+    return EVENT_READ
 
 
 def _is_tls(sock: socket.socket) -> bool:

@@ -7,7 +7,6 @@ its old number again.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import socket
 import threading
 from typing import TYPE_CHECKING
@@ -25,6 +24,8 @@ END_WITHIN = 5.0
 
 def to_high_number(sock: socket.socket) -> socket.socket:
     """Move a socket to a descriptor number from `HIGH_FD` on."""
+    import fcntl  # noqa: PLC0415 - the rest of the kit works without, as on Windows
+
     with sock:
         fd = fcntl.fcntl(sock, fcntl.F_DUPFD_CLOEXEC, HIGH_FD)
     return socket.socket(fileno=fd)

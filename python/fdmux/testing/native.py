@@ -8,6 +8,7 @@ case of the kit is written in Python, and tests the interface of C.
 from __future__ import annotations
 
 import ctypes
+import sys
 from typing import TYPE_CHECKING, ClassVar, ParamSpec, Protocol
 
 if TYPE_CHECKING:
@@ -39,12 +40,16 @@ class HasLoop(Protocol):
         """Return the capsule of the loop."""
 
 
+# fdmux_fd of fdmux.h: a socket of Windows is a handle.
+FD = ctypes.c_size_t if sys.platform == "win32" else ctypes.c_int
+
+
 class IoOptions(ctypes.Structure):
     """struct fdmux_io_options."""
 
     _fields_: ClassVar = [
         ("struct_size", ctypes.c_size_t),
-        ("fd", ctypes.c_int),
+        ("fd", FD),
         ("events", ctypes.c_uint32),
         ("fn", IO_FN),
         ("userdata", POINTER),

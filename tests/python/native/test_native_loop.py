@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import threading
@@ -242,8 +243,8 @@ def test_selector_closes_its_loop() -> None:
         (11, BlockingIOError),
         (12, MemoryError),
         (16, RuntimeError),
-        (111, ConnectionRefusedError),
-        (116, LoopClosed),
+        (errno.ECONNREFUSED, ConnectionRefusedError),
+        (errno.ESTALE, LoopClosed),
     ],
 )
 def test_check_makes_the_exception_that_fits(
