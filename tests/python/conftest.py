@@ -25,9 +25,11 @@ if TYPE_CHECKING:
 
 # The standard library's, and ours on each backend.
 SELECTORS: dict[str, SelectorFactory] = {
-    "stdlib-epoll": selectors.EpollSelector,
-    "stdlib-poll": selectors.PollSelector,
-    "stdlib-select": selectors.SelectSelector,
+    **{
+        f"stdlib-{name.lower()}": getattr(selectors, f"{name}Selector")
+        for name in ("Epoll", "Poll", "Select")
+        if hasattr(selectors, f"{name}Selector")  # Windows has the last alone
+    },
     **{f"fdmux-{name}": functools.partial(Selector, name) for name in backend_names()},
 }
 

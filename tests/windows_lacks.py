@@ -1,0 +1,146 @@
+"""On Windows: what a test asks for that no Windows has is the reason to skip it.
+
+A plugin of pytest, loaded on Windows alone. A test that fails is skipped instead if its
+own code has asked for a call of POSIX, or if fdmux has refused by name what cannot be
+there. If fdmux's own code asks for such a call, the test fails. tests/windows_known.txt
+names the tests that cannot hold for another reason, and those that wine fails.
+"""
+
+from __future__ import annotations
+
+import errno
+import fnmatch
+import inspect
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.tree import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+KNOWN = ROOT / "tests" / "windows_known.txt"
+# What the message of an AttributeError or ImportError says, and why that is so.
+LACKS = {
+    r"'os' has no attribute '\w+'": "no such call",
+    r"'socket' has no attribute '(AF|MSG|SO|SCM|IP|IPV6|UDP|TCP)_\w+'": "no such option",
+    r"'socket' has no attribute '\w+_fds'": "no such call",
+    r"'socket' object has no attribute '(sendmsg|recvmsg)\w*'": "no such call",
+    r"'select' has no attribute '\w+'": "no such wait",
+    r"'selectors' has no attribute '(Epoll|Poll|Kqueue)Selector'": "no such wait",
+    r"'signal' has no attribute '\w+'": "no such signal",
+    r"'time' has no attribute '\w+'": "no such clock",
+    r"No module named '(resource|fcntl|pwd|grp|termios|pty|tty)'": "no such module",
+}
+# What fdmux says when it refuses by name.
+REFUSALS = (
+    "get the fd of the loop: ",
+    "has no descriptor that a host could watch",
+    "no descriptor can stand for a loop",
+    "Python has no Unix sockets on this system",
+    "this system has no SO_REUSEPORT",
+    " with local_address",
+    " with ecn",
+)
+# Windows waits for sockets, which are no descriptors: what a test says that has others.
+OTHER_FILES = re.compile(
+    r"os\.(pipe|dup|dup2|open|close|fdopen|memfd_create)\(|/dev/null|\.open\(|\bopen\("
+)
+NO_SOCKET = {errno.EBADF, errno.ENOTSOCK, errno.EINVAL}
+WRONG_FUNCTION = 1  # ERROR_INVALID_FUNCTION, of a file that is none
+
+
+def known() -> dict[str, str]:
+    """Return the patterns of tests that fail there, with reasons."""
+    lines = KNOWN.read_text(encoding="utf-8").splitlines()
+    parts = [line.split(maxsplit=1) for line in lines if line and line[0] != "#"]
+    return {pattern: reason for pattern, reason in parts}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what is known to fail."""
+    reasons = known()
+    for item in items:
+        name = item.nodeid.removeprefix("tests/python/")
+        for pattern, reason in reasons.items():
+            # A bracket is not special here, as names of tests have some.
+            if fnmatch.fnmatchcase(name, pattern.replace("[", "[[]")):
+                item.add_marker(pytest.mark.skip(reason=f"Windows: {reason}"))
+
+
+def reason_of(error: BaseException | None, item: pytest.Item | None = None) -> str:
+    """Say what Windows lacks, if that is why the test failed; otherwise nothing."""
+    message = str(error)
+    if isinstance(error, AttributeError | ImportError) and is_of_tests(error):
+        for pattern, why in LACKS.items():
+            if re.search(pattern, message):
+                return f"Windows: {why} ({message})"
+    if isinstance(error, OSError | RuntimeError):
+        if any(text in message for text in REFUSALS):
+            return f"Windows: refused by name ({message})"
+        if isinstance(error, OSError) and uses_other_files(error, item):
+            return f"Windows: waits for sockets alone ({message})"
+    return ""
+
+
+def uses_other_files(error: OSError, item: pytest.Item | None) -> bool:
+    """Whether the error is that of a test which waits for more than sockets."""
+    numbers = (error.errno, getattr(error, "winerror", None))
+    if not isinstance(item, pytest.Function):
+        return False
+    if numbers[0] not in NO_SOCKET and WRONG_FUNCTION not in numbers:
+        return False
+    return OTHER_FILES.search(inspect.getsource(item.function)) is not None
+
+
+def is_of_tests(error: BaseException) -> bool:
+    """Whether the code that has raised it is in a file of the tests."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    if traceback is None:
+        return False
+    path = Path(traceback.tb_frame.f_code.co_filename)
+    return path.is_relative_to(ROOT / "tests")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    """Skip a test that has asked for what Windows lacks."""
+    yield from skipping(item)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
+    """Do the same for what its fixtures ask for."""
+    yield from skipping(item)
+
+
+def skipping(item: pytest.Item) -> Generator[None]:
+    """Turn an error of what follows into a skip, if there is a reason."""
+    try:
+        return (yield)
+    except (AttributeError, ImportError, OSError, RuntimeError) as error:
+        reason = reason_of(error, item)
+        if not reason:
+            raise
+        pytest.skip(reason)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Skip a file that asks for it when it is imported."""
+    report = yield
+    excinfo = report.call.excinfo if report.failed and report.call else None
+    if excinfo is not None:
+        # pytest wraps what an import raises.
+        error = excinfo.value.__cause__ or excinfo.value
+        reason = reason_of(error)
+        if reason:
+            report.outcome = "skipped"
+            report.longrepr = (str(collector.path), 0, f"Skipped: {reason}")
+    return report
