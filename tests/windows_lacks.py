@@ -8,6 +8,7 @@ names the tests that cannot hold for another reason, and those that wine fails.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import fnmatch
 import inspect
@@ -17,6 +18,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.tree import ROOT
+
+from fdmux.selector import Selector
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -38,6 +41,8 @@ LACKS = {
 REFUSALS = (
     "get the fd of the loop: ",
     "has no descriptor that a host could watch",
+    "it cannot watch descriptors (Windows' Proactor loop",
+    "no backend called 'epoll' on this system",
     "no descriptor can stand for a loop",
     "Python has no Unix sockets on this system",
     "this system has no SO_REUSEPORT",
@@ -59,6 +64,17 @@ def known() -> dict[str, str]:
     return {pattern: reason for pattern, reason in parts}
 
 
+class Policy(asyncio.DefaultEventLoopPolicy):
+    """Loops of asyncio that C code can live in: Proactor loops watch no descriptor."""
+
+    _loop_factory = staticmethod(lambda: asyncio.SelectorEventLoop(Selector()))
+
+
+def pytest_configure() -> None:
+    """Have asyncio make loops on our selector, as programs do there."""
+    asyncio.set_event_loop_policy(Policy())
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what is known to fail."""
     reasons = known()
@@ -77,7 +93,7 @@ def reason_of(error: BaseException | None, item: pytest.Item | None = None) -> s
         for pattern, why in LACKS.items():
             if re.search(pattern, message):
                 return f"Windows: {why} ({message})"
-    if isinstance(error, OSError | RuntimeError):
+    if isinstance(error, OSError | RuntimeError | ValueError):
         if any(text in message for text in REFUSALS):
             return f"Windows: refused by name ({message})"
         if isinstance(error, OSError) and uses_other_files(error, item):
@@ -122,7 +138,7 @@ def skipping(item: pytest.Item) -> Generator[None]:
     """Turn an error of what follows into a skip, if there is a reason."""
     try:
         return (yield)
-    except (AttributeError, ImportError, OSError, RuntimeError) as error:
+    except (AttributeError, ImportError, OSError, RuntimeError, ValueError) as error:
         reason = reason_of(error, item)
         if not reason:
             raise

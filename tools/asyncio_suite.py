@@ -10,7 +10,8 @@ process of its own. A test whose outcome differs is repeated alone, with both cl
 and counts only if no two outcomes agree. tools/asyncio_suite_known.txt lists the tests
 that are known to differ, with reasons. Exit status: 0 if no other test differs, else 1.
 
-The interpreter must have the package `test`, and be able to import fdmux.
+The interpreter must have the package `test`, and be able to import fdmux. On Windows,
+stock is the selector loop, which is made the default for that.
 """
 
 from __future__ import annotations
@@ -46,6 +47,15 @@ STOCK = "stock"
 LOOPS = ("selector", "transports")
 SELECTOR_MODULES = ("test.test_selectors", "test.test_socketserver")
 KNOWN = Path(__file__).with_name("asyncio_suite_known.txt")
+if sys.platform == "win32":
+    SYSTEM_MODULE, SYSTEM_POLICY = (
+        "asyncio.windows_events",
+        "WindowsSelectorEventLoopPolicy",
+    )
+    OTHER_SELECTOR = "SelectSelector"
+else:
+    SYSTEM_MODULE, SYSTEM_POLICY = "asyncio.unix_events", "_UnixDefaultEventLoopPolicy"
+    OTHER_SELECTOR = "EpollSelector"
 MODULE_SECONDS = 600
 REPEATS = 3
 
@@ -91,21 +101,31 @@ class Recorder(unittest.TestResult):
 
 def put_in_place(loop: str) -> None:
     """Put our classes where asyncio and its tests look for the standard library's."""
+    if sys.platform == "win32":
+        make_selector_loop_the_default()
     if loop == STOCK:
         return
     host = importlib.import_module("fdmux.hosts.asyncio")
     streams = importlib.import_module("fdmux.hosts.asyncio.selector")
     selector = streams.StreamSelector if loop == "transports" else streams.Selector
-    for name in ("DefaultSelector", "EpollSelector"):
+    for name in ("DefaultSelector", OTHER_SELECTOR):
         setattr(importlib.import_module("selectors"), name, selector)
     if loop == "transports":
-        unix = importlib.import_module("asyncio.unix_events")
-        for module in (importlib.import_module("asyncio"), unix):
+        own = importlib.import_module(SYSTEM_MODULE)
+        for module in (importlib.import_module("asyncio"), own):
             for name in ("SelectorEventLoop", "EventLoop"):
                 setattr(module, name, host.EventLoop)
         add_what_tests_reach_into(importlib.import_module("fdmux.hosts.asyncio.tls"))
-        policy = unix._UnixDefaultEventLoopPolicy  # noqa: SLF001 - the tests replace no public name
-        policy._loop_factory = host.EventLoop  # noqa: SLF001 - the same
+        policy = getattr(own, SYSTEM_POLICY)
+        policy._loop_factory = host.EventLoop  # noqa: SLF001 - the tests replace no public name
+
+
+def make_selector_loop_the_default() -> None:
+    """Have asyncio on Windows make selector loops where it would make Proactor loops."""
+    for name in ("asyncio", SYSTEM_MODULE):
+        module = importlib.import_module(name)
+        vars(module)["DefaultEventLoopPolicy"] = getattr(module, SYSTEM_POLICY)
+        vars(module)["EventLoop"] = getattr(module, "SelectorEventLoop")
 
 
 def add_what_tests_reach_into(tls: ModuleType) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-import resource
 import socket
 import weakref
 from typing import TYPE_CHECKING
@@ -27,6 +26,8 @@ BACKENDS = pytest.mark.parametrize("backend", backend_names())
 @pytest.fixture
 def many_allowed() -> Iterator[int]:
     """Raise the limit of open files; return how many descriptors may be opened."""
+    import resource  # noqa: PLC0415 - Windows has none, but the other tests
+
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     yield hard

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import socket
 import stat
 import subprocess
@@ -304,6 +303,8 @@ def connect_many(
 
 
 def test_two_thousand_connections_at_once(handler: Recorder) -> None:
+    import resource  # noqa: PLC0415 - Windows has none, but the other tests
+
     limits = ServerLimits(connection_max=2000)
     need = 2 * 2000 + 200
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -330,6 +331,8 @@ def test_two_thousand_connections_at_once(handler: Recorder) -> None:
 @pytest.mark.slow
 def test_ten_thousand_connections_of_another_process() -> None:
     """As many as the limit of open files allows; all open, all answered."""
+    import resource  # noqa: PLC0415 - Windows has none, but the other tests
+
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     count = 10_000 if hard == resource.RLIM_INFINITY else min(10_000, hard - 200)
     program = """

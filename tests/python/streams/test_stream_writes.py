@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import mmap
-import resource
 import socket
 from typing import TYPE_CHECKING
 
@@ -92,6 +91,8 @@ def test_more_than_can_be_counted_is_refused(stream: Stream) -> None:
 def test_too_much_in_a_callback_is_refused_without_a_copy(
     loop: SelectorEventLoop, peer: socket.socket, stream: Stream, handler: Recorder
 ) -> None:
+    import resource  # noqa: PLC0415 - Windows has none, but the other tests
+
     with mmap.mmap(-1, 1 << 31) as untouched, memoryview(untouched) as view:
         handler.answer = lambda *_: stream.write(view)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -6,7 +6,6 @@ import errno
 import gc
 import hashlib
 import random
-import resource
 import socket
 import ssl
 from typing import TYPE_CHECKING
@@ -212,6 +211,8 @@ class Hashes(StreamHandler[bytearray]):
 
 @pytest.fixture
 def many_descriptors() -> Iterator[None]:
+    import resource  # noqa: PLC0415 - Windows has none, but the other tests
+
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     yield
