@@ -28,7 +28,7 @@ KNOWN = ROOT / "tests" / "windows_known.txt"
 # What the message of an AttributeError or ImportError says, and why that is so.
 LACKS = {
     r"'os' has no attribute '\w+'": "no such call",
-    r"'socket' has no attribute '(AF|MSG|SO|SCM|IP|IPV6|UDP|TCP)_\w+'": "no such option",
+    r"'socket' has no attribute '(AF|MSG|SO|SCM|I\w+|UDP|TCP)_\w+'": "no such option",
     r"'socket' has no attribute '\w+_fds'": "no such call",
     r"'socket' object has no attribute '(sendmsg|recvmsg)\w*'": "no such call",
     r"'select' has no attribute '\w+'": "no such wait",
@@ -51,7 +51,7 @@ REFUSALS = (
 )
 # Windows waits for sockets, which are no descriptors: what a test says that has others.
 OTHER_FILES = re.compile(
-    r"os\.(pipe|dup|dup2|open|close|fdopen|memfd_create)\(|/dev/null|\.open\(|\bopen\("
+    r"os\.(pipe|dup|dup2|open|close|fdopen|fstat|get_\w+|set_\w+)\(|/dev/null|\bopen\("
 )
 NO_SOCKET = {errno.EBADF, errno.ENOTSOCK, errno.EINVAL}
 WRONG_FUNCTION = 1  # ERROR_INVALID_FUNCTION, of a file that is none
@@ -60,8 +60,8 @@ WRONG_FUNCTION = 1  # ERROR_INVALID_FUNCTION, of a file that is none
 def known() -> dict[str, str]:
     """Return the patterns of tests that fail there, with reasons."""
     lines = KNOWN.read_text(encoding="utf-8").splitlines()
-    parts = [line.split(maxsplit=1) for line in lines if line and line[0] != "#"]
-    return {pattern: reason for pattern, reason in parts}
+    parts = [line.partition(" ") for line in lines if line and line[0] != "#"]
+    return {pattern: reason for pattern, _, reason in parts}
 
 
 class Policy(asyncio.DefaultEventLoopPolicy):

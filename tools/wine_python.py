@@ -5,9 +5,9 @@
     python tools/wine_python.py demo asyncio     some parts; PARTS names them all
 
 It makes a wine prefix and a CPython for Windows in a folder of its own, and installs
-the wheel there with pip. A wheel is built by tools/wheels.py unless one is given. CPython's
-own tests come from a CPython of the same version that is found here. docs/windows.md
-says what was run, and tests/windows_lacks.py what is skipped there and why.
+the wheel there with pip. A wheel is built by tools/wheels.py unless one is given.
+CPython's own tests come from a CPython of the same version that is found here.
+docs/windows.md says what was run, and tests/windows_lacks.py what is skipped there.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from tests import certificates  # noqa: E402 - after the change of sys.path
 from tools.asyncio_suite_all import find_python  # noqa: E402 - after the change of sys.path
 
 if TYPE_CHECKING:
@@ -78,6 +79,11 @@ class Windows:
         """Its standard library."""
         return self.folder / "python" / "Lib"
 
+    @property
+    def certificates(self) -> Path:
+        """What the tests of TLS use, where there is no program openssl."""
+        return self.folder / "certificates"
+
     def run(
         self, *arguments: str | Path, seconds: float = PART_SECONDS, shown: bool = False
     ) -> tuple[int, str]:
@@ -100,6 +106,7 @@ class Windows:
             "PYTHONDONTWRITEBYTECODE": "1",
             "TEMP": windows_path(temporary),
             "TMP": windows_path(temporary),
+            certificates.GIVEN: windows_path(self.certificates),
         }
 
 
@@ -148,6 +155,8 @@ def set_up(windows: Windows, wheel: Path) -> None:
             *("--implementation", "cp", "--only-binary=:all:", *TOOLS),
         )
     copy_cpython_tests(windows)
+    windows.certificates.mkdir(exist_ok=True)
+    certificates.make_certificates(windows.certificates)  # they are good for two days
     make_prefix(windows)
     install = ("-m", "pip", "install", "--no-index", "--no-deps", "--force-reinstall")
     status, output = windows.run(
@@ -172,10 +181,7 @@ def make_prefix(windows: Windows) -> None:
 
 
 def copy_cpython_tests(windows: Windows) -> None:
-    """Copy CPython's own tests, which that package lacks, from a Python of this machine.
-
-    They are the same files on every system.
-    """
+    """Copy CPython's own tests, which PYTHON lacks; every system has the same."""
     to = windows.library / "test"
     python = find_python(MINOR)
     if to.exists() or python is None:
@@ -209,7 +215,7 @@ def build_wheel(windows: Windows) -> Path:
 
 def run_demo(windows: Windows, _is_quick: bool) -> str:
     """Run ``fdmux demo``; a step that fails is a failure."""
-    status, output = windows.run("-m", "fdmux", "demo", seconds=180, shown=True)
+    status, _ = windows.run("-m", "fdmux", "demo", seconds=180, shown=True)
     return "" if status == 0 else f"exit status {status}"
 
 
@@ -222,7 +228,7 @@ def run_cpython_selectors(windows: Windows, _is_quick: bool) -> str:
 
 
 def run_tests(windows: Windows, is_quick: bool) -> str:
-    """Run the Python tests; each file has a process of its own, which ends if it hangs."""
+    """Run the Python tests, each file in a process, which ends if a test hangs."""
     if is_quick:
         return run_pytest(windows, list(QUICK_FILES))
     tests = ROOT / "tests" / "python"
