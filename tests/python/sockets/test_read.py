@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import math
-import os
 import pickle
 import signal
 import socket
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fdmux.errnos import text_of
 from fdmux.sockets.read import IncompleteReadError, ReadTimeoutError, read_with_timeout
 
 if TYPE_CHECKING:
@@ -207,4 +207,4 @@ def test_socket_that_is_not_connected_is_an_error() -> None:
     with socket.socket() as sock, pytest.raises(OSError, match=r".") as caught:
         read_with_timeout(sock, 1)
     assert caught.value.errno == errno.ENOTCONN
-    assert os.strerror(errno.ENOTCONN) in str(caught.value)
+    assert text_of(errno.ENOTCONN) in str(caught.value)
