@@ -6,6 +6,7 @@ import contextlib
 import secrets
 import socket
 import struct
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ def receive(sock: socket.socket, count: int) -> bytes:
 
 def reset(sock: socket.socket) -> None:
     """Close with RST instead of FIN (a Unix socket: at once)."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    shape = "HH" if sys.platform == "win32" else "ii"  # of struct linger
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack(shape, 1, 0))
     sock.close()
 
 
@@ -40,6 +42,13 @@ def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
         with contextlib.suppress(OSError), socket.socket(type=kind) as sock:
             sock.bind(("127.0.0.1", port))
             return port
+
+
+def send_at_once(*socks: socket.socket) -> None:
+    """Have the ends of a pair send without delay: Windows makes pairs of TCP."""
+    for sock in socks:
+        if sock.family == socket.AF_INET:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 @contextlib.contextmanager

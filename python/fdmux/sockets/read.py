@@ -180,7 +180,8 @@ def _receive(sock: socket.socket, size: int) -> bytes | int:
 
 def _receive_on_windows(sock: socket.socket, size: int) -> bytes | int:
     """Receive where os.read takes no sockets, and no flag keeps recv from waiting."""
-    if sock.gettimeout() == 0 or wait_readable([_descriptor(sock)], 0):
+    fd = _descriptor(sock)
+    if sock.gettimeout() == 0 or wait_readable([fd], 0):
         return sock.recv(size, 0)
     if sock.type == socket.SOCK_STREAM:
         sock.getpeername()  # raises for one without a peer, of which no wait tells

@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.peers import send_at_once
 
 from fdmux.sockets.read import IncompleteReadError, ReadTimeoutError, read_with_timeout
 from fdmux.sockets.wait import wait_readable, wait_writable
@@ -71,6 +72,7 @@ def try_step(step: Callable[[], None]) -> bool:
 def ends(request: pytest.FixtureRequest) -> Iterator[tuple[ssl.SSLSocket, Peer]]:
     """A TLS socket in each mode, which it must still be in when the test ends."""
     left, right = socket.socketpair()
+    send_at_once(left, right)
     left.setblocking(False)
     context = anonymous_context(ssl.PROTOCOL_TLS_CLIENT)
     client = context.wrap_socket(left, do_handshake_on_connect=False)
