@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import struct
 import threading
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.peers import reset
 
 from fdmux.loop.event_loop import SelectorEventLoop
 from fdmux.pool.outcome import (
@@ -84,8 +84,7 @@ def answer_and_close(*replies: bytes) -> Script:
 
 def read_and_reset(sock: socket.socket) -> None:
     sock.recv(1000)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    sock.close()
+    reset(sock)
 
 
 def read_only(sock: socket.socket) -> None:

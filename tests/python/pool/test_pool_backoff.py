@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -28,7 +29,10 @@ def free_port() -> Iterator[int]:
     with socket.socket() as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(("127.0.0.1", 0))
-        yield sock.getsockname()[1]
+        port = int(sock.getsockname()[1])
+        if sys.platform == "win32":  # nobody else may have a port that is bound there
+            sock.close()
+        yield port
 
 
 def test_delays_double_with_jitter_until_the_limit(

@@ -83,6 +83,9 @@ def test_asyncio_serves_a_tcp_echo(selector: Selector) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(
+    sys.platform == "win32", reason="selector loops of asyncio run no programs there"
+)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:asyncio")
 def test_asyncio_runs_a_subprocess(selector: Selector) -> None:
     async def main() -> tuple[bytes, int | None]:

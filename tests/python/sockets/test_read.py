@@ -7,12 +7,12 @@ import math
 import pickle
 import signal
 import socket
-import struct
 import threading
 import time
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.peers import reset
 
 from fdmux.errnos import text_of
 from fdmux.sockets.read import IncompleteReadError, ReadTimeoutError, read_with_timeout
@@ -96,8 +96,7 @@ def test_errors_survive_pickling() -> None:
 def test_reset_comes_as_it_is_with_what_came_before(tcp_pair: Pair) -> None:
     client, server = tcp_pair
     server.send(b"abc")
-    server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    server.close()  # lingering for 0 s sends a reset
+    reset(server)
     with pytest.raises(ConnectionResetError) as caught:
         read_with_timeout(client, 10)
     assert told(caught.value) == (b"abc", 10)

@@ -7,10 +7,10 @@ import doctest
 import itertools
 import random
 import socket
-import struct
 from typing import TYPE_CHECKING, ClassVar
 
 import pytest
+from tests.peers import reset
 
 import fdmux
 from fdmux.framing import (
@@ -328,8 +328,7 @@ def test_handler_keeps_nothing_of_a_peer_that_resets_in_a_frame() -> None:
             peer.sendall(b"part of a")
             while not stream.received:
                 loop.run_once()
-            linger = struct.pack("ii", 1, 0)
-            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            reset(peer)
         while not handler.closed:
             loop.run_once()
     assert isinstance(handler.closed[0], ConnectionResetError)
