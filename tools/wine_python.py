@@ -273,8 +273,15 @@ def run_asyncio(windows: Windows, is_quick: bool) -> str:
     return f"differs: {', '.join(failed)}" if failed else ""
 
 
+def run_proofs(windows: Windows, _is_quick: bool) -> str:
+    """Show with the standard library alone what the known failures say of wine."""
+    status, _ = windows.run("tools/wine_proofs.py", seconds=120, shown=True)
+    return "" if status == 0 else "wine does not do one of them: run its tests"
+
+
 PARTS: dict[str, Callable[[Windows, bool], str]] = {
     "demo": run_demo,
+    "proofs": run_proofs,
     "selectors": run_cpython_selectors,
     "tests": run_tests,
     "asyncio": run_asyncio,
