@@ -51,7 +51,7 @@ REFUSALS = (
 )
 # Windows waits for sockets, which are no descriptors: what a test says that has others.
 OTHER_FILES = re.compile(
-    r"os\.(pipe|dup|dup2|open|close|fdopen|fstat|get_\w+|set_\w+)\(|/dev/null|\bopen\("
+    r"os\.(pipe|dup|dup2|open|close|fdopen|fstat|get_\w+|set_\w+)\(|/dev/null|TemporaryFile|\bopen\("
 )
 NO_SOCKET = {errno.EBADF, errno.ENOTSOCK, errno.EINVAL}
 WRONG_FUNCTION = 1  # ERROR_INVALID_FUNCTION, of a file that is none
