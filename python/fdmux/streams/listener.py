@@ -265,6 +265,7 @@ class Listener(SocketStream):
 
     def stream_closed(self, code: int, *, is_error: bool) -> None:
         """Count the end of a stream."""
+        code = errno_from_c(code)
         if code == errno.ETIMEDOUT:
             self._expired += 1
         elif code == errno.ENOBUFS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import contextlib
 import os
 import signal
@@ -147,7 +148,7 @@ def test_bind_error_is_raised_in_the_caller_and_names_the_address() -> None:
         for start in (second.start, second.run, second.run_in_thread):
             with pytest.raises(OSError, match=f"listen on .*{port}") as caught:
                 start()
-            assert caught.value.errno == 98
+            assert caught.value.errno == errno.EADDRINUSE
         second.stop()
 
 
