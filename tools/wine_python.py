@@ -13,6 +13,7 @@ docs/windows.md says what was run, and tests/windows_lacks.py what is skipped th
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import os
 import re
@@ -30,7 +31,7 @@ from tests import certificates  # noqa: E402 - after the change of sys.path
 from tools.asyncio_suite_all import find_python  # noqa: E402 - after the change of sys.path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 MINOR = "3.13"
 # A CPython for Windows that pip can install here; it has what the installer installs,
@@ -50,10 +51,10 @@ QUICK_FILES = (
     "sockets/test_read.py",
     "sockets/test_wait.py",
     "loop/test_loop_callbacks.py",
-    "pool/test_pool.py",
+    "pool/test_pool_tls.py",
     "datagrams/test_datagram_sending.py",
     "streams/test_stream_data.py",
-    "streams/test_tls_streams.py",
+    "streams/test_tls_library.py",
 )
 QUICK_MODULES = ("test_buffered_proto", "test_streams")
 PART_SECONDS = 3600
@@ -140,6 +141,36 @@ def run_bounded(
     return process.returncode, output
 
 
+@contextlib.contextmanager
+def served(windows: Windows) -> Iterator[None]:
+    """Keep wine's server and services for all programs of a run.
+
+    They start once. Those that a program starts itself would have its output, too, and
+    stay for some seconds after its end.
+    """
+    is_new = not (windows.folder / "prefix").exists()
+    run_quietly(windows, "wineserver", "--persistent")
+    try:
+        run_quietly(windows, "wineboot", "--init" if is_new else "--update")
+        if is_new:  # Windows 7 is what wine 8 is at first
+            run_quietly(windows, "winecfg", "-v", "win10")
+        yield
+    finally:
+        run_quietly(windows, "wineserver", "--kill")
+
+
+def run_quietly(windows: Windows, *command: str) -> None:
+    """Run a program of wine, whose output nobody needs."""
+    subprocess.run(
+        command,
+        env=windows.environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        check=False,
+    )
+
+
 # ---- to set up -------------------------------------------------------------------
 
 
@@ -157,7 +188,6 @@ def set_up(windows: Windows, wheel: Path) -> None:
     copy_cpython_tests(windows)
     windows.certificates.mkdir(exist_ok=True)
     certificates.make_certificates(windows.certificates)  # they are good for two days
-    make_prefix(windows)
     install = ("-m", "pip", "install", "--no-index", "--no-deps", "--force-reinstall")
     status, output = windows.run(
         *install, "--no-warn-script-location", windows_path(wheel), seconds=300
@@ -170,14 +200,6 @@ def pip_install(to: Path, *what: str) -> None:
     """Install packages into a folder, with the pip of this machine."""
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(to)]
     subprocess.run([*pip, *what], check=True, stdin=subprocess.DEVNULL)
-
-
-def make_prefix(windows: Windows) -> None:
-    """Make the settings of wine, which is Windows 7 at first."""
-    if (windows.folder / "prefix").exists():
-        return
-    for command in (["wineboot", "-i"], ["winecfg", "-v", "win10"]):
-        run_bounded(command, windows.environment(), 300, shown=False)
 
 
 def copy_cpython_tests(windows: Windows) -> None:
@@ -224,33 +246,32 @@ def run_cpython_selectors(windows: Windows, _is_quick: bool) -> str:
     if not (windows.library / "test").exists():
         print(f"left out: no CPython {MINOR} with its tests was found here")
         return ""
-    return run_pytest(windows, ["selector/test_cpython_suite.py"])
+    return run_pytest(windows, "selector/test_cpython_suite.py")
 
 
 def run_tests(windows: Windows, is_quick: bool) -> str:
     """Run the Python tests, each file in a process, which ends if a test hangs."""
-    if is_quick:
-        return run_pytest(windows, list(QUICK_FILES))
     tests = ROOT / "tests" / "python"
-    files = [
+    every = [
         str(path.relative_to(tests))
         for folder in FOLDERS
         for path in sorted((tests / folder).rglob("test_*.py"))
     ]
-    failed = [file for file in files if run_pytest(windows, [file])]
+    files = list(QUICK_FILES) if is_quick else every
+    failed = [file for file in files if run_pytest(windows, file)]
     return f"failed in {', '.join(failed)}" if failed else ""
 
 
-def run_pytest(windows: Windows, files: list[str]) -> str:
-    """Run some files in one process; return what went wrong, and print that."""
+def run_pytest(windows: Windows, file: str) -> str:
+    """Run one file; return what went wrong, and print that."""
     status, output = windows.run(
         *("-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider"),
         *("-o", f"faulthandler_timeout={TEST_SECONDS}"),
         *("-o", "faulthandler_exit_on_timeout=true"),
-        *(f"tests/python/{file}" for file in files),
+        f"tests/python/{file}",
     )
     lines = output.strip().splitlines()
-    print(f"{', '.join(files)}: {lines[-1] if lines else 'nothing'}", flush=True)
+    print(f"{file}: {lines[-1] if lines else 'nothing'}", flush=True)
     if status in GOOD:
         return ""
     print(output, flush=True)
@@ -288,6 +309,15 @@ PARTS: dict[str, Callable[[Windows, bool], str]] = {
 }
 
 
+def run_part(windows: Windows, name: str, is_quick: bool) -> bool:
+    """Run one part, and print how it ended; whether all was well."""
+    begun = time.monotonic()
+    problem = PARTS[name](windows, is_quick)
+    took = time.monotonic() - begun
+    print(f"{name}: {problem or 'ok'}, {took:.0f} s", flush=True)
+    return not problem
+
+
 def main() -> int:
     """Do what the command line says."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -306,13 +336,10 @@ def main() -> int:
         print("left out: there is no wine here")
         return 0
     windows = Windows(options.folder.resolve())
-    set_up(windows, options.wheel or build_wheel(windows))
-    failed = []
-    for name in names:
-        begun = time.monotonic()
-        problem = PARTS[name](windows, options.quick)
-        print(f"{name}: {problem or 'ok'}, {time.monotonic() - begun:.0f} s")
-        failed += [name] if problem else []
+    wheel = options.wheel or build_wheel(windows)
+    with served(windows):
+        set_up(windows, wheel)
+        failed = [name for name in names if not run_part(windows, name, options.quick)]
     print(f"wine_python: failed: {', '.join(failed)}" if failed else "wine_python: ok")
     return 1 if failed else 0
 
