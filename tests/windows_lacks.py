@@ -11,8 +11,11 @@ from __future__ import annotations
 import asyncio
 import errno
 import fnmatch
+import gc
 import inspect
 import re
+import traceback
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -124,12 +127,10 @@ def uses_other_files(error: OSError, item: pytest.Item | None) -> bool:
 
 def is_of_tests(error: BaseException) -> bool:
     """Whether the code that has raised it is in a file of the tests."""
-    traceback = error.__traceback__
-    while traceback is not None and traceback.tb_next is not None:
-        traceback = traceback.tb_next
-    if traceback is None:
+    frames = list(traceback.walk_tb(error.__traceback__))
+    if not frames:
         return False
-    path = Path(traceback.tb_frame.f_code.co_filename)
+    path = Path(frames[-1][0].f_code.co_filename)
     # pytest's monkeypatch imports what a test names.
     return path.is_relative_to(ROOT / "tests") or path.parent.name == "_pytest"
 
@@ -154,7 +155,16 @@ def skipping(item: pytest.Item) -> Generator[None]:
         reason = reason_of(error, item)
         if not reason:
             raise
+        forget(error)
         pytest.skip(reason)
+
+
+def forget(error: BaseException) -> None:
+    """Close what the test had open, without the warnings that it was left open."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        traceback.clear_frames(error.__traceback__)
+        gc.collect()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from typing import TYPE_CHECKING
 
@@ -75,5 +74,5 @@ def run_until(
 
 def shrink_buffers(stream: Stream) -> None:
     """Shrink the send buffer, so that the kernel accepts little."""
-    with socket.socket(fileno=os.dup(stream.fileno())) as sock:
+    with socket.socket(fileno=socket.dup(stream.fileno())) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
