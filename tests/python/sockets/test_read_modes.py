@@ -42,7 +42,7 @@ def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
 
 
 def mode_of(sock: socket.socket) -> tuple[float | None, bool]:
-    """The mode that Python knows, and that of the kernel, which Windows keeps secret."""
+    """The mode that Python knows, and that of the kernel, where that tells it."""
     is_blocking = sys.platform == "win32" or os.get_blocking(sock.fileno())
     return sock.gettimeout(), is_blocking
 
