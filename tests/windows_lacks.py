@@ -56,6 +56,10 @@ REFUSALS = (
 OTHER_FILES = re.compile(
     r"os\.(pipe|dup|dup2|open|close|fdopen|fstat|get_\w+|set_\w+)\(|/dev/null|TemporaryFile|\bopen\("
 )
+CAUGHT = (
+    *(AttributeError, ImportError, OSError, RuntimeError, ValueError),
+    AssertionError,
+)
 NO_SOCKET = {errno.EBADF, errno.ENOTSOCK, errno.EINVAL}
 WRONG_FUNCTION = 1  # ERROR_INVALID_FUNCTION, of a file that is none
 
@@ -107,7 +111,8 @@ def reason_of(error: BaseException | None, item: pytest.Item | None = None) -> s
         for pattern, why in LACKS.items():
             if re.search(pattern, message):
                 return f"Windows: {why} ({message})"
-    if isinstance(error, OSError | RuntimeError | ValueError):
+    # pytest.raises shows the message of the wrong exception.
+    if isinstance(error, OSError | RuntimeError | ValueError | AssertionError):
         if any(text in message for text in REFUSALS):
             return f"Windows: refused by name ({message})"
         if isinstance(error, OSError) and uses_other_files(error, item):
@@ -151,7 +156,7 @@ def skipping(item: pytest.Item) -> Generator[None]:
     """Turn an error of what follows into a skip, if there is a reason."""
     try:
         return (yield)
-    except (AttributeError, ImportError, OSError, RuntimeError, ValueError) as error:
+    except CAUGHT as error:
         reason = reason_of(error, item)
         if not reason:
             raise
