@@ -40,7 +40,7 @@ LACKS = {
     r"'time' has no attribute '\w+'": "no such clock",
     r"No module named '(resource|fcntl|pwd|grp|termios|pty|tty)'": "no such module",
 }
-# What fdmux says when it refuses by name.
+# What fdmux says when it refuses by name, and socket.socketpair of Windows.
 REFUSALS = (
     "get the fd of the loop: ",
     "has no descriptor that a host could watch",
@@ -51,6 +51,7 @@ REFUSALS = (
     "this system has no SO_REUSEPORT",
     " with local_address",
     " with ecn",
+    "Only SOCK_STREAM socket type is supported",
 )
 # Windows waits for sockets, which are no descriptors: what a test says that has others.
 OTHER_FILES = re.compile(
