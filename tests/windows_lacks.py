@@ -87,22 +87,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what is known to fail."""
     reasons = known()
     for item in items:
-        if closes_numbers(item):
-            item.add_marker(pytest.mark.skip(reason="Windows: a socket is no number"))
+        reason = reason_before(item)
+        if reason:
+            item.add_marker(pytest.mark.skip(reason=reason))
         name = item.nodeid.removeprefix("tests/python/")
-        for pattern, reason in reasons.items():
+        for pattern, why in reasons.items():
             # Only the bracket of parameters: the others are sets of characters.
             if fnmatch.fnmatchcase(name, pattern.replace("[", "[[]", 1)):
-                item.add_marker(pytest.mark.skip(reason=f"Windows: {reason}"))
+                item.add_marker(pytest.mark.skip(reason=f"Windows: {why}"))
 
 
-def closes_numbers(item: pytest.Item) -> bool:
-    """Whether a test closes the number of a socket: there, that of some other file."""
+def reason_before(item: pytest.Item) -> str:
+    """Say why the test must not even begin; otherwise nothing."""
     if not isinstance(item, pytest.Function):
-        return False
+        return ""
     source = inspect.getsource(item.function)
-    is_number = "fileno()" in source or "detach()" in source
-    return is_number and re.search(r"os\.(close|dup2)\(", source) is not None
+    if "os.fork" in source:
+        return "Windows: no fork"
+    # There, the number of a socket is that of some other file, or of none.
+    has_number = "fileno()" in source or "detach()" in source
+    if has_number and re.search(r"os\.(close|dup2)\(", source) is not None:
+        return "Windows: the test closes a socket by its number"
+    return ""
 
 
 def reason_of(error: BaseException | None, item: pytest.Item | None = None) -> str:
