@@ -21,6 +21,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -258,12 +259,14 @@ def run_tests(windows: Windows, is_quick: bool) -> str:
         for path in sorted((tests / folder).rglob("test_*.py"))
     ]
     files = list(QUICK_FILES) if is_quick else every
-    failed = [file for file in files if run_pytest(windows, file)]
+    totals: Counter[str] = Counter()
+    failed = [file for file in files if run_pytest(windows, file, totals)]
+    print(", ".join(f"{count:,} {what}" for what, count in sorted(totals.items())))
     return f"failed in {', '.join(failed)}" if failed else ""
 
 
-def run_pytest(windows: Windows, file: str) -> str:
-    """Run one file; return what went wrong, and print that."""
+def run_pytest(windows: Windows, file: str, totals: Counter[str] | None = None) -> str:
+    """Run one file; return what went wrong, print that, and add to the totals."""
     status, output = windows.run(
         *("-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider"),
         *("-o", f"faulthandler_timeout={TEST_SECONDS}"),
@@ -272,6 +275,8 @@ def run_pytest(windows: Windows, file: str) -> str:
     )
     lines = output.strip().splitlines()
     print(f"{file}: {lines[-1] if lines else 'nothing'}", flush=True)
+    if totals is not None and lines:
+        totals.update({what: int(n) for n, what in COUNTS.findall(lines[-1])})
     if status in GOOD:
         return ""
     print(output, flush=True)
