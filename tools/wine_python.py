@@ -105,7 +105,7 @@ class Windows:
             **os.environ,
             "WINEPREFIX": str(self.folder / "prefix"),
             "WINEDEBUG": "-all",
-            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONPYCACHEPREFIX": windows_path(self.folder / "pycache"),
             "TEMP": windows_path(temporary),
             "TMP": windows_path(temporary),
             certificates.GIVEN: windows_path(self.certificates),
