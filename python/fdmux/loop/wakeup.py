@@ -11,6 +11,7 @@ import contextlib
 import errno
 import signal
 import socket
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,8 @@ class WakeChannel:
         # socketpair(2) of AF_UNIX: nobody else can connect to it. A pair, not an
         # eventfd, since set_wakeup_fd writes single bytes and an eventfd wants eight.
         self.reader, self._writer = socket.socketpair()
+        if sys.platform == "win32":  # a pair is TCP there, which would delay wake-ups
+            self._writer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.reader.setblocking(False)
         self._writer.setblocking(False)
         self._may_have_signals = False

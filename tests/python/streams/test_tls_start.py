@@ -10,6 +10,7 @@ import ssl
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.peers import send_at_once
 from tests.python.streams.recorder import LONG, Recorder, run_until, shrink_buffers
 from tests.python.streams.tls_ends import TlsEnd
 
@@ -41,6 +42,7 @@ def loop() -> Iterator[SelectorEventLoop]:
 @pytest.fixture
 def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
     pair = socket.socketpair()
+    send_at_once(*pair)
     with pair[0], pair[1]:
         yield pair
 
