@@ -16,6 +16,7 @@ import weakref
 from typing import TYPE_CHECKING, Protocol, cast
 
 import pytest
+from tests.peers import send_at_once
 from tests.python.streams.recorder import LONG, Open, Recorder, run_until
 from tests.python.streams.tls_ends import TlsEnd
 
@@ -101,6 +102,7 @@ class Encrypt(Protocol):
 def encrypt(loop: SelectorEventLoop, certificates: Certificates) -> Iterator[Encrypt]:
     """Make a server's stream after its handshake, and the end of its client."""
     ours, theirs = socket.socketpair()
+    send_at_once(ours, theirs)
 
     def encrypt(
         handler: Recorder,
