@@ -292,6 +292,7 @@ def main() -> int:
             if stock.get(name, nothing)[0] != ours.get(name, nothing)[0]
         ]
         verdicts = dict(zip(names, pool.map(suite.verdict, names), strict=True))
+    report_shared(stock, ours)
     count = report(verdicts, suite.known()) + count_broken(stock) + count_broken(ours)
     for title, outcomes in (("stock", stock), ("ours", ours)):
         counts = Counter(outcome for outcome, _ in outcomes.values())
@@ -318,6 +319,13 @@ def report(verdicts: dict[str, Verdict | None], known: dict[str, str]) -> int:
         print(f"         {stock} with stock, {ours} with ours")
         print(traceback_text if reason is None else f"         {reason}")
     return count
+
+
+def report_shared(stock: Outcomes, ours: Outcomes) -> None:
+    """Name the tests that fail with both: the system is the reason, or stock."""
+    for name, (outcome, _) in sorted(ours.items()):
+        if outcome in {"failed", "hung"} and stock.get(name, ("", ""))[0] == outcome:
+            print(f"both     {name}: {outcome}")
 
 
 def count_broken(outcomes: Outcomes) -> int:
