@@ -16,6 +16,12 @@ if(NOT FDMUX_HARDEN OR FDMUX_SANITIZE OR FDMUX_TESTING)
   return()
 endif()
 
+if(MSVC) # /GS, ASLR and DEP are its defaults
+  target_compile_options(fdmux_hardening INTERFACE /guard:cf)
+  target_link_options(fdmux_hardening INTERFACE /guard:cf)
+  return()
+endif()
+
 set(_flags -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3 -fstack-protector-strong
   -fno-delete-null-pointer-checks -fno-strict-overflow -fno-strict-aliasing
   -fexceptions) # -fexceptions: pthread_exit and pthread_cancel unwind through our frames

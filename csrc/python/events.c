@@ -312,10 +312,16 @@ int delivery_on_buffer(struct fdmux_loop *loop, uint64_t token, void **ret_buffe
 
 /* ---- prefetching ----------------------------------------------------------------- */
 
+#if defined(__GNUC__)
+#define PREFETCH(address) __builtin_prefetch(address, 1)
+#else
+#define PREFETCH(address) ((void)(address))
+#endif
+
 static void prefetch_lines(const void *address, int count)
 {
     for (int i = 0; i < count; i++)
-        __builtin_prefetch((const char *)address + (size_t)i * 64, 1);
+        PREFETCH((const char *)address + (size_t)i * 64);
 }
 
 /* What precedes an object is CPython's: pointers to its dict or values, and the links
