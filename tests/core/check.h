@@ -38,6 +38,7 @@ _Noreturn void check_fail(const char *file, int line, const char *format, ...);
 #define BELL_TEST(name) CHECK_CASE(name)
 #define EPOLL_TEST(name) CHECK_CASE(name)
 #define KQUEUE_TEST(name) CHECK_CASE(name)
+#define AFD_TEST(name) CHECK_CASE(name)
 #define POLL_TEST(name) CHECK_CASE(name)
 #define SLOW_TEST(name) CHECK_CASE(name)
 #define UNIT_TEST(name) CHECK_CASE(name)

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from _pytest._code.code import TerminalRepr, TracebackStyle
 
 CASE = re.compile(
-    r"^(|SET_|EDGE_|BELL_|EPOLL_|KQUEUE_|POLL_|SLOW_|UNIT_)TEST\((\w+)\)", re.MULTILINE
+    r"^(|SET_|EDGE_|BELL_|EPOLL_|KQUEUE_|AFD_|POLL_|SLOW_|UNIT_)TEST\((\w+)\)",
+    re.MULTILINE,
 )
 BUILDER = pytest.StashKey[Builder]()
 PROBE = "kqueue_probe"
