@@ -21,8 +21,6 @@
 #include "../core/node.h"
 #include "../platform/sys_afd.h"
 
-#define RESULTS_MAX 64 /* taken at once */
-
 enum state {
     IDLE, /* in the list; needs a poll before the next wait */
     POLLED,
@@ -50,8 +48,9 @@ struct afd_data_of_loop {
     uint32_t capacity;
     uint32_t flying; /* polls that the port has not returned */
     struct watch *first_idle;
-    atomic_bool is_sleeping; /* a wait looks at the event instead of the port */
-    struct fdmux__afd_result results[RESULTS_MAX];
+    struct watch *last_idle;
+    int64_t timer_deadline_ns; /* 0: not set, or it has expired */
+    struct fdmux__afd_result results[FDMUX__AFD_RESULTS_MAX];
 };
 
 static struct afd_data_of_loop *data_of(const struct fdmux_loop *loop)
@@ -98,14 +97,18 @@ static uint32_t mask_from_afd(uint32_t events, uint32_t wanted)
 
 /* ---- watches --------------------------------------------------------------------- */
 
+/* At the end, so that the ports returns sockets in the order in which they had to wait.
+ */
 static void make_idle(struct afd_data_of_loop *data, struct watch *watch)
 {
     watch->state = IDLE;
-    watch->previous = NULL;
-    watch->next = data->first_idle;
-    if (watch->next != NULL)
-        watch->next->previous = watch;
-    data->first_idle = watch;
+    watch->next = NULL;
+    watch->previous = data->last_idle;
+    if (watch->previous != NULL)
+        watch->previous->next = watch;
+    else
+        data->first_idle = watch;
+    data->last_idle = watch;
 }
 
 static void leave_idle(struct afd_data_of_loop *data, struct watch *watch)
@@ -116,6 +119,8 @@ static void leave_idle(struct afd_data_of_loop *data, struct watch *watch)
         data->first_idle = watch->next;
     if (watch->next != NULL)
         watch->next->previous = watch->previous;
+    else
+        data->last_idle = watch->previous;
 }
 
 /* Returns 0 or -errno; then the watch is as before. */
@@ -238,16 +243,6 @@ static int change_watch(struct fdmux_loop *loop, struct fdmux__node *node,
     return r;
 }
 
-/* Another thread waits now: let its wait know at once. */
-static int begin_at_once(struct afd_data_of_loop *data, struct watch *watch)
-{
-    int r = watch->state == IDLE ? begin_poll(data, watch) : 0;
-
-    if (atomic_load(&data->is_sleeping)) /* `begin` has cleared the event */
-        fdmux__sys_afd_signal(&data->afd);
-    return r;
-}
-
 static int update_watch(struct fdmux_loop *loop, struct fdmux__node *node,
                         uint32_t mask)
 {
@@ -260,9 +255,10 @@ static int update_watch(struct fdmux_loop *loop, struct fdmux__node *node,
     }
     r = watch == NULL ? add_watch(loop, node, mask)
                       : change_watch(loop, node, watch, mask);
-    if (r < 0 || !loop->is_waiting)
+    /* Another thread waits now; otherwise the next wait begins the poll. */
+    if (r < 0 || !loop->is_waiting || watch_of(loop, node)->state != IDLE)
         return r;
-    r = begin_at_once(data_of(loop), watch_of(loop, node));
+    r = begin_poll(data_of(loop), watch_of(loop, node));
     if (r < 0 && watch == NULL)
         remove_watch(loop, watch_of(loop, node));
     return r;
@@ -332,8 +328,12 @@ static int take_result(struct fdmux_loop *loop, const struct fdmux__afd_result *
     struct watch *watch = (struct watch *)result->poll;
     uint32_t events;
 
-    if (watch == NULL)
+    if (result->kind == FDMUX__AFD_RING)
         return report(loop, count, FDMUX__WAKE_TOKEN, FDMUX_READ);
+    if (result->kind == FDMUX__AFD_TIMER) {
+        data->timer_deadline_ns = 0; /* perhaps an older one: it is set again */
+        return count;
+    }
     data->flying--;
     if (watch->state == REMOVED) {
         fdmux__sys_free(watch);
@@ -349,66 +349,65 @@ static int take_result(struct fdmux_loop *loop, const struct fdmux__afd_result *
     return events == 0 ? count : report(loop, count, watch->token, events);
 }
 
-/* Take what the port returns before the deadline. The timeouts of a port are those of
- * the clock tick; those of the timer beside the event are exact. */
-static int take_before(struct afd_data_of_loop *data, int room, int64_t deadline_ns)
+/* The timeouts of a port are those of the clock tick. So a timer ends the wait, which
+ * costs a call only for a deadline that is not that of the last wait. */
+static int set_timer(struct afd_data_of_loop *data, int64_t deadline_ns)
 {
-    int r;
+    int r = 0;
 
-    atomic_store(&data->is_sleeping, true);
-    fdmux__sys_afd_unsignal(&data->afd);
-    r = fdmux__sys_afd_take(&data->afd, data->results, room, false);
+    if (deadline_ns != data->timer_deadline_ns)
+        r = fdmux__sys_afd_set_timer(&data->afd, deadline_ns);
     if (r == 0)
-        r = fdmux__sys_afd_sleep(&data->afd, deadline_ns);
-    atomic_store(&data->is_sleeping, false);
-    return r != 0 ? r : fdmux__sys_afd_take(&data->afd, data->results, room, false);
+        data->timer_deadline_ns = deadline_ns;
+    return r;
 }
 
-static int take(struct afd_data_of_loop *data, int room, int64_t timeout_ns,
-                int64_t deadline_ns)
+static int take(struct fdmux_loop *loop, int room, bool is_waiting)
 {
-    if (room > RESULTS_MAX)
-        room = RESULTS_MAX;
-    if (timeout_ns > 0)
-        return take_before(data, room, deadline_ns);
-    return fdmux__sys_afd_take(&data->afd, data->results, room, timeout_ns < 0);
+    struct afd_data_of_loop *data = data_of(loop);
+
+    if (room > FDMUX__AFD_RESULTS_MAX)
+        room = FDMUX__AFD_RESULTS_MAX;
+    return fdmux__sys_afd_take(&data->afd, data->results, room, is_waiting);
 }
 
 /* One round. Returns the count of events, or -errno; *ret_is_over: there is nothing
  * else to be had before the deadline. */
-static int wait_once(struct fdmux_loop *loop, int64_t timeout_ns, int64_t deadline_ns,
-                     int capacity, bool *ret_is_over)
+static int wait_once(struct fdmux_loop *loop, int64_t timeout_ns, int capacity,
+                     bool *ret_is_over)
 {
     struct afd_data_of_loop *data = data_of(loop);
-    int count, r;
+    int count, r = 0;
 
     fdmux__lock_take(&data->lock);
     count = begin_all(loop, capacity);
     fdmux__lock_release(&data->lock);
     if (count < 0 || count == capacity)
         return count;
-    r = take(data, capacity - count, count > 0 ? 0 : timeout_ns, deadline_ns);
+    if (timeout_ns > 0 && count == 0)
+        r = set_timer(data, loop->wait_deadline_ns);
+    if (r == 0)
+        r = take(loop, capacity - count, timeout_ns != 0 && count == 0);
     if (r < 0)
         return count > 0 ? count : r;
     fdmux__lock_take(&data->lock);
     for (int i = 0; i < r; i++)
         count = take_result(loop, &data->results[i], count);
     fdmux__lock_release(&data->lock);
-    *ret_is_over = r == 0 && timeout_ns >= 0 &&
-                   (timeout_ns == 0 || fdmux__sys_now() >= deadline_ns);
+    *ret_is_over = timeout_ns > 0 ? fdmux__sys_now() >= loop->wait_deadline_ns
+                                  : timeout_ns == 0 && r == 0;
     return count;
 }
 
 static int afd_wait(struct fdmux_loop *loop, int64_t timeout_ns, int capacity)
 {
-    int64_t deadline_ns = timeout_ns > 0 ? fdmux__sys_now() + timeout_ns : 0;
     bool is_over = false;
     int count;
 
     do {
-        count = wait_once(loop, timeout_ns, deadline_ns, capacity, &is_over);
+        count = wait_once(loop, timeout_ns, capacity, &is_over);
     } while (count == 0 && !is_over);
-    return count;
+    return count == -EINTR ? 0 : count; /* only tests interrupt it */
 }
 
 static int afd_prepare(struct fdmux_loop *loop, int capacity)
@@ -470,11 +469,8 @@ static int afd_open(struct fdmux_loop *loop)
 static int afd_ring(struct fdmux_loop *loop)
 {
     struct afd_data_of_loop *data = data_of(loop);
-    int r = fdmux__sys_afd_ring(&data->afd);
 
-    if (r == 0 && atomic_load(&data->is_sleeping))
-        fdmux__sys_afd_signal(&data->afd);
-    return r;
+    return fdmux__sys_afd_ring(&data->afd);
 }
 
 static uint32_t afd_features(const struct fdmux_loop *loop)

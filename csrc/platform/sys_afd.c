@@ -18,7 +18,14 @@
 #define STATUS_PENDING_ ((NTSTATUS)0x00000103L)
 #define STATUS_INVALID_HANDLE_ ((NTSTATUS)0xC0000008L)
 #define STATUS_NO_MEMORY_ ((NTSTATUS)0xC0000017L)
-#define RESULTS_MAX 64 /* of one call */
+#define STATUS_OBJECT_TYPE_MISMATCH_ ((NTSTATUS)0xC0000024L)
+#define STATUS_INSUFFICIENT_RESOURCES_ ((NTSTATUS)0xC000009AL)
+/* A port lets no more of the threads that it has woken run at a time. One is enough for
+ * a loop; but the thread that tells a host waits while the host runs, without more. */
+#define RUNNING_MAX 16
+/* The keys of results that are not polls, which have the key 0. */
+#define KEY_RING 1
+#define KEY_TIMER 2
 /* CREATE_WAITABLE_TIMER_HIGH_RESOLUTION, since Windows 10 1803. */
 #define TIMER_HIGH_RESOLUTION 0x2UL
 
@@ -121,16 +128,6 @@ static int open_timer(struct fdmux__afd *afd)
     return afd->timer == NULL ? error_from(GetLastError()) : 0;
 }
 
-static int open_event(struct fdmux__afd *afd)
-{
-    int r = fdmux__fault(FDMUX_CALL_AFD_OPEN);
-
-    if (r != 0)
-        return r;
-    afd->event = CreateEventW(NULL, TRUE, FALSE, NULL);
-    return afd->event == NULL ? error_from(GetLastError()) : 0;
-}
-
 int fdmux__sys_afd_open(struct fdmux__afd *afd)
 {
     int r = fdmux__fault(FDMUX_CALL_AFD_OPEN);
@@ -139,12 +136,10 @@ int fdmux__sys_afd_open(struct fdmux__afd *afd)
         return r;
     if (!is_loaded())
         return -ENOSYS;
-    afd->port = CreateIoCompletionPort(INVALID_HANDLE_VALUE, NULL, 0, 1);
+    afd->port = CreateIoCompletionPort(INVALID_HANDLE_VALUE, NULL, 0, RUNNING_MAX);
     if (afd->port == NULL)
         return error_from(GetLastError());
     r = open_device(afd);
-    if (r == 0)
-        r = open_event(afd);
     return r == 0 ? open_timer(afd) : r;
 }
 
@@ -157,9 +152,12 @@ static void close_handle(HANDLE *handle)
 
 void fdmux__sys_afd_close(struct fdmux__afd *afd)
 {
+    /* Waits until `post_timer` has returned, if it runs now. */
+    if (afd->timer_wait != NULL)
+        (void)UnregisterWaitEx(afd->timer_wait, INVALID_HANDLE_VALUE);
+    afd->timer_wait = NULL;
     close_handle(&afd->device);
     close_handle(&afd->timer);
-    close_handle(&afd->event);
     close_handle(&afd->port);
 }
 
@@ -194,14 +192,19 @@ int fdmux__sys_afd_begin(const struct fdmux__afd *afd, struct fdmux__afd_poll *p
     poll->info.sockets[0].socket = socket;
     poll->info.sockets[0].events = events;
     poll->io_status.result.status = STATUS_PENDING_;
-    status = nt_control(afd->device, afd->event, NULL, poll, (void *)&poll->io_status,
+    status = nt_control(afd->device, NULL, NULL, poll, (void *)&poll->io_status,
                         IOCTL_AFD_POLL, &poll->info, sizeof poll->info, &poll->info,
                         sizeof poll->info);
-    if (status >= 0) /* STATUS_SUCCESS or STATUS_PENDING */
-        return 0;
-    if (status == STATUS_INVALID_HANDLE_)
+    switch (status) {
+    case STATUS_INVALID_HANDLE_:
+    case STATUS_OBJECT_TYPE_MISMATCH_: /* the number means no socket now */
         return -EBADF;
-    return status == STATUS_NO_MEMORY_ ? -ENOMEM : -EIO;
+    case STATUS_NO_MEMORY_:
+    case STATUS_INSUFFICIENT_RESOURCES_:
+        return -ENOMEM;
+    default:
+        return status >= 0 ? 0 : -EIO; /* STATUS_SUCCESS or STATUS_PENDING */
+    }
 }
 
 /* Fails only if the poll is over, and then the port has it already. */
@@ -230,9 +233,10 @@ bool fdmux__sys_afd_is_closed(const struct fdmux__afd_poll *poll)
 int fdmux__sys_afd_take(const struct fdmux__afd *afd, struct fdmux__afd_result *results,
                         int capacity, bool is_waiting)
 {
-    OVERLAPPED_ENTRY entries[RESULTS_MAX];
+    OVERLAPPED_ENTRY entries[FDMUX__AFD_RESULTS_MAX];
     ULONG count = 0;
-    ULONG room = capacity > RESULTS_MAX ? RESULTS_MAX : (ULONG)capacity;
+    ULONG room =
+        capacity > FDMUX__AFD_RESULTS_MAX ? FDMUX__AFD_RESULTS_MAX : (ULONG)capacity;
     int r = fdmux__fault(FDMUX_CALL_WAIT);
 
     if (r != 0)
@@ -243,6 +247,9 @@ int fdmux__sys_afd_take(const struct fdmux__afd *afd, struct fdmux__afd_result *
     for (ULONG i = 0; i < count; i++) {
         struct fdmux__afd_poll *poll = (void *)entries[i].lpOverlapped;
 
+        results[i].kind = poll != NULL                             ? FDMUX__AFD_POLL
+                          : entries[i].lpCompletionKey == KEY_RING ? FDMUX__AFD_RING
+                                                                   : FDMUX__AFD_TIMER;
         results[i].poll = poll;
         results[i].events = poll == NULL ? 0 : events_of(poll);
     }
@@ -268,39 +275,50 @@ int fdmux__sys_afd_ring(const struct fdmux__afd *afd)
     int fault = fdmux__fault(FDMUX_CALL_WRITE);
     int r = fault;
 
-    if (r == 0 && !PostQueuedCompletionStatus(afd->port, 0, 0, NULL))
+    if (r == 0 && !PostQueuedCompletionStatus(afd->port, 0, KEY_RING, NULL))
         r = error_from(GetLastError());
     SetLastError(error_before);
     return r;
 }
 
-/* These cannot fail for an open event. */
-void fdmux__sys_afd_signal(const struct fdmux__afd *afd)
-{
-    DWORD error_before = GetLastError();
+/* ---- the timer ------------------------------------------------------------------- */
 
-    (void)SetEvent(afd->event);
-    SetLastError(error_before);
+/* Runs on a thread of the system, which waits for the timers of all loops. */
+static VOID CALLBACK post_timer(void *port, BOOLEAN is_timeout)
+{
+    (void)is_timeout; /* there is none */
+    /* Fails for want of memory only; the next deadline wakes the loop then. */
+    (void)PostQueuedCompletionStatus(port, 0, KEY_TIMER, NULL);
 }
 
-void fdmux__sys_afd_unsignal(const struct fdmux__afd *afd)
+/* The timer is reset when this wait ends, so it can be waited for again. */
+static int register_timer(struct fdmux__afd *afd)
 {
-    (void)ResetEvent(afd->event);
-}
+    int r = fdmux__fault(FDMUX_CALL_AFD_OPEN);
 
-int fdmux__sys_afd_sleep(const struct fdmux__afd *afd, int64_t deadline_ns)
-{
-    const HANDLE handles[2] = {afd->event, afd->timer};
-    int r = fdmux__fault(FDMUX_CALL_WAIT);
-    int64_t left_ns = deadline_ns - fdmux__sys_now();
-    LARGE_INTEGER due = {.QuadPart = -(left_ns + 99) / 100}; /* relative: negative */
-
-    if (r != 0 || left_ns <= 0)
+    if (r != 0 || afd->timer_wait != NULL)
         return r;
-    if (!SetWaitableTimer(afd->timer, &due, 0, NULL, NULL, FALSE) ||
-        WaitForMultipleObjects(2, handles, FALSE, INFINITE) == WAIT_FAILED)
-        r = error_from(GetLastError());
-    return r;
+    if (RegisterWaitForSingleObject(&afd->timer_wait, afd->timer, post_timer, afd->port,
+                                    INFINITE, WT_EXECUTEINWAITTHREAD))
+        return 0;
+    afd->timer_wait = NULL;
+    return error_from(GetLastError());
+}
+
+int fdmux__sys_afd_set_timer(struct fdmux__afd *afd, int64_t deadline_ns)
+{
+    int64_t left_ns = deadline_ns - fdmux__sys_now();
+    LARGE_INTEGER due = {.QuadPart = left_ns <= 0 ? 0 : -((left_ns + 99) / 100)};
+    int r = afd->timer_wait == NULL ? register_timer(afd) : 0;
+
+    if (r < 0)
+        return r;
+    if (deadline_ns == INT64_MAX)
+        return CancelWaitableTimer(afd->timer) ? 0 : error_from(GetLastError());
+    /* A negative time is relative; 0 is a time in 1601. */
+    return SetWaitableTimer(afd->timer, &due, 0, NULL, NULL, FALSE)
+               ? 0
+               : error_from(GetLastError());
 }
 
 #endif

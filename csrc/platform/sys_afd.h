@@ -39,20 +39,23 @@ struct fdmux__afd_poll {
     } info; /* as AFD_POLL_INFO, of which there is no public header */
 };
 
-/* What a port has returned: `poll` is NULL for a ring of the bell. */
+enum fdmux__afd_kind { FDMUX__AFD_POLL, FDMUX__AFD_RING, FDMUX__AFD_TIMER };
+
+/* What a port has returned. */
 struct fdmux__afd_result {
+    enum fdmux__afd_kind kind;
+    uint32_t events; /* of a poll; 0: it was cancelled */
     struct fdmux__afd_poll *poll;
-    uint32_t events; /* 0: it was cancelled */
 };
+
+#define FDMUX__AFD_RESULTS_MAX 64 /* taken at once */
 
 /* The handles of a loop. NULL: not opened. */
 struct fdmux__afd {
     HANDLE port;
     HANDLE device; /* one for all sockets */
-    /* Set by each completion, and by rings when somebody waits for it: what a host can
-     * wait for, and a wait with a timeout. */
-    HANDLE event;
     HANDLE timer;
+    HANDLE timer_wait; /* makes the port return a result when the timer expires */
 };
 
 int fdmux__sys_afd_open(struct fdmux__afd *afd);
@@ -61,7 +64,7 @@ void fdmux__sys_afd_close(struct fdmux__afd *afd);
 /* The socket that AFD knows, below those of other providers. 0, -EBADF or -ENOTSOCK. */
 int fdmux__sys_afd_socket(fdmux_fd fd, HANDLE *ret_socket);
 /* Begin a poll, which the port returns also if it is over at once. After an error it
- * does not. Clears the event. -EBADF: the socket is closed. */
+ * does not. -EBADF: the socket is closed. */
 int fdmux__sys_afd_begin(const struct fdmux__afd *afd, struct fdmux__afd_poll *poll,
                          HANDLE socket, uint32_t events);
 /* The port returns the poll soon, with or without events. */
@@ -72,14 +75,13 @@ bool fdmux__sys_afd_is_closed(const struct fdmux__afd_poll *poll);
  * waits for ever, otherwise only for what is there. Returns the count. */
 int fdmux__sys_afd_take(const struct fdmux__afd *afd, struct fdmux__afd_result *results,
                         int capacity, bool is_waiting);
-/* Make the port return a result without a poll. Preserves the last error. */
+/* Make the port return a FDMUX__AFD_RING. Preserves the last error. */
 int fdmux__sys_afd_ring(const struct fdmux__afd *afd);
 /* Wait until the port has returned one poll, which was cancelled. Cannot fail. */
 struct fdmux__afd_poll *fdmux__sys_afd_await(const struct fdmux__afd *afd);
-/* Set or clear the event. */
-void fdmux__sys_afd_signal(const struct fdmux__afd *afd);
-void fdmux__sys_afd_unsignal(const struct fdmux__afd *afd);
-/* Wait for the event, but not longer than until `deadline_ns`. Returns 0 or -errno. */
-int fdmux__sys_afd_sleep(const struct fdmux__afd *afd, int64_t deadline_ns);
+/* Make the port return a FDMUX__AFD_TIMER at `deadline_ns`, or a little earlier or
+ * later; INT64_MAX: never. Replaces the last deadline, of which the port may return
+ * one, too. Returns 0 or -errno. */
+int fdmux__sys_afd_set_timer(struct fdmux__afd *afd, int64_t deadline_ns);
 
 #endif
