@@ -482,14 +482,19 @@ _Static_assert(sizeof(fdmux__pollfd) == sizeof(WSAPOLLFD) &&
                    offsetof(fdmux__pollfd, revents) == offsetof(WSAPOLLFD, revents),
                "fdmux__pollfd is laid out as WSAPOLLFD");
 
-/* WSAPoll fails if none of the sockets is open, and then says so of each. */
+/* WSAPoll fails if none of the sockets is open. If only some are closed, wine waits for
+ * the others, and says so without counting it. */
 static int poll_once(fdmux__pollfd *fds, size_t count, int timeout_ms)
 {
     int r = WSAPoll((WSAPOLLFD *)fds, (ULONG)count, timeout_ms);
     int closed = 0;
 
-    if (r != SOCKET_ERROR)
+    if (r > 0)
         return r;
+    for (size_t i = 0; i < count && r == 0; i++)
+        closed += (fds[i].revents & POLLNVAL) != 0;
+    if (r == 0)
+        return closed;
     r = -fdmux__errno_from_winsock(WSAGetLastError());
     for (size_t i = 0; i < count; i++) {
         fds[i].revents = fdmux__sys_check_fd(fds[i].fd) < 0 ? POLLNVAL : 0;
