@@ -97,6 +97,7 @@ static const struct fdmux_api api = {
     .queue_close = fdmux_queue_close,
     .tls = &tls_api,
     .datagram = &datagram_api,
+    .loop_handle = fdmux_loop_handle,
 };
 
 const struct fdmux_api *fdmux_get_api(void)

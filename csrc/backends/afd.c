@@ -19,7 +19,7 @@
 #include <stddef.h>
 
 #include "../core/node.h"
-#include "../platform/sys_afd.h"
+#include "../platform/sys_afd_host.h"
 
 enum state {
     IDLE, /* in the list; needs a poll before the next wait */
@@ -50,6 +50,7 @@ struct afd_data_of_loop {
     struct watch *first_idle;
     struct watch *last_idle;
     int64_t timer_deadline_ns; /* 0: not set, or it has expired */
+    struct fdmux__afd_host *host; /* NULL until fdmux_loop_handle */
     struct fdmux__afd_result results[FDMUX__AFD_RESULTS_MAX];
 };
 
@@ -243,6 +244,12 @@ static int change_watch(struct fdmux_loop *loop, struct fdmux__node *node,
     return r;
 }
 
+/* Does another thread, or a host, wait now? The next wait begins the poll otherwise. */
+static bool is_watched(const struct fdmux_loop *loop)
+{
+    return loop->is_waiting || (loop->is_hosted && !loop->is_dispatching);
+}
+
 static int update_watch(struct fdmux_loop *loop, struct fdmux__node *node,
                         uint32_t mask)
 {
@@ -255,8 +262,7 @@ static int update_watch(struct fdmux_loop *loop, struct fdmux__node *node,
     }
     r = watch == NULL ? add_watch(loop, node, mask)
                       : change_watch(loop, node, watch, mask);
-    /* Another thread waits now; otherwise the next wait begins the poll. */
-    if (r < 0 || !loop->is_waiting || watch_of(loop, node)->state != IDLE)
+    if (r < 0 || !is_watched(loop) || watch_of(loop, node)->state != IDLE)
         return r;
     r = begin_poll(data_of(loop), watch_of(loop, node));
     if (r < 0 && watch == NULL)
@@ -332,6 +338,7 @@ static int take_result(struct fdmux_loop *loop, const struct fdmux__afd_result *
         return report(loop, count, FDMUX__WAKE_TOKEN, FDMUX_READ);
     if (result->kind == FDMUX__AFD_TIMER) {
         data->timer_deadline_ns = 0; /* perhaps an older one: it is set again */
+        loop->is_armed_over = true;
         return count;
     }
     data->flying--;
@@ -362,12 +369,21 @@ static int set_timer(struct afd_data_of_loop *data, int64_t deadline_ns)
     return r;
 }
 
+/* Wait until the deadline at the latest. The timer may be that of the host. */
+static int set_wait_timer(struct fdmux_loop *loop)
+{
+    loop->is_armed_over = true;
+    return set_timer(data_of(loop), loop->wait_deadline_ns);
+}
+
 static int take(struct fdmux_loop *loop, int room, bool is_waiting)
 {
     struct afd_data_of_loop *data = data_of(loop);
 
     if (room > FDMUX__AFD_RESULTS_MAX)
         room = FDMUX__AFD_RESULTS_MAX;
+    if (data->host != NULL && data->host->is_running)
+        return fdmux__sys_afd_host_take(data->host, data->results, room, is_waiting);
     return fdmux__sys_afd_take(&data->afd, data->results, room, is_waiting);
 }
 
@@ -385,7 +401,7 @@ static int wait_once(struct fdmux_loop *loop, int64_t timeout_ns, int capacity,
     if (count < 0 || count == capacity)
         return count;
     if (timeout_ns > 0 && count == 0)
-        r = set_timer(data, loop->wait_deadline_ns);
+        r = set_wait_timer(loop);
     if (r == 0)
         r = take(loop, capacity - count, timeout_ns != 0 && count == 0);
     if (r < 0)
@@ -416,7 +432,68 @@ static int afd_prepare(struct fdmux_loop *loop, int capacity)
     return 0;
 }
 
+/* ---- hosts ----------------------------------------------------------------------- */
+
+static int afd_host_handle(struct fdmux_loop *loop, void **ret_handle)
+{
+    struct afd_data_of_loop *data = data_of(loop);
+    struct fdmux__afd_host *host = data->host;
+    int r;
+
+    if (host == NULL) {
+        host = fdmux__sys_calloc(1, sizeof *host);
+        if (host == NULL)
+            return -ENOMEM;
+        r = fdmux__sys_afd_host_open(host, &data->afd);
+        if (r < 0) {
+            fdmux__sys_free(host);
+            return r;
+        }
+        data->host = host;
+    }
+    *ret_handle = host->event;
+    return 0;
+}
+
+static int afd_arm(struct fdmux_loop *loop, int64_t deadline_ns)
+{
+    struct afd_data_of_loop *data = data_of(loop);
+
+    if (deadline_ns > fdmux__sys_now())
+        return set_timer(data, deadline_ns);
+    fdmux__sys_afd_host_signal(data->host);
+    return 0;
+}
+
+static int afd_rest(struct fdmux_loop *loop)
+{
+    struct afd_data_of_loop *data = data_of(loop);
+    int r = data->host->is_running ? 0 : fdmux__sys_afd_host_start(data->host);
+
+    fdmux__lock_take(&data->lock);
+    while (data->first_idle != NULL && r == 0)
+        r = begin_poll(data, data->first_idle);
+    fdmux__lock_release(&data->lock);
+    if (r == 0)
+        return 0;
+    fdmux__sys_afd_host_signal(data->host);
+    return r == -EBADF ? 0 : r; /* the next dispatch finds the closed socket */
+}
+
 /* ---- life ------------------------------------------------------------------------ */
+
+/* Wait for a poll that was cancelled. Its result may be among those kept for a host. */
+static struct fdmux__afd_poll *await_poll(struct afd_data_of_loop *data)
+{
+    struct fdmux__afd_result kept;
+
+    while (data->host != NULL &&
+           fdmux__sys_afd_host_take(data->host, &kept, 1, false) == 1) {
+        if (kept.kind == FDMUX__AFD_POLL)
+            return kept.poll;
+    }
+    return fdmux__sys_afd_await(&data->afd);
+}
 
 static void cancel_all(struct afd_data_of_loop *data)
 {
@@ -431,7 +508,7 @@ static void cancel_all(struct afd_data_of_loop *data)
         }
     }
     while (data->flying > 0) {
-        fdmux__sys_free(fdmux__sys_afd_await(&data->afd));
+        fdmux__sys_free(await_poll(data));
         data->flying--;
     }
 }
@@ -442,7 +519,12 @@ static void afd_close(struct fdmux_loop *loop)
 
     if (data == NULL)
         return;
+    if (data->host != NULL)
+        fdmux__sys_afd_host_stop(data->host);
     cancel_all(data);
+    if (data->host != NULL)
+        fdmux__sys_afd_host_close(data->host);
+    fdmux__sys_free(data->host);
     fdmux__sys_afd_close(&data->afd);
     fdmux__lock_close(&data->lock);
     fdmux__sys_free(data->watches);
@@ -476,7 +558,7 @@ static int afd_ring(struct fdmux_loop *loop)
 static uint32_t afd_features(const struct fdmux_loop *loop)
 {
     (void)loop;
-    return FDMUX_FEATURE_NANOSECONDS;
+    return FDMUX_FEATURE_NANOSECONDS | FDMUX_FEATURE_HANDLE;
 }
 
 const struct fdmux__backend fdmux__backend_afd = {
@@ -486,6 +568,9 @@ const struct fdmux__backend fdmux__backend_afd = {
     .update = afd_update,
     .prepare = afd_prepare,
     .wait = afd_wait,
+    .host_handle = afd_host_handle,
+    .arm = afd_arm,
+    .rest = afd_rest,
     .ring = afd_ring,
     .features = afd_features,
 };

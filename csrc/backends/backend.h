@@ -8,8 +8,8 @@
  * - A change is in effect when `update` returns, also while another thread is in
  * `wait`. If the kernel cannot do that, the backend wakes the waiter
  * (fdmux__wake_ring).
- * - `update`, `prepare`, `arm` and `park` run with the loop's lock held; `wait` runs
- *   without it, so `update` must not move or free what `wait` reads.
+ * - `update`, `prepare`, `arm`, `rest` and `park` run with the loop's lock held; `wait`
+ * runs without it, so `update` must not move or free what `wait` reads.
  * - Readiness is level-triggered, unless the node has FDMUX_EDGE. A hang-up or error is
  *   reported as HANGUP or ERROR with READ and WRITE added, so it wakes both directions.
  * - A descriptor that was closed without removal causes no event, no busy loop and no
@@ -63,11 +63,15 @@ struct fdmux__backend {
      * descriptor that can no longer be removed. The caller then registers every node
      * again. May be NULL. */
     int (*reopen)(struct fdmux_loop *loop);
-    /* A descriptor that is readable when the loop has something to do. May be NULL, and
-     * `arm` with it. */
+    /* A descriptor that is readable when the loop has something to do, or an event of
+     * Windows that is set then. May be NULL; `arm` belongs to either. */
     int (*host_fd)(struct fdmux_loop *loop);
-    /* Make that descriptor readable at `deadline_ns`; INT64_MAX for never. */
+    int (*host_handle)(struct fdmux_loop *loop, void **ret_handle);
+    /* Make that readable, or set, at `deadline_ns`; INT64_MAX for never. */
     int (*arm)(struct fdmux_loop *loop, int64_t deadline_ns);
+    /* The host waits from now on: the kernel must watch everything. Called at the end
+     * of each dispatch then. May be NULL. */
+    int (*rest)(struct fdmux_loop *loop);
     /* End the wait that is under way at `deadline_ns`, or the first one after it, and
      * set loop->is_park_over. Replaces the last such deadline. May be NULL. */
     int (*park)(struct fdmux_loop *loop, int64_t deadline_ns);

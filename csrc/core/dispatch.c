@@ -332,7 +332,7 @@ static int end_dispatch(struct fdmux_loop *loop, int result)
         if (r < 0)
             loop->pending_error = r;
         if (!is_over(loop) && !fdmux__loop_is_forked(loop))
-            fdmux__host_arm(loop, true);
+            fdmux__host_rest(loop);
     }
     if (fdmux__loop_is_forked(loop))
         result = -ECHILD; /* what was collected is the parent's */

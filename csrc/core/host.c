@@ -1,4 +1,4 @@
-/* host.c: the one pollable descriptor of a loop, and its deadline (host.h).
+/* host.c: the one pollable descriptor or handle of a loop, and its deadline (host.h).
  *
  * The host watches this descriptor and dispatches when it is readable. It holds a timer
  * for the next deadline, so the host needs no timer of its own. */
@@ -52,6 +52,37 @@ int fdmux_loop_next_deadline(struct fdmux_loop *loop, int64_t *ret_deadline_ns)
     return 0;
 }
 
+static int rest(struct fdmux_loop *loop, bool may_move_later)
+{
+    int r = loop->backend->rest != NULL ? loop->backend->rest(loop) : 0;
+
+    if (r >= 0)
+        fdmux__host_arm(loop, may_move_later);
+    return r;
+}
+
+void fdmux__host_rest(struct fdmux_loop *loop)
+{
+    int r = rest(loop, true);
+
+    if (r < 0 && loop->pending_error == 0)
+        loop->pending_error = r;
+}
+
+/* The dispatch that is under way, perhaps in another thread, does it at its end. */
+static int begin_hosting(struct fdmux_loop *loop)
+{
+    int r = 0;
+
+    if (loop->is_hosted)
+        return 0;
+    loop->armed_deadline_ns = FDMUX__NEVER;
+    if (!loop->is_dispatching)
+        r = rest(loop, false);
+    loop->is_hosted = r >= 0;
+    return r;
+}
+
 int fdmux_loop_fd(struct fdmux_loop *loop)
 {
     int r = fdmux__loop_lock(loop);
@@ -62,13 +93,27 @@ int fdmux_loop_fd(struct fdmux_loop *loop)
         r = -EOPNOTSUPP;
     } else {
         r = loop->backend->host_fd(loop);
-        if (r >= 0 && !loop->is_hosted) {
-            loop->is_hosted = true;
-            loop->armed_deadline_ns = FDMUX__NEVER;
-            fdmux__host_arm(loop, false);
-        }
+        if (r >= 0)
+            (void)begin_hosting(loop); /* fails only with a handle */
     }
     fdmux__loop_unlock(loop);
+    return r;
+}
+
+int fdmux_loop_handle(struct fdmux_loop *loop, void **ret_handle)
+{
+    void *handle = NULL;
+    int r = ret_handle == NULL ? -EFAULT : fdmux__loop_lock(loop);
+
+    if (r < 0)
+        return r;
+    r = loop->backend->host_handle == NULL ? -EOPNOTSUPP
+                                           : loop->backend->host_handle(loop, &handle);
+    if (r >= 0)
+        r = begin_hosting(loop);
+    fdmux__loop_unlock(loop);
+    if (r >= 0)
+        *ret_handle = handle;
     return r;
 }
 

@@ -1,4 +1,4 @@
-/* host.h: when a loop must run again, and the descriptor that tells a foreign loop. */
+/* host.h: when a loop must run again, and what tells a foreign loop. */
 #ifndef FDMUX_HOST_H
 #define FDMUX_HOST_H
 
@@ -14,6 +14,9 @@ void fdmux__host_notify(struct fdmux_loop *loop);
 /* Set the timer in the host's descriptor to the next deadline, with the lock held. A
  * deadline later than the one set is ignored unless `may_move_later`. */
 void fdmux__host_arm(struct fdmux_loop *loop, bool may_move_later);
+/* The dispatch of a hosted loop ends: the host waits from here on. With the lock held.
+ */
+void fdmux__host_rest(struct fdmux_loop *loop);
 /* Make the host dispatch, since an extension has something pending. Does nothing inside
  * a dispatch, which calls the extensions before it returns. */
 void fdmux__extension_wake_host(struct fdmux_loop *loop);

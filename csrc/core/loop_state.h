@@ -79,7 +79,7 @@ struct fdmux_loop {
     struct fdmux__held holds[FDMUX_HOLD_MAX];
     fdmux_return_fn return_fn;
     void *return_userdata;
-    bool is_hosted; /* fdmux_loop_fd was called */
+    bool is_hosted; /* fdmux_loop_fd or _handle was called */
     bool is_set_incomplete; /* the kernel had no memory for all nodes of a new set */
     uint8_t first_stage; /* of the next batch (dispatch.c) */
     uint32_t batch; /* number of the current or last batch */

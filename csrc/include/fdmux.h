@@ -65,7 +65,7 @@ typedef int fdmux_fd;
 /* cffi:begin */
 
 #define FDMUX_ABI_MAJOR 1
-#define FDMUX_ABI_MINOR 1
+#define FDMUX_ABI_MINOR 2
 
 /* Readiness. READ and WRITE have the numbers of Python's selectors. */
 #define FDMUX_READ 0x01        /* reading does not block */
@@ -89,6 +89,7 @@ typedef int fdmux_fd;
 #define FDMUX_FEATURE_NANOSECONDS 0x04 /* waits are exact below a millisecond */
 #define FDMUX_FEATURE_EDGE 0x08        /* FDMUX_EDGE works */
 #define FDMUX_FEATURE_EXCLUSIVE 0x10   /* FDMUX_EXCLUSIVE works */
+#define FDMUX_FEATURE_HANDLE 0x20      /* fdmux_loop_handle works */
 
 /* Flags of io watchers and timers. */
 #define FDMUX_COLLECT 0x01 /* no function: dispatch collects the events */
@@ -128,7 +129,7 @@ typedef void (*fdmux_queue_drop_fn)(void *item, void *userdata);
 struct fdmux_loop_options {
     size_t struct_size;
     uint32_t flags;      /* none yet: 0 */
-    const char *backend; /* "kqueue", "epoll", "poll", or NULL for the best */
+    const char *backend; /* "kqueue", "epoll", "afd", "poll", or NULL for the best */
 };
 
 struct fdmux_io_options {
@@ -246,10 +247,28 @@ FDMUX_API int fdmux_loop_at_close(struct fdmux_loop *loop, fdmux_close_fn fn,
  * this call on, a kernel timer inside it is set to the next deadline. A dispatch with
  * nothing to do is harmless.
  *
- * Returns the descriptor, -EOPNOTSUPP on the poll backend, and on kqueue while that
- * watches a device beside it, -EMFILE, -ENFILE, -ENOMEM.
+ * Returns the descriptor, -EOPNOTSUPP on the poll backend, on Windows, and on kqueue
+ * while that watches a device beside it, -EMFILE, -ENFILE, -ENOMEM.
  * Without FDMUX_FEATURE_TIMER_IN_FD use fdmux_loop_next_deadline as the timeout. */
 FDMUX_API int fdmux_loop_fd(struct fdmux_loop *loop);
+
+/* Get what stands for that descriptor on Windows: the HANDLE of an event that is set
+ * while fdmux_loop_dispatch has something to do: sockets, timers, posted calls. For
+ * QWinEventNotifier, MsgWaitForMultipleObjects, asyncio's Proactor loop.
+ *
+ * The event belongs to the loop, and stays the same: only wait for it, in one thread,
+ * stop before the loop is closed, and dispatch with a timeout of 0 when it is set. Only
+ * a dispatch clears it; one with nothing to do is harmless. What was ready at the end
+ * of a dispatch sets it again soon, perhaps when that has returned.
+ *
+ * From this call on, or from the end of the dispatch that is under way, a thread waits
+ * for the loop's sockets and sets the event. It calls no function given to the loop,
+ * and ends when the loop is closed. Costs that thread, and two events. Do not close the
+ * loop in a function of RegisterWaitForSingleObject with WT_EXECUTEINWAITTHREAD.
+ *
+ * Returns 0; -EOPNOTSUPP on the poll backend, and on other systems; -EAGAIN, -ENOMEM.
+ */
+FDMUX_API int fdmux_loop_handle(struct fdmux_loop *loop, void **ret_handle);
 
 /* Get the time of the next timer, for hosts that need a timeout: INT64_MAX for none, a
  * time in the past if posted calls or events are waiting. Returns 0. Cost: O(1). */
@@ -351,7 +370,8 @@ FDMUX_API int fdmux_loop_after_fork(struct fdmux_loop *loop);
  * Cost: O(1) and one system call.
  *
  * Returns 0; -EBADF; -EPERM for a regular file (epoll_ctl(2)), or on kqueue for a
- * terminal or another device after fdmux_loop_fd; -EINVAL or -ELOOP for a descriptor of
+ * terminal or another device after fdmux_loop_fd; -ENOTSOCK on Windows for a handle
+ * that is no socket; -EINVAL or -ELOOP for a descriptor of
  * this loop, or of loops that watch each other; -EEXIST when the fd is
  * watched with other FDMUX_EDGE or FDMUX_EXCLUSIVE options; -EOPNOTSUPP for an option
  * the backend lacks; -ENOSPC (epoll_ctl(2), max_user_watches); -ENOMEM. On failure `fn`

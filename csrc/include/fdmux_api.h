@@ -75,6 +75,7 @@ struct fdmux_api {
     int (*queue_close)(struct fdmux_queue *queue);
     const struct fdmux_tls_api *tls; /* fdmux_tls.h */
     const struct fdmux_datagram_api *datagram; /* fdmux_datagram.h */
+    int (*loop_handle)(struct fdmux_loop *loop, void **ret_handle);
 };
 
 /* The table of this core, which is static. */

@@ -48,6 +48,11 @@ bool check_is(const char *backend)
     return strcmp(check_backend(), backend) == 0;
 }
 
+bool check_has_host_fd(void)
+{
+    return !check_is("poll") && !check_is("afd");
+}
+
 struct fdmux_loop *check_open_loop(void)
 {
     struct fdmux_loop_options options = {

@@ -78,10 +78,13 @@ static inline void check_equal(long long actual, long long expected, const char 
 struct fdmux_loop *check_open_loop(void);
 const char *check_backend(void);
 bool check_is(const char *backend);
+/* Does the backend have a descriptor for a host? */
+bool check_has_host_fd(void);
 int check_open_fds(void);
 
 /* The kernel's set of what it watches, and changes of that. */
-#define CALL_SET_OPEN (FDMUX_CALL_EPOLL_CREATE | FDMUX_CALL_KQUEUE)
+#define CALL_SET_OPEN                                                                  \
+    (FDMUX_CALL_EPOLL_CREATE | FDMUX_CALL_KQUEUE | FDMUX_CALL_AFD_OPEN)
 #define CALL_SET_CHANGE (FDMUX_CALL_EPOLL_CTL | FDMUX_CALL_KEVENT)
 
 /* A seeded generator that gives the same numbers on every machine. */

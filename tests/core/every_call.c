@@ -10,6 +10,14 @@ static int call_fd(struct fdmux_loop *loop, uint64_t token)
     return fdmux_loop_fd(loop);
 }
 
+static int call_handle(struct fdmux_loop *loop, uint64_t token)
+{
+    void *handle;
+
+    (void)token;
+    return fdmux_loop_handle(loop, &handle);
+}
+
 static int call_next_deadline(struct fdmux_loop *loop, uint64_t token)
 {
     int64_t deadline_ns;
@@ -559,6 +567,7 @@ static int call_datagram_resume(struct fdmux_loop *loop, uint64_t token)
 
 const struct call every_call[] = {
     {"loop_fd", KINDLESS, call_fd},
+    {"loop_handle", KINDLESS, call_handle},
     {"loop_next_deadline", KINDLESS, call_next_deadline},
     {"loop_dispatch", KINDLESS, call_dispatch},
     {"loop_stop", KINDLESS, call_stop},

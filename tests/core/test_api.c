@@ -97,7 +97,7 @@ TEST(closed_loop_is_stale_until_it_is_destroyed)
     add_timer(loop, &calls);
     CHECK_EQ(fdmux__loop_close(loop), 0);
     CHECK_EQ(calls.destroyed, 1);
-    CHECK(check_open_fds() < fds);
+    CHECK(check_open_fds() < fds || check_is("afd")); /* its handles are no sockets */
     CHECK_EQ(fdmux__loop_close(loop), 0);
     CHECK_EQ(fdmux_loop_wake(loop), -ESTALE);
     CHECK_EQ(fdmux_loop_dispatch(loop, 0, NULL, 0), -ESTALE);
@@ -122,7 +122,7 @@ TEST(every_descriptor_of_a_loop_is_close_on_exec)
     int host_fd = fdmux_loop_fd(loop);
     int first = loop->backend->ring != NULL ? host_fd : loop->bell.read_fd;
 
-    CHECK(check_is("poll") ? host_fd == -EOPNOTSUPP : host_fd >= 0);
+    CHECK(check_has_host_fd() ? host_fd >= 0 : host_fd == -EOPNOTSUPP);
     for (int fd = 3; fd < 64; fd++) {
         int flags = fcntl(fd, F_GETFD);
 
@@ -169,7 +169,7 @@ TEST(features_are_those_of_the_backend)
     struct fdmux_loop *loop = check_open_loop();
     uint32_t of_sets =
         FDMUX_FEATURE_FD | FDMUX_FEATURE_TIMER_IN_FD | FDMUX_FEATURE_EDGE;
-    uint32_t expected = (check_is("poll") ? 0 : of_sets) |
+    uint32_t expected = (check_has_host_fd() ? of_sets : 0) |
                         (check_is("epoll") ? FDMUX_FEATURE_EXCLUSIVE : 0);
 
     CHECK_EQ(stats_of(loop).features & (of_sets | FDMUX_FEATURE_EXCLUSIVE), expected);

@@ -159,7 +159,8 @@ static int expected_when_busy(const struct call *call, bool is_inside)
         return -EPERM;
     if (is_call(call, "loop_dispatch") || is_call(call, "loop_run"))
         return -EBUSY;
-    if (is_call(call, "loop_fd") && check_is("poll"))
+    if ((is_call(call, "loop_fd") && !check_has_host_fd()) ||
+        (is_call(call, "loop_handle") && !check_is("afd")))
         return -EOPNOTSUPP;
     return call->kind == KINDLESS ? 0 : -EIDRM;
 }

@@ -147,7 +147,7 @@ static void *or_null(void *pointer)
 /* ---- checking results ------------------------------------------------------------ */
 
 #define ANY_CALL -EINVAL, -EFAULT, -E2BIG, -ESTALE
-#define SYSTEM_IO -EBADF, -EPERM, -EEXIST, -EOPNOTSUPP, -ELOOP
+#define SYSTEM_IO -EBADF, -EPERM, -EEXIST, -EOPNOTSUPP, -ELOOP, -ENOTSOCK
 
 static int judge_result(const char *name, int r, const int *known, size_t count)
 {
@@ -424,12 +424,15 @@ static void try_asking(void)
     struct fdmux_loop_stats stats = {.struct_size = any_size(sizeof stats)};
     struct fdmux_stream_stats numbers = {.struct_size = any_size(sizeof numbers)};
     int64_t deadline_ns;
+    void *handle;
     int r = fdmux_loop_stats(any_loop(), or_null(&stats));
 
     (void)JUDGE("loop_stats", r, -EINVAL);
     r = fdmux_loop_next_deadline(any_loop(), or_null(&deadline_ns));
     (void)JUDGE("next_deadline", r, -EINVAL);
     (void)JUDGE("loop_fd", fdmux_loop_fd(any_loop()), -EOPNOTSUPP);
+    (void)JUDGE("loop_handle", fdmux_loop_handle(any_loop(), or_null(&handle)),
+                -EOPNOTSUPP);
     (void)JUDGE("after_fork", fdmux_loop_after_fork(any_loop()), -EINVAL);
     r = fdmux_stream_stats(any_loop(), any_token(), or_null(&numbers));
     (void)JUDGE("stream_stats", r, -EIDRM);
