@@ -59,7 +59,9 @@ TEST(closed_descriptor_is_silent_and_does_not_spin)
     CHECK_EQ(fdmux_loop_dispatch(scene->loop, 40 * MS, NULL, 0), 0);
     CHECK_EQ(scene->calls.count, 0);
     CHECK(stats_of(scene->loop).iteration_count <= 3);
-    CHECK_EQ(stats_of(scene->loop).stale_event_count, check_is("poll") ? 1 : 0);
+    /* The others have a set in the kernel, which forgets what was closed. */
+    CHECK_EQ(stats_of(scene->loop).stale_event_count,
+             check_is("poll") || check_is("afd") ? 1 : 0);
     VERIFY(scene->loop);
     CHECK_EQ(fdmux_io_remove(scene->loop, scene->io), 0);
     CHECK_EQ(scene->calls.destroyed, 1);

@@ -244,7 +244,7 @@ TEST(a_receive_that_cannot_succeed_ends_the_endpoint)
     (void)bind_loopback(listener, 0, &own);
     fd = open_talker(own);
     say(fd, "x");
-    fdmux_testing_fail(FDMUX_CALL_RECVMMSG, 1, EIO, 0);
+    fdmux_testing_fail(FDMUX_CALL_RECVMMSG | FDMUX_CALL_RECV, 1, EIO, 0);
     CHECK_EQ(run_once(loop), 0);
     CHECK_EQ(listener->destroyed, 1);
     CHECK_EQ(listener->error, EIO);
@@ -264,7 +264,7 @@ TEST(a_receive_without_memory_is_repeated)
     fd = open_talker(own);
     for (int i = 0; i < 4; i++) {
         say(fd, "x");
-        fdmux_testing_fail(FDMUX_CALL_RECVMMSG, 1, errors[i], 0);
+        fdmux_testing_fail(FDMUX_CALL_RECVMMSG | FDMUX_CALL_RECV, 1, errors[i], 0);
         CHECK_EQ(run_once(loop), 0);
         CHECK_EQ(listener->heard_count, i);
         CHECK_EQ(run_once(loop), 0);

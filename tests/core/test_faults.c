@@ -11,7 +11,11 @@
 
 #include "loop_state.h"
 
+#if defined(_WIN32) /* wine needs two minutes for a case of so many */
+enum { WATCHERS = 20, TIMERS = 40, POSTS = 200, HOOKS = 5 };
+#else
 enum { WATCHERS = 70, TIMERS = 40, POSTS = 200, HOOKS = 5 };
+#endif
 
 struct plan {
     int error;
@@ -196,7 +200,7 @@ static void run_steps(struct scene *scene)
     add_hooks(scene);
     post_all(scene);
     check_result(scene, poll_once(scene->loop));
-    if (!check_is("poll"))
+    if (check_has_host_fd())
         check_result(scene, fdmux_loop_fd(scene->loop));
     change_watchers(scene);
     check_result(scene, poll_once(scene->loop));

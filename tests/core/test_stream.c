@@ -84,7 +84,9 @@ static void greet_at(const char *host)
     struct fdmux_stream_options options = options_for(loop, &server);
     uint64_t listener = 0;
 
+#if !defined(_WIN32) /* which has no such option */
     where.flags = FDMUX_STREAM_REUSE_PORT;
+#endif
     CHECK_EQ(fdmux_stream_listen_at(loop, &where, &options, &listener), 0);
     where.port = bound_port(loop, listener);
     greet(loop, &where, listener, &server);

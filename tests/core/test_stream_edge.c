@@ -34,7 +34,7 @@ static bool can_edge(const struct line *line)
     (void)line;
     return false;
 #else
-    return strcmp(fdmux_loop_backend(line->loop), "poll") != 0;
+    return (stats_of(line->loop).features & FDMUX_FEATURE_EDGE) != 0;
 #endif
 }
 

@@ -95,20 +95,40 @@ static int answer(struct witness *witness, const struct fdmux_stream_event *even
 
 /* ---- the steps ----------------------------------------------------------------- */
 
+#if defined(_WIN32)
+/* Not every Windows has Unix sockets. Port 0 before there is a listener, and its port
+ * then; port 1 if there is none. */
+static void name_address(const struct scene *scene, struct fdmux_stream_address *where)
+{
+    struct sockaddr_in bound = {.sin_port = htons(1)};
+    socklen_t size = sizeof bound;
+    int fd = fdmux_stream_fd(scene->loop, scene->listener);
+
+    if (fd >= 0)
+        CHECK_EQ(getsockname(fd, (struct sockaddr *)&bound, &size), 0);
+    where->port = where->host == NULL ? 0 : ntohs(bound.sin_port);
+    where->host = "127.0.0.1";
+}
+#else
+static void name_address(const struct scene *scene, struct fdmux_stream_address *where)
+{
+    where->path = scene->path;
+}
+#endif
+
 static void open_all(struct scene *scene)
 {
-    struct fdmux_stream_address where = {
-        .struct_size = sizeof where,
-        .path = scene->path,
-    };
+    struct fdmux_stream_address where = {.struct_size = sizeof where};
     struct fdmux_loop *loop = scene->loop;
     struct fdmux_stream_options options = options_for(loop, &scene->server);
 
     scene->server.reaction = scene->accepted.reaction = answer;
     scene->server.extra = scene->accepted.extra = scene;
     scene->accepted.loop = loop;
+    name_address(scene, &where);
     (void)check_result(
         scene, fdmux_stream_listen_at(loop, &where, &options, &scene->listener));
+    name_address(scene, &where);
     for (int i = 0; i < CLIENTS; i++) {
         options = options_for(loop, &scene->clients[i]);
         options.idle_timeout_ns = 60000 * MS;

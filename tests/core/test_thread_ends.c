@@ -39,7 +39,7 @@ static void run_and_destroy(int64_t timeout_ns)
 
     add_timer(scene.loop, &calls[0]);
     add_hook(scene.loop, &calls[1]);
-    watch(scene.loop, 0, 0, &calls[2]);
+    watch(scene.loop, -1, 0, &calls[2]);
     CHECK_EQ(fdmux_post(scene.loop, mark_ready, &scene.is_ready), 0);
     CHECK_EQ(pthread_create(&scene.thread, NULL, destroy_loop, &scene), 0);
     CHECK_EQ(timeout_ns == 0 ? fdmux_loop_run(scene.loop)
@@ -174,7 +174,7 @@ TEST(destroyed_waits_for_the_function_although_a_thread_is_reaping)
     struct meeting meeting = {.loop = check_open_loop()};
     struct fdmux_io_options options = {
         .struct_size = sizeof options,
-        .fd = 0,
+        .fd = FDMUX_NO_FD,
         .userdata = &meeting,
         .destroyed = first_destroyed,
         .flags = FDMUX_COLLECT,

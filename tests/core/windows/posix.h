@@ -27,10 +27,11 @@
 #include <time.h>
 
 #define POSIX_LACKS 77
+#define POSIX_COPIES_MAX 256
 
 #define SOCK_NONBLOCK 0x1000
 #define SOCK_CLOEXEC 0x2000
-#define MSG_DONTWAIT 0
+#define MSG_DONTWAIT 0x10000000 /* none of Winsock's flags */
 #define MSG_NOSIGNAL 0
 #define O_CLOEXEC 0x10000
 #define O_NONBLOCK 0x20000
@@ -40,6 +41,7 @@
 #define F_GETFL 3
 #define F_SETFL 4
 #define FD_CLOEXEC 1
+#define INADDR_ALLHOSTS_GROUP 0xe0000001U
 #define SHUT_RD SD_RECEIVE
 #define SHUT_WR SD_SEND
 #define SHUT_RDWR SD_BOTH
@@ -62,33 +64,14 @@ static inline _Noreturn void posix_lacks(const char *name)
     _exit(POSIX_LACKS);
 }
 
-/* Set errno. The numbers of Winsock lie 10,000 above those of the BSDs. */
+/* Set errno. The tests use no socket that is another handle. */
 static inline int posix_result(long long value)
 {
+    int error = WSAGetLastError();
+
     if (value >= 0)
         return (int)value;
-    switch (WSAGetLastError()) {
-    case WSAEWOULDBLOCK:
-        errno = EAGAIN;
-        break;
-    case WSAECONNRESET:
-        errno = ECONNRESET;
-        break;
-    case WSAECONNREFUSED:
-        errno = ECONNREFUSED;
-        break;
-    case WSAENOTSOCK:
-        errno = EBADF;
-        break;
-    case WSAESHUTDOWN:
-        errno = EPIPE;
-        break;
-    case WSAENOTCONN:
-        errno = ENOTCONN;
-        break;
-    default:
-        errno = EIO;
-    }
+    errno = error == WSAENOTSOCK ? EBADF : fdmux__errno_from_winsock(error);
     return -1;
 }
 
@@ -106,14 +89,19 @@ static inline int posix_close(int fd)
     return posix_result(closesocket((SOCKET)fd));
 }
 
+/* MSG_DONTWAIT makes the socket itself non-blocking; no test wants to wait later. */
 static inline long posix_recv(int fd, void *buffer, size_t size, int flags)
 {
-    return posix_result(recv((SOCKET)fd, buffer, (int)size, flags));
+    if ((flags & MSG_DONTWAIT) != 0)
+        (void)posix_block(fd, false);
+    return posix_result(recv((SOCKET)fd, buffer, (int)size, flags & ~MSG_DONTWAIT));
 }
 
 static inline long posix_send(int fd, const void *buffer, size_t size, int flags)
 {
-    return posix_result(send((SOCKET)fd, buffer, (int)size, flags));
+    if ((flags & MSG_DONTWAIT) != 0)
+        (void)posix_block(fd, false);
+    return posix_result(send((SOCKET)fd, buffer, (int)size, flags & ~MSG_DONTWAIT));
 }
 
 static inline int posix_pair(int ret_fds[2], bool is_blocking)
@@ -139,43 +127,67 @@ static inline int posix_pipe(int ret_fds[2], int flags)
     return posix_pair(ret_fds, (flags & O_NONBLOCK) == 0);
 }
 
+/* Winsock does not know the copies of DuplicateHandle (wine refuses them). */
 static inline int posix_dup(int fd)
 {
-    HANDLE copy = NULL;
-    HANDLE self = GetCurrentProcess();
+    WSAPROTOCOL_INFOW info;
+    SOCKET copy;
 
-    if (!DuplicateHandle(self, (HANDLE)(intptr_t)fd, self, &copy, 0, FALSE,
-                         DUPLICATE_SAME_ACCESS))
+    if (WSADuplicateSocketW((SOCKET)fd, GetCurrentProcessId(), &info) != 0)
+        return posix_result(-1);
+    copy = WSASocketW(FROM_PROTOCOL_INFO, FROM_PROTOCOL_INFO, FROM_PROTOCOL_INFO, &info,
+                      0, WSA_FLAG_OVERLAPPED | WSA_FLAG_NO_HANDLE_INHERIT);
+    (void)SetHandleInformation((HANDLE)copy, HANDLE_FLAG_INHERIT, 0);
+    return posix_result(copy == INVALID_SOCKET ? -1 : (long long)copy);
+}
+
+/* Nobody can ask for a number. But those that were closed are given away again: copies
+ * are made until one has it. Then the others are closed. */
+static inline int posix_dup_as(int fd, int wanted)
+{
+    int copies[POSIX_COPIES_MAX];
+    int count = 0;
+    int copy = posix_dup(fd);
+
+    while (copy >= 0 && copy != wanted && count < POSIX_COPIES_MAX) {
+        copies[count++] = copy;
+        copy = posix_dup(fd);
+    }
+    while (count > 0)
+        (void)closesocket((SOCKET)copies[--count]);
+    if (copy >= 0 && copy != wanted)
+        posix_lacks("a descriptor of a chosen number");
+    return copy;
+}
+
+static inline int posix_is_inherited(int fd)
+{
+    DWORD flags;
+
+    if (fdmux__sys_check_fd((fdmux_fd)fd) < 0 ||
+        !GetHandleInformation((HANDLE)(intptr_t)fd, &flags))
         return -1;
-    return (int)(intptr_t)copy;
+    return (flags & HANDLE_FLAG_INHERIT) == 0 ? FD_CLOEXEC : 0;
 }
 
 static inline int posix_fcntl(int fd, int command, int value)
 {
-    if (command == F_DUPFD_CLOEXEC) {
-        int copy = posix_dup(fd);
-
-        if (value != 0 && copy != value) /* nobody can ask for one */
-            posix_lacks("the same number again");
-        return copy;
-    }
-    if (command == F_GETFL || command == F_SETFD)
+    if (command == F_DUPFD_CLOEXEC)
+        return value != 0 ? posix_dup_as(fd, value) : posix_dup(fd);
+    if (command == F_SETFD)
         return 0;
+    if (command == F_GETFL) /* Winsock does not tell whether a socket blocks */
+        posix_lacks("F_GETFL");
     if (command == F_GETFD)
-        return fdmux__sys_check_fd((fdmux_fd)fd) == 0 ? FD_CLOEXEC : -1;
+        return posix_is_inherited(fd);
     return posix_block(fd, (value & O_NONBLOCK) == 0);
 }
 
-/* A handle that was closed is the next one to be given away, usually. */
 static inline int posix_dup_to(int fd, int wanted)
 {
-    int copy;
-
-    (void)posix_close(wanted);
-    copy = posix_dup(fd);
-    if (copy >= 0 && copy != wanted)
-        posix_lacks("dup2");
-    return copy;
+    if (fdmux__sys_check_fd((fdmux_fd)wanted) == 0)
+        (void)posix_close(wanted);
+    return posix_dup_as(fd, wanted);
 }
 
 /* ---- sockets --------------------------------------------------------------------- */
@@ -203,12 +215,40 @@ static inline int posix_socket(int family, int type, int protocol)
     return fd;
 }
 
+/* Two sockets of UDP that are connected to each other. */
+static inline int posix_datagram_pair(int ret_fds[2], int type)
+{
+    struct sockaddr_in addresses[2] = {0};
+    int size = sizeof addresses[0];
+    int r = 0;
+
+    for (int i = 0; i < 2; i++) {
+        ret_fds[i] = posix_socket(AF_INET, type, 0);
+        addresses[i].sin_family = AF_INET;
+        addresses[i].sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        r |= bind((SOCKET)ret_fds[i], (void *)&addresses[i], size);
+        r |= getsockname((SOCKET)ret_fds[i], (void *)&addresses[i], &size);
+    }
+    for (int i = 0; i < 2; i++)
+        r |= connect((SOCKET)ret_fds[i], (void *)&addresses[1 - i], size);
+    return posix_result(r);
+}
+
 static inline int posix_socketpair(int family, int type, int protocol, int ret_fds[2])
 {
     (void)family, (void)protocol;
-    if ((type & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) != SOCK_STREAM)
-        posix_lacks("socketpair of datagrams");
+    if ((type & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) == SOCK_DGRAM)
+        return posix_datagram_pair(ret_fds, type);
     return posix_pair(ret_fds, (type & SOCK_NONBLOCK) == 0);
+}
+
+static inline int posix_connect(int fd, const struct sockaddr *address, socklen_t size)
+{
+    int r = posix_result(connect((SOCKET)fd, address, size));
+
+    if (r < 0 && errno == EAGAIN)
+        errno = EINPROGRESS;
+    return r;
 }
 
 static inline int posix_poll(WSAPOLLFD *fds, unsigned long count, int timeout_ms)
@@ -238,8 +278,14 @@ static inline DIR *posix_opendir(const char *path)
 
 static inline void *posix_readdir(DIR *directory)
 {
+    int type;
+
     for (; directory->next < HANDLES_MAX; directory->next += 4) {
-        if (fdmux__sys_check_fd(directory->next) == 0) {
+        int size = sizeof type;
+
+        /* fdmux__sys_check_fd would also find out what else it is, which takes long. */
+        if (getsockopt(directory->next, SOL_SOCKET, SO_TYPE, (char *)&type, &size) ==
+            0) {
             directory->next += 4;
             return directory;
         }
@@ -280,6 +326,12 @@ struct sigaction {
     posix_socketpair(family, type, protocol, fds)
 #define accept(fd, address, size) posix_accept(fd, address, size, 0)
 #define accept4(fd, address, size, flags) posix_accept(fd, address, size, flags)
+#define bind(fd, address, size) posix_result(bind((SOCKET)(fd), address, size))
+#define listen(fd, count) posix_result(listen((SOCKET)(fd), count))
+#define connect(fd, address, size) posix_connect(fd, address, size)
+#define shutdown(fd, how) posix_result(shutdown((SOCKET)(fd), how))
+#define getsockname(fd, address, size)                                                 \
+    posix_result(getsockname((SOCKET)(fd), address, size))
 #define setsockopt(fd, level, option, value, size)                                     \
     posix_result(                                                                      \
         setsockopt((SOCKET)(fd), level, option, (const char *)(value), (int)(size)))
