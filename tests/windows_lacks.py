@@ -44,7 +44,7 @@ LACKS = {
 REFUSALS = (
     "get the fd of the loop: ",
     "has no descriptor that a host could watch",
-    "it cannot watch descriptors (Windows' Proactor loop",
+    "it cannot watch descriptors; run",
     "no backend called 'epoll' on this system",
     "no descriptor can stand for a loop",
     "Python has no Unix sockets on this system",

@@ -299,6 +299,19 @@ class NativeLoop:
         """
         return check(lib.fdmux_loop_fd(self._c_loop), "get the fd of the loop")
 
+    def handle(self) -> int:
+        """Return the handle of an event of Windows that stands for the loop.
+
+        From the first call on, the event is set while `dispatch` has something to do.
+        Only that clears it. It belongs to the loop.
+
+        Raises:
+            OSError: EOPNOTSUPP but on the ``afd`` backend of Windows.
+        """
+        handle = ffi.new("void *[]", 1)
+        check(lib.fdmux_loop_handle(self._c_loop, handle), "get a handle of the loop")
+        return int(ffi.cast("uintptr_t", handle[0]))
+
     def dispatch(self, timeout: float | None = 0.0) -> bool:
         """Wait up to ``timeout``, and call the native functions that are ready or due.
 

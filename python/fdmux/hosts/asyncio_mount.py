@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import threading
-from typing import TYPE_CHECKING, cast
+import weakref
+from typing import TYPE_CHECKING, Protocol, cast
 
 from fdmux._native import NativeLoop
 from fdmux.hosts.watched import Attachment
@@ -24,6 +26,13 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
     from fdmux.hosts.watched import Watched
+
+
+class Proactor(Protocol):
+    """What a Proactor loop waits with."""
+
+    def wait_for_handle(self, handle: int) -> asyncio.Future[bool]:
+        """Return a future that is done when the event is set."""
 
 
 def running() -> object | None:
@@ -73,21 +82,80 @@ def native_of(host: object) -> NativeLoop | None:
     return selector.native if isinstance(selector, Selector) else None
 
 
-def attach(host: object, watched: Watched) -> Attachment:
-    """Add a reader for the descriptor.
+def proactor_of(host: object) -> Proactor | None:
+    """Return what waits for handles in a Proactor loop, which is Windows'."""
+    return cast("Proactor | None", getattr(host, "_proactor", None))
+
+
+class HandleWait:
+    """Waits in a Proactor loop for the event that stands for a native loop.
+
+    The loop holds the wait that is under way, and that holds this, as a reader would be
+    held.
+    """
+
+    def __init__(self, proactor: Proactor, handle: int, watched: Watched) -> None:
+        self._proactor = proactor
+        self._handle = handle
+        self._watcher = watched.watcher()
+        self._is_over = False
+        self._wait = self._begin()
+
+    def _begin(self) -> asyncio.Future[bool]:
+        wait = self._proactor.wait_for_handle(self._handle)
+        wait.add_done_callback(self._on_set)
+        return wait
+
+    def _on_set(self, wait: asyncio.Future[bool]) -> None:
+        if self._is_over or wait.cancelled():  # the loop cancels when it closes
+            return
+        self._watcher()
+        if not self._is_over:  # what was called may have unmounted
+            self._wait = self._begin()
+
+    def end(self) -> None:
+        """Stop waiting."""
+        self._is_over = True
+        self._wait.cancel()
+
+
+def watch(loop: asyncio.AbstractEventLoop, watched: Watched) -> Callable[[], object]:
+    """Have the loop watch; return what ends that.
 
     Raises:
-        RuntimeError: The loop cannot watch descriptors.
+        RuntimeError: It cannot.
     """
-    loop = cast("asyncio.AbstractEventLoop", host)
+    proactor = proactor_of(loop)
+    if proactor is not None:
+        handle = watched.handle()
+        # The loop holds the wait, through it: nothing here may keep the watcher.
+        wait = weakref.ref(HandleWait(proactor, handle, watched))
+
+        def end_wait() -> None:
+            begun = wait()
+            if begun is not None:
+                begun.end()
+
+        return end_wait
     fd = watched.fileno()
     try:
         loop.add_reader(fd, watched.watcher())
     except NotImplementedError:
         raise RuntimeError(
-            f"mount on {loop!r}: it cannot watch descriptors (Windows' Proactor loop "
-            "cannot); run asyncio.SelectorEventLoop(fdmux.Selector()) instead"
+            f"mount on {loop!r}: it cannot watch descriptors; run "
+            "asyncio.SelectorEventLoop(fdmux.Selector()) instead"
         ) from None
+    return functools.partial(loop.remove_reader, fd)
+
+
+def attach(host: object, watched: Watched) -> Attachment:
+    """Add a reader for the descriptor, or wait for the handle.
+
+    Raises:
+        RuntimeError: The loop cannot watch either.
+    """
+    loop = cast("asyncio.AbstractEventLoop", host)
+    end_watch = watch(loop, watched)
     until_shutdown = hold_open(watched)
     if running() is loop:
         begin(until_shutdown)
@@ -96,7 +164,7 @@ def attach(host: object, watched: Watched) -> Attachment:
 
     def detach() -> None:
         if not loop.is_closed():
-            loop.remove_reader(fd)
+            end_watch()
         end(until_shutdown)
 
     def report(error: Exception, source: object) -> None:

@@ -67,6 +67,10 @@ class Mounted(Watched):
         """Return the descriptor that the host watches for reading."""
         return self.native.fileno()
 
+    def handle(self) -> int:
+        """Return the handle of Windows that a Proactor loop waits for."""
+        return self.native.handle()
+
     def unmount(self) -> None:
         """Stop the host from watching, and close the native loop. Idempotent.
 

@@ -82,7 +82,8 @@ def mount(host: object = None) -> Mounted:
 
     Raises:
         RuntimeError: No loop runs in this thread, or the host is closed, belongs to
-            another thread or cannot watch descriptors.
+            another thread or cannot watch descriptors. (A Proactor loop of Windows
+            waits for a handle instead.)
         TypeError: ``host`` is none of these.
         OSError: The process has no more descriptors.
 
@@ -186,7 +187,8 @@ def make(module: HostModule, host: object) -> Mounted:
         return Mounted(host, native, is_owner=False)
     native = NativeLoop()
     try:
-        check_fd(native, host)
+        if getattr(host, "_proactor", None) is None:
+            check_fd(native, host)
     except BaseException:
         native.close()
         raise

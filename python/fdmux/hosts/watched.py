@@ -100,6 +100,14 @@ class Watched(abc.ABC):
     def fileno(self) -> int:
         """Return the descriptor that the host watches for reading."""
 
+    def handle(self) -> int:
+        """Return the handle of Windows that stands for the descriptor.
+
+        Raises:
+            NotImplementedError: There is none.
+        """
+        raise NotImplementedError(f"{self!r} has no handle of Windows")
+
     @abc.abstractmethod
     def _serve(self) -> object:
         """Do the work that is ready, without waiting."""

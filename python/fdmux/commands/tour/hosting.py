@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
 
 def mounted_on_asyncio() -> str:
-    """A stock asyncio loop serves C code through one descriptor."""
-    need_descriptor()
+    """A stock asyncio loop serves C code through one descriptor, or handle."""
 
     async def main(source: CSource) -> bytes:
         with mount() as mounted:
@@ -28,7 +27,8 @@ def mounted_on_asyncio() -> str:
 
     with CSource() as source:
         # Named, as the loop that the policy makes may be one of ours.
-        with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+        kind = getattr(asyncio, "ProactorEventLoop", asyncio.SelectorEventLoop)
+        with asyncio.Runner(loop_factory=kind) as runner:
             reply = runner.run(main(source))
         expect(reply == b"hello\n", f"asyncio echoed {reply!r}")
         return source.check_ended()
