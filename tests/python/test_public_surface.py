@@ -169,6 +169,7 @@ MEMBERS: dict[type, set[str]] = {
         "close",
         "dispatch",
         "fileno",
+        "handle",
         "next_deadline",
         "stats",
         "wake",
