@@ -187,6 +187,7 @@ def make(module: HostModule, host: object) -> Mounted:
         return Mounted(host, native, is_owner=False)
     native = NativeLoop()
     try:
+        # As `proactor_of`, whose file imports asyncio: its loop waits for a handle.
         if getattr(host, "_proactor", None) is None:
             check_fd(native, host)
     except BaseException:

@@ -42,7 +42,8 @@ TransportT = TypeVar("TransportT", bound=StreamTransport)
 
 # The methods that asyncio's own transports call. If a subclass of socket overrides one,
 # C must not bypass it.
-SOCKET_METHODS = ("recv", "recv_into", "send", "sendmsg")
+STREAM_METHODS = ("recv", "recv_into", "send", "sendmsg")
+DATAGRAM_METHODS = ("recvfrom", "send", "sendto")
 
 
 class EventLoop(AcceptingLoop):
@@ -293,7 +294,11 @@ class EventLoop(AcceptingLoop):
         return transport
 
     def _can_carry(self, sock: socket.socket) -> bool:
-        return isinstance(self._selector, StreamSelector) and is_carried(sock)
+        return (
+            CAN_SERVE
+            and isinstance(self._selector, StreamSelector)
+            and is_plain(sock, socket.SOCK_STREAM, STREAM_METHODS)
+        )
 
     @contextlib.contextmanager
     def _making(
@@ -325,7 +330,11 @@ class EventLoop(AcceptingLoop):
         extra: dict[str, object] | None = None,
     ) -> asyncio.DatagramTransport:
         selector = self._selector
-        if not isinstance(selector, StreamSelector) or not carries_datagrams(sock):
+        if (
+            not HAS_DATAGRAMS
+            or not isinstance(selector, StreamSelector)
+            or not is_plain(sock, socket.SOCK_DGRAM, DATAGRAM_METHODS)
+        ):
             return super()._make_datagram_transport(
                 sock, protocol, address, waiter, extra
             )
@@ -434,10 +443,6 @@ class EventLoop(AcceptingLoop):
         return upgraded
 
 
-# As SOCKET_METHODS.
-DATAGRAM_METHODS = ("recvfrom", "send", "sendto")
-
-
 def can_upgrade(transport: object, sslcontext: object) -> TypeGuard[StreamTransport]:
     """Whether TLS of ours may start on this transport; asyncio decides otherwise."""
     return (
@@ -447,15 +452,16 @@ def can_upgrade(transport: object, sslcontext: object) -> TypeGuard[StreamTransp
     )
 
 
-def carries_datagrams(sock: socket.socket) -> bool:
-    """Whether our transport can carry it: a plain socket of type SOCK_DGRAM."""
+def is_plain(
+    sock: object, kind: socket.SocketKind, methods: tuple[str, ...]
+) -> TypeGuard[socket.socket]:
+    """Whether our transport can carry it: a socket of this type, with its methods."""
     return (
-        HAS_DATAGRAMS
-        and isinstance(sock, socket.socket)
-        and sock.type == socket.SOCK_DGRAM
+        isinstance(sock, socket.socket)
+        and sock.type == kind
         and all(
-            getattr(type(sock), name, None) is getattr(socket.socket, name)
-            for name in DATAGRAM_METHODS
+            getattr(type(sock), name, None) is getattr(socket.socket, name, None)
+            for name in methods
         )
     )
 
@@ -485,16 +491,3 @@ def cancel_all_tasks(loop: asyncio.AbstractEventLoop) -> None:
                     "task": task,
                 }
             )
-
-
-def is_carried(sock: socket.socket) -> bool:
-    """Whether our transport can carry it: a plain socket of type SOCK_STREAM."""
-    return (
-        CAN_SERVE
-        and isinstance(sock, socket.socket)
-        and sock.type == socket.SOCK_STREAM
-        and all(
-            getattr(type(sock), name, None) is getattr(socket.socket, name, None)
-            for name in SOCKET_METHODS
-        )
-    )
